@@ -1,0 +1,16 @@
+//! Steadfast: resilience as a pure state machine.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+mod error;
+mod ratio;
+mod time;
+
+pub mod draw;
+
+pub use error::ConfigError;
+pub use ratio::{ParseRatioError, Ratio};
+pub use time::Time;
