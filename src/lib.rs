@@ -5,7 +5,11 @@
 
 extern crate alloc;
 
+mod action;
+mod config;
 mod error;
+mod event;
+mod id;
 mod ratio;
 mod time;
 

@@ -1,0 +1,248 @@
+//! What the driver tells the manager.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::id::{
+    BreakerId, BreakerProfileId, ConnId, EndpointId, PeerId, PeerProfileId, PingId, Tag,
+};
+
+/// One of a peer's addresses, and the breaker that guards dials to it.
+///
+/// The manager never sees the address itself; [`Action::Dial`](crate::Action::Dial) names it by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct Endpoint {
+    /// The driver's name for the address, unique within the peer.
+    pub id: EndpointId,
+    /// The breaker that its dials pass; it must have been added before.
+    pub breaker: BreakerId,
+}
+
+/// One thing that happened or that somebody wants: the first argument of
+/// [`Manager::step`](crate::Manager::step).
+///
+/// Any event may come at any time. One that makes no sense (an unknown peer, a connection that is
+/// gone) changes nothing and is answered by [`Notice::Ignored`](crate::Notice::Ignored).
+///
+/// Exhaustive on purpose, like [`Action`](crate::Action): a new kind is a breaking change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
+pub enum Event {
+    // Membership.
+    /// A breaker comes to be, closed.
+    AddBreaker {
+        /// Its name, not in use.
+        breaker: BreakerId,
+        /// Its settings.
+        profile: BreakerProfileId,
+    },
+    /// A breaker goes; refused while an endpoint names it.
+    RemoveBreaker {
+        /// Its name.
+        breaker: BreakerId,
+    },
+    /// A peer comes to be, without an intent to connect.
+    AddPeer {
+        /// Its name, not in use.
+        peer: PeerId,
+        /// Its settings.
+        profile: PeerProfileId,
+        /// Its addresses in order of preference. None: the peer can only dial us.
+        endpoints: Vec<Endpoint>,
+    },
+    /// The peer's addresses are now these (its name was resolved again).
+    ///
+    /// An endpoint that keeps id and breaker keeps its memory. A dial to one that is gone is
+    /// cancelled, uncounted; a connection to it stays. Refused when empty.
+    SetEndpoints {
+        /// Whose.
+        peer: PeerId,
+        /// All of them, in order of preference.
+        endpoints: Vec<Endpoint>,
+    },
+    /// The peer goes: its dial is cancelled, its connection closed.
+    RemovePeer {
+        /// Which.
+        peer: PeerId,
+    },
+
+    // Intents.
+    /// From now on we want a connection to the peer; revives a failed one.
+    ///
+    /// A peer in backoff stays there: pressing the button again must not make a herd.
+    Connect {
+        /// To whom.
+        peer: PeerId,
+    },
+    /// We no longer want one; an existing one is closed.
+    Disconnect {
+        /// From whom.
+        peer: PeerId,
+    },
+
+    // Facts of connections.
+    /// The dial succeeded, the handshake included.
+    Connected {
+        /// The dial.
+        conn: ConnId,
+        /// Whether the server took up the old session; its word is final.
+        resumed: bool,
+    },
+    /// The dial failed.
+    DialFailed {
+        /// The dial.
+        conn: ConnId,
+        /// Why.
+        cause: DialCause,
+        /// How long the server asked us to stay away; jitter comes on top.
+        retry_after: Option<Duration>,
+    },
+    /// The connection ended and we did not order it.
+    Lost {
+        /// Which.
+        conn: ConnId,
+        /// Why.
+        cause: LossCause,
+    },
+    /// Anything at all came in over the connection. The hottest event: an index and a comparison.
+    Heard {
+        /// Which.
+        conn: ConnId,
+    },
+    /// A *periodic* sign of life: heard, and a sample for the failure detector.
+    Heartbeat {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The answer to [`Action::Ping`](crate::Action::Ping).
+    Pong {
+        /// Which ping.
+        ping: PingId,
+    },
+    /// What the driver measured on the connection; also a sign of life.
+    Metrics {
+        /// Which.
+        conn: ConnId,
+        /// Round-trip or request latency.
+        latency: Duration,
+        /// Loss in parts per million; above 1,000,000 counts as that.
+        loss: u32,
+    },
+    /// The peer dialed us; answered by [`Action::Adopt`](crate::Action::Adopt) or
+    /// [`Action::Refuse`](crate::Action::Refuse).
+    Accepted {
+        /// Who, as the handshake told.
+        peer: PeerId,
+        /// The driver's mark on the connection.
+        tag: Tag,
+    },
+
+    // Environment.
+    /// This host has no network: no dials, no pings, detectors and breakers stand still.
+    NetworkDown,
+    /// It has one again.
+    NetworkUp,
+    /// How busy this host is.
+    Load {
+        /// In parts per million; above 1,000,000 counts as that.
+        load: u32,
+    },
+    /// This is a new process that restored a snapshot: every connection and dial of the old one is
+    /// gone. Sessions, backoffs and breakers are kept.
+    Restarted,
+    /// Nothing happened but time.
+    Tick,
+
+    // Operator.
+    /// The breaker admits nothing until reset.
+    ForceOpen {
+        /// Which.
+        breaker: BreakerId,
+    },
+    /// The breaker admits everything and counts nothing until reset.
+    Disable {
+        /// Which.
+        breaker: BreakerId,
+    },
+    /// The breaker is closed and as new, whatever it was.
+    ResetBreaker {
+        /// Which.
+        breaker: BreakerId,
+    },
+    /// A peer that gave up, or is in backoff, tries again now and as if it had never failed.
+    Revive {
+        /// Which; `None` for all that gave up.
+        peer: Option<PeerId>,
+    },
+}
+
+/// Why a dial failed, in classes that differ in what they count against.
+///
+/// Source: the error classes of Azure IoT, async-nats and Discord's gateway; `reference` rule R9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum DialCause {
+    /// Nobody listens, or the listener's queue is full.
+    Refused,
+    /// No answer in time. The manager's own timeout comes first unless the driver has a shorter one.
+    Timeout,
+    /// No route.
+    Unreachable,
+    /// The name did not resolve.
+    Resolve,
+    /// The TLS handshake failed. Peer-specific.
+    Tls,
+    /// The server said "not now".
+    Throttled,
+    /// The server knows us and says no. Peer-specific.
+    Auth,
+    /// The two do not speak the same protocol. Peer-specific.
+    Incompatible,
+    /// The server does not know what we ask for. Peer-specific.
+    NotFound,
+    /// Our own fault: no sockets, no ports, no memory. Counts against nobody.
+    Local,
+    /// The driver gave it up. Counts against nobody.
+    Cancelled,
+}
+
+impl DialCause {
+    /// Whether it tells about this peer rather than about the server behind the breaker.
+    #[must_use]
+    pub const fn is_peer_specific(self) -> bool {
+        matches!(self, Self::Tls | Self::Auth | Self::Incompatible | Self::NotFound)
+    }
+
+    /// Whether it tells nothing about the other side at all.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        matches!(self, Self::Local | Self::Cancelled)
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum LossCause {
+    /// The other side closed it.
+    Eof,
+    /// It was reset.
+    Reset,
+    /// Another connection of the same peer took its place.
+    Replaced,
+    /// The server threw us out.
+    Kicked,
+    /// One of the two broke the protocol.
+    Protocol,
+    /// Our failure detector gave it up.
+    Suspected,
+    /// Our own side ended it, a restart included.
+    Local,
+}

@@ -1,0 +1,108 @@
+//! Names: the driver's for what it asks for, ours for what it reports back.
+
+use core::fmt;
+
+macro_rules! driver_id {
+    ($(#[$doc:meta])* $name:ident($int:ty), $letter:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(transparent))]
+        pub struct $name(pub $int);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($letter, "{}"), self.0)
+            }
+        }
+    };
+}
+
+driver_id! {
+    /// A remote party that we want a connection to; chosen by the driver.
+    PeerId(u64), "p"
+}
+driver_id! {
+    /// A circuit breaker; chosen by the driver. It may guard one endpoint or a region of 100,000.
+    BreakerId(u64), "b"
+}
+driver_id! {
+    /// One of a peer's addresses; chosen by the driver, unique within the peer, kept across
+    /// [`Event::SetEndpoints`](crate::Event::SetEndpoints).
+    EndpointId(u32), "e"
+}
+driver_id! {
+    /// The driver's mark on an inbound connection that the manager has not yet adopted.
+    Tag(u64), "t"
+}
+driver_id! {
+    /// A peer profile: its place in [`Config::peer_profiles`](crate::Config::peer_profiles).
+    PeerProfileId(u16), "profile "
+}
+driver_id! {
+    /// A breaker profile: its place in [`Config::breaker_profiles`](crate::Config::breaker_profiles).
+    BreakerProfileId(u16), "profile "
+}
+
+/// Bits of an issued id that name the slot; the rest is the generation.
+const SLOT_BITS: u32 = 28;
+/// How many slots there can be.
+pub(crate) const MAX_SLOTS: u32 = 1 << SLOT_BITS;
+/// The last generation; a slot that has reached it is retired, so no id is ever issued twice.
+pub(crate) const MAX_GENERATION: u64 = (1 << (64 - SLOT_BITS)) - 1;
+
+macro_rules! issued_id {
+    ($(#[$doc:meta])* $name:ident, $letter:literal) => {
+        $(#[$doc])*
+        ///
+        /// A slot (28 bits) and a generation (36 bits): found by an index and a comparison, never
+        /// issued twice.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(transparent))]
+        pub struct $name(u64);
+
+        impl $name {
+            pub(crate) const fn new(slot: u32, generation: u64) -> Self {
+                Self(generation << SLOT_BITS | slot as u64)
+            }
+
+            pub(crate) const fn slot(self) -> u32 {
+                (self.0 & (MAX_SLOTS as u64 - 1)) as u32
+            }
+
+            pub(crate) const fn generation(self) -> u64 {
+                self.0 >> SLOT_BITS
+            }
+
+            /// The id as a number, for drivers that keep it outside Rust's types.
+            #[must_use]
+            pub const fn to_raw(self) -> u64 {
+                self.0
+            }
+
+            /// The id that [`to_raw`](Self::to_raw) gave; any other number is merely stale.
+            #[must_use]
+            pub const fn from_raw(raw: u64) -> Self {
+                Self(raw)
+            }
+        }
+
+        /// Slot and generation, as `c12.3`; the first generation is left out.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($letter, "{}"), self.slot())?;
+                if self.generation() > 0 { write!(f, ".{}", self.generation()) } else { Ok(()) }
+            }
+        }
+    };
+}
+
+issued_id! {
+    /// One attempt to connect to one endpoint and, if it succeeds, the connection.
+    ConnId, "c"
+}
+issued_id! {
+    /// One ping over one connection.
+    PingId, "g"
+}
