@@ -9,6 +9,7 @@ mod error;
 mod ratio;
 mod time;
 
+pub mod backoff;
 pub mod draw;
 
 pub use error::ConfigError;
