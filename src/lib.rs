@@ -10,6 +10,7 @@ mod ratio;
 mod time;
 
 pub mod backoff;
+pub mod bucket;
 pub mod draw;
 
 pub use error::ConfigError;
