@@ -12,6 +12,7 @@ mod time;
 pub mod backoff;
 pub mod bucket;
 pub mod draw;
+pub mod window;
 
 pub use error::ConfigError;
 pub use ratio::{ParseRatioError, Ratio};
