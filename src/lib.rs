@@ -10,6 +10,7 @@ mod ratio;
 mod time;
 
 pub mod backoff;
+pub mod breaker;
 pub mod bucket;
 pub mod draw;
 pub mod window;
