@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod bucket;
 pub mod draw;
+pub mod phi;
 pub mod window;
 
 pub use error::ConfigError;
