@@ -14,6 +14,7 @@ pub mod breaker;
 pub mod bucket;
 pub mod draw;
 pub mod phi;
+pub mod probe;
 pub mod window;
 
 pub use error::ConfigError;
