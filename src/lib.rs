@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod bucket;
 pub mod draw;
+pub mod histogram;
 pub mod phi;
 pub mod probe;
 pub mod window;
