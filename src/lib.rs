@@ -13,7 +13,14 @@ mod id;
 mod ratio;
 mod time;
 
+pub mod backoff;
+pub mod breaker;
+pub mod bucket;
 pub mod draw;
+pub mod histogram;
+pub mod phi;
+pub mod probe;
+pub mod window;
 
 pub use error::ConfigError;
 pub use ratio::{ParseRatioError, Ratio};

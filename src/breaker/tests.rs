@@ -1,0 +1,669 @@
+use super::*;
+use alloc::string::String;
+use core::fmt::Write;
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A breaker with its policy, its draws and a clock, so that tests read as prose.
+struct Bench {
+    policy: BreakerPolicy,
+    breaker: Breaker,
+    draws: Draws,
+    now: Time,
+}
+
+impl Bench {
+    fn new(config: BreakerConfig) -> Self {
+        let policy = config.validate().unwrap();
+        let breaker = Breaker::new(&policy, Time::ZERO);
+        Self { policy, breaker, draws: Draws::new(1, 1), now: Time::ZERO }
+    }
+
+    fn permit(&mut self) -> Permit {
+        match self.breaker.admit(&self.policy, self.now) {
+            Admission::Admit(permit) => permit,
+            refused => panic!("{refused:?} in {:?}", self.breaker),
+        }
+    }
+
+    fn refused(&mut self) -> Option<Time> {
+        assert!(!self.breaker.has_room(&self.policy));
+        match self.breaker.admit(&self.policy, self.now) {
+            Admission::Reject { retry_at } => retry_at,
+            Admission::Admit(permit) => panic!("{permit:?} in {:?}", self.breaker),
+        }
+    }
+
+    fn answer(&mut self, permit: Permit, outcome: Outcome) -> (Recorded, Option<Transition>) {
+        self.answer_after(permit, outcome, Duration::ZERO)
+    }
+
+    fn answer_after(
+        &mut self,
+        permit: Permit,
+        outcome: Outcome,
+        took: Duration,
+    ) -> (Recorded, Option<Transition>) {
+        let answer =
+            self.breaker.record(&self.policy, permit, outcome, took, None, self.now, &self.draws);
+        assert!(self.breaker.is_valid(&self.policy), "{:?}", self.breaker);
+        answer
+    }
+
+    fn one(&mut self, outcome: Outcome) -> Option<Transition> {
+        let permit = self.permit();
+        let (recorded, transition) = self.answer(permit, outcome);
+        assert_eq!(recorded, Recorded::Counted);
+        transition
+    }
+
+    fn fail(&mut self, times: u32) {
+        for _ in 0..times {
+            self.one(Outcome::Failure);
+        }
+    }
+
+    fn expire(&mut self) -> Option<Transition> {
+        self.breaker.expire(&self.policy, self.now, &self.draws)
+    }
+
+    /// Waits for the end of the open period and returns how long that took.
+    fn wait_half_open(&mut self) -> Duration {
+        let until = self.breaker.deadline().unwrap();
+        let waited = until.since(self.now);
+        self.now = until;
+        assert_eq!(self.expire().unwrap().to, State::HalfOpen);
+        waited
+    }
+
+    fn state(&self) -> State {
+        self.breaker.state()
+    }
+}
+
+/// Trips at the first failure, opens for exactly 5, 10, 20, 40, 60 s.
+fn plain() -> BreakerConfig {
+    let default = BreakerConfig::default();
+    BreakerConfig {
+        consecutive_failures: Some(1),
+        open_for: BackoffConfig { jitter: Jitter::None, ..default.open_for },
+        ..default
+    }
+}
+
+fn rates(rule: RateRule) -> BreakerConfig {
+    BreakerConfig { consecutive_failures: None, rates: Some(rule), ..plain() }
+}
+
+#[test]
+fn five_failures_in_a_row_trip_and_a_success_between_begins_anew() {
+    let mut bench = Bench::new(BreakerConfig::default());
+    bench.fail(4);
+    assert_eq!(bench.one(Outcome::Success), None);
+    bench.fail(4);
+    assert_eq!(bench.state(), State::Closed);
+    let transition = bench.one(Outcome::Failure).unwrap();
+    assert_eq!(transition.from, State::Closed);
+    let State::Open { until } = transition.to else { panic!() };
+    assert!((Time::from_secs(4)..=Time::from_secs(6)).contains(&until));
+    assert_eq!(bench.refused(), Some(until));
+}
+
+#[test]
+fn ignored_and_dropped_outcomes_neither_count_nor_end_a_run() {
+    let mut bench = Bench::new(BreakerConfig::default());
+    bench.fail(4);
+    assert_eq!(bench.one(Outcome::Ignored), None);
+    assert_eq!(bench.one(Outcome::Dropped), None);
+    assert!(bench.one(Outcome::Failure).is_some());
+}
+
+#[test]
+fn a_rate_trips_when_reached_and_the_call_that_reaches_the_minimum_counts() {
+    let mut bench = Bench::new(rates(RateRule { min_calls: 4, ..Default::default() }));
+    bench.fail(2);
+    assert_eq!(bench.one(Outcome::Success), None);
+    // A success, and yet it makes two failures of four.
+    assert!(bench.one(Outcome::Success).is_some());
+}
+
+#[test]
+fn a_rate_of_one_can_trip() {
+    let rule =
+        RateRule { min_calls: 3, failure_rate: Some(Ratio::new(1, 1)), ..Default::default() };
+    let mut bench = Bench::new(rates(rule));
+    bench.fail(2);
+    assert!(bench.one(Outcome::Failure).is_some());
+}
+
+#[test]
+fn slow_outcomes_trip_by_their_own_share_and_together_with_failures() {
+    let rule = RateRule {
+        min_calls: 2,
+        failure_rate: None,
+        slow_rate: Some(Ratio::percent(50)),
+        ..Default::default()
+    };
+    let mut bench = Bench::new(BreakerConfig { slow_after: Some(SECOND), ..rates(rule) });
+    // Exactly as long as allowed is not slow.
+    for took in [SECOND, SECOND] {
+        let permit = bench.permit();
+        assert_eq!(bench.answer_after(permit, Outcome::Success, took).1, None);
+    }
+    for expected in [false, true] {
+        let permit = bench.permit();
+        let (_, transition) = bench.answer_after(permit, Outcome::Success, SECOND * 2);
+        assert_eq!(transition.is_some(), expected);
+    }
+
+    let rule = RateRule {
+        min_calls: 4,
+        failure_rate: None,
+        unhealthy_rate: Some(Ratio::percent(75)),
+        ..Default::default()
+    };
+    let mut bench = Bench::new(BreakerConfig { slow_after: Some(SECOND), ..rates(rule) });
+    bench.fail(2);
+    bench.one(Outcome::Success);
+    let permit = bench.permit();
+    assert!(bench.answer_after(permit, Outcome::Success, SECOND * 2).1.is_some());
+}
+
+#[test]
+fn a_failure_that_leaves_the_window_cannot_trip() {
+    let rule = RateRule { window: Span::Time(SECOND * 10), min_calls: 2, ..Default::default() };
+    let mut bench = Bench::new(rates(rule));
+    bench.fail(1);
+    bench.now = Time::from_secs(10);
+    assert_eq!(bench.one(Outcome::Failure), None);
+    assert!(bench.one(Outcome::Failure).is_some());
+}
+
+#[test]
+fn the_window_is_empty_after_each_close() {
+    let mut bench = Bench::new(rates(RateRule { min_calls: 2, ..Default::default() }));
+    bench.fail(2);
+    bench.wait_half_open();
+    assert_eq!(bench.one(Outcome::Success).unwrap().to, State::Closed);
+    bench.fail(1);
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
+fn the_end_of_an_open_period_is_inclusive_and_needs_a_timer_but_no_caller() {
+    let mut bench = Bench::new(plain());
+    bench.fail(1);
+    let until = Time::from_secs(5);
+    assert_eq!(bench.breaker.deadline(), Some(until));
+    bench.now = Time::from_nanos(until.as_nanos() - 1);
+    assert_eq!(bench.expire(), None);
+    bench.now = until;
+    assert_eq!(bench.refused(), Some(until));
+    let transition = bench.expire().unwrap();
+    assert_eq!(transition, Transition { from: State::Open { until }, to: State::HalfOpen });
+    assert_eq!(bench.breaker.deadline(), None);
+    bench.permit();
+    assert_eq!(bench.refused(), None);
+}
+
+#[test]
+fn two_of_three_probes_decide_and_one_bad_prober_locks_nobody_out() {
+    let dials = BreakerConfig { consecutive_failures: Some(1), ..BreakerConfig::for_dials() };
+    let mut bench = Bench::new(dials);
+    bench.fail(1);
+    bench.wait_half_open();
+    let [first, second, third] = core::array::from_fn(|_| bench.permit());
+    assert_eq!(bench.breaker.outstanding(), 3);
+    assert_eq!(bench.refused(), None);
+    assert_eq!(bench.answer(second, Outcome::Failure), (Recorded::Counted, None));
+    assert_eq!(bench.answer(first, Outcome::Success), (Recorded::Counted, None));
+    assert_eq!(bench.answer(third, Outcome::Success).1.unwrap().to, State::Closed);
+
+    bench.fail(1);
+    bench.wait_half_open();
+    bench.fail(1);
+    assert_eq!(bench.state(), State::HalfOpen);
+    bench.fail(1);
+    assert!(matches!(bench.state(), State::Open { .. }));
+}
+
+#[test]
+fn a_probe_that_never_returns_is_a_failure_and_its_late_answer_is_stale() {
+    let mut bench = Bench::new(plain());
+    bench.fail(1);
+    bench.wait_half_open();
+    let permit = bench.permit();
+    let due = bench.now + SECOND * 30;
+    assert_eq!(bench.breaker.deadline(), Some(due));
+    bench.now = Time::from_nanos(due.as_nanos() - 1);
+    assert_eq!(bench.expire(), None);
+    bench.now = due;
+    let transition = bench.expire().unwrap();
+    assert_eq!(transition.to, State::Open { until: due + SECOND * 10 });
+    assert_eq!(bench.answer(permit, Outcome::Success), (Recorded::Stale, None));
+}
+
+#[test]
+fn a_probe_that_timed_out_within_tolerance_is_stale_though_the_period_goes_on() {
+    let mut bench = Bench::new(BreakerConfig { tolerate: 1, ..plain() });
+    bench.fail(1);
+    bench.wait_half_open();
+    let own = bench.breaker.admit_within(&bench.policy, SECOND * 3, bench.now);
+    let Admission::Admit(permit) = own else { panic!() };
+    assert_eq!(bench.breaker.deadline(), Some(bench.now + SECOND * 3));
+    bench.now += SECOND * 3;
+    assert_eq!(bench.expire(), None);
+    assert_eq!(bench.state(), State::HalfOpen);
+    assert_eq!(bench.answer(permit, Outcome::Success), (Recorded::Stale, None));
+    assert!(bench.breaker.has_room(&bench.policy));
+}
+
+#[test]
+fn the_policys_probe_timeout_goes_before_the_attempts_own() {
+    let mut bench = Bench::new(BreakerConfig { probe_timeout: Some(SECOND), ..plain() });
+    bench.fail(1);
+    bench.wait_half_open();
+    let _ = bench.breaker.admit_within(&bench.policy, SECOND * 3, bench.now);
+    assert_eq!(bench.breaker.deadline(), Some(bench.now + SECOND));
+}
+
+#[test]
+fn a_slow_probe_is_a_failed_probe() {
+    let mut bench = Bench::new(BreakerConfig { slow_after: Some(SECOND), ..plain() });
+    bench.fail(1);
+    bench.wait_half_open();
+    let permit = bench.permit();
+    let (_, transition) = bench.answer_after(permit, Outcome::Success, SECOND * 2);
+    assert!(matches!(transition.unwrap().to, State::Open { .. }));
+}
+
+#[test]
+fn an_ignored_or_dropped_probe_gives_its_place_back_and_decides_nothing() {
+    let mut bench = Bench::new(plain());
+    bench.fail(1);
+    bench.wait_half_open();
+    for outcome in [Outcome::Ignored, Outcome::Dropped] {
+        for _ in 0..100 {
+            assert_eq!(bench.one(outcome), None);
+        }
+    }
+    assert_eq!(bench.breaker.outstanding(), 0);
+    assert_eq!(bench.one(Outcome::Success).unwrap().to, State::Closed);
+}
+
+#[test]
+fn a_result_of_an_earlier_generation_is_inert() {
+    let mut bench = Bench::new(plain());
+    let straggler = bench.permit();
+    bench.fail(1);
+    let before = bench.breaker.clone();
+    assert_eq!(bench.answer(straggler, Outcome::Failure), (Recorded::Stale, None));
+    assert_eq!(bench.breaker, before);
+    bench.wait_half_open();
+    let probe = bench.permit();
+    assert_eq!(bench.answer(straggler, Outcome::Success), (Recorded::Stale, None));
+    assert_eq!(bench.breaker.outstanding(), 1);
+    assert_eq!(bench.answer(probe, Outcome::Success).1.unwrap().to, State::Closed);
+    // The same permit a second time.
+    assert_eq!(bench.answer(probe, Outcome::Failure), (Recorded::Stale, None));
+}
+
+#[test]
+fn the_open_period_grows_to_its_cap_and_is_forgotten_only_after_a_stable_close() {
+    let mut bench = Bench::new(plain());
+    bench.fail(1);
+    for secs in [5, 10, 20, 40, 60, 60] {
+        assert_eq!(bench.wait_half_open(), SECOND * secs);
+        bench.fail(1);
+    }
+    bench.wait_half_open();
+    bench.one(Outcome::Success);
+    bench.now += Duration::from_nanos(9_999_999_999);
+    bench.fail(1);
+    assert_eq!(bench.wait_half_open(), SECOND * 60);
+    bench.one(Outcome::Success);
+    bench.now += SECOND * 10;
+    bench.fail(1);
+    assert_eq!(bench.wait_half_open(), SECOND * 5);
+    assert_eq!(bench.breaker.trips(), 9);
+}
+
+#[test]
+fn an_open_period_of_zero_is_half_open_at_the_same_moment() {
+    let open_for = BackoffConfig { base: Duration::ZERO, cap: Duration::ZERO, ..plain().open_for };
+    let mut bench = Bench::new(BreakerConfig { open_for, ..plain() });
+    bench.fail(1);
+    assert_eq!(bench.breaker.deadline(), Some(bench.now));
+    assert_eq!(bench.wait_half_open(), Duration::ZERO);
+}
+
+#[test]
+fn a_failure_may_bring_a_longer_wait_up_to_the_ceiling() {
+    for (hint, wait) in [(1, 5), (90, 90), (u64::MAX, 300)] {
+        let mut bench = Bench::new(plain());
+        let permit = bench.permit();
+        let hint = Some(Duration::from_secs(hint));
+        let (policy, draws) = (bench.policy, bench.draws);
+        bench.breaker.record(
+            &policy,
+            permit,
+            Outcome::Failure,
+            Duration::ZERO,
+            hint,
+            bench.now,
+            &draws,
+        );
+        assert_eq!(bench.state(), State::Open { until: Time::from_secs(wait) });
+        assert_eq!(bench.wait_half_open(), Duration::from_secs(wait));
+        bench.fail(1);
+        assert_eq!(bench.wait_half_open(), SECOND * 10, "a hint is no growth");
+    }
+}
+
+#[test]
+fn what_is_frozen_is_postponed_and_never_hastened() {
+    let mut bench = Bench::new(plain());
+    bench.fail(1);
+    bench.breaker.postpone_open(Time::from_secs(1));
+    assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(5)));
+    bench.breaker.postpone_open(Time::from_secs(9));
+    bench.breaker.postpone_probes(Time::from_secs(99));
+    assert_eq!(bench.wait_half_open(), SECOND * 9);
+    bench.permit();
+    bench.breaker.postpone_open(Time::from_secs(99));
+    bench.breaker.postpone_probes(Time::from_secs(10));
+    assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(39)));
+    bench.breaker.postpone_probes(Time::from_secs(50));
+    assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(50)));
+}
+
+#[test]
+fn an_operators_orders_hold_until_the_next_one() {
+    let mut bench = Bench::new(plain());
+    let permit = bench.permit();
+    let (policy, now) = (bench.policy, bench.now);
+    let forced = bench.breaker.force_open(&policy, now).unwrap();
+    assert_eq!(forced, Transition { from: State::Closed, to: State::ForcedOpen });
+    assert_eq!(bench.breaker.force_open(&policy, now), None);
+    assert_eq!(bench.refused(), None);
+    assert_eq!(bench.breaker.deadline(), None);
+    assert_eq!(bench.answer(permit, Outcome::Failure), (Recorded::Stale, None));
+    assert_eq!(bench.breaker.disable(&policy, now).unwrap().to, State::Disabled);
+    bench.fail(100);
+    assert_eq!(bench.state(), State::Disabled);
+    assert_eq!(bench.breaker.disable(&policy, now), None);
+    assert_eq!(bench.breaker.reset(&policy, now).unwrap().to, State::Closed);
+    let generation = bench.breaker.generation();
+    assert_eq!(bench.breaker.reset(&policy, now), None);
+    assert_eq!(bench.breaker.generation(), generation + 1);
+}
+
+#[test]
+fn relaxed_rules_are_half_as_high_again_and_do_not_compound() {
+    let rule = RateRule {
+        failure_rate: Some(Ratio::percent(50)),
+        slow_rate: Some(Ratio::percent(80)),
+        unhealthy_rate: Some(Ratio::new(u32::MAX / 2, u32::MAX)),
+        ..Default::default()
+    };
+    let policy = BreakerConfig { rates: Some(rule), slow_after: Some(SECOND), ..plain() };
+    let policy = BreakerConfig { consecutive_failures: Some(5), ..policy }.validate().unwrap();
+    let relaxed = policy.relaxed();
+    assert_eq!(relaxed.consecutive_failures, Some(8));
+    let rule = relaxed.rates.unwrap();
+    assert_eq!(rule.failure_rate, Some(Ratio::new(150, 200)));
+    assert_eq!(rule.slow_rate, Some(Ratio::new(1, 1)));
+    let rate = rule.unhealthy_rate.unwrap();
+    assert!((f64::from(rate.numerator) / f64::from(rate.denominator) - 0.75).abs() < 1e-9);
+    assert_eq!(policy.relaxed(), relaxed);
+}
+
+#[test]
+fn a_new_policy_never_gives_a_free_pass() {
+    let mut bench = Bench::new(BreakerConfig { consecutive_failures: Some(2), ..plain() });
+    bench.fail(1);
+    bench.policy = plain().validate().unwrap();
+    bench.breaker.reconfigure(&bench.policy, bench.now);
+    bench.fail(1);
+    let short = BackoffConfig { base: SECOND, cap: SECOND * 2, ..plain().open_for };
+    bench.policy = BreakerConfig { open_for: short, ..plain() }.validate().unwrap();
+    bench.breaker.reconfigure(&bench.policy, bench.now);
+    assert_eq!(bench.state(), State::Open { until: Time::from_secs(2) });
+
+    let mut bench =
+        Bench::new(BreakerConfig { consecutive_failures: Some(1), probes: 3, ..plain() });
+    bench.fail(1);
+    bench.wait_half_open();
+    let [first, second] = core::array::from_fn(|_| bench.permit());
+    bench.policy = rates(RateRule::default()).validate().unwrap();
+    bench.breaker.reconfigure(&bench.policy, bench.now);
+    assert!(bench.breaker.is_valid(&bench.policy));
+    assert_eq!(bench.answer(second, Outcome::Failure).0, Recorded::Stale);
+    assert_eq!(bench.answer(first, Outcome::Success).1.unwrap().to, State::Closed);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_name() {
+    let field = |config: BreakerConfig| config.validate().map_err(|e| e.field().to_owned());
+    let refused = |config, name: &str| assert_eq!(field(config), Err(name.into()));
+    refused(BreakerConfig { probes: 0, ..plain() }, "probes");
+    refused(BreakerConfig { probes: 1_025, ..plain() }, "probes");
+    refused(BreakerConfig { close_after: 0, ..plain() }, "close_after");
+    refused(BreakerConfig { consecutive_failures: Some(0), ..plain() }, "consecutive_failures");
+    refused(BreakerConfig { slow_after: Some(Duration::ZERO), ..plain() }, "slow_after");
+    refused(BreakerConfig { probe_timeout: Some(Duration::ZERO), ..plain() }, "probe_timeout");
+    let open_for = BackoffConfig { cap: Duration::ZERO, ..plain().open_for };
+    refused(BreakerConfig { open_for, ..plain() }, "open_for.cap");
+
+    let base = RateRule::default();
+    let refused = |rule, name: &str| refused(rates(rule), name);
+    refused(RateRule { window: Span::Count(0), ..base }, "rates.window");
+    refused(RateRule { window: Span::Count(65_537), ..base }, "rates.window");
+    refused(RateRule { window: Span::Time(MIN_TIME / 2), ..base }, "rates.window");
+    refused(RateRule { min_calls: 0, ..base }, "rates.min_calls");
+    refused(RateRule { min_calls: 101, ..base }, "rates.min_calls");
+    for rate in [Ratio::new(0, 1), Ratio::new(0, 0), Ratio::new(1, 0), Ratio::percent(101)] {
+        refused(RateRule { failure_rate: Some(rate), ..base }, "rates.failure_rate");
+    }
+    refused(RateRule { slow_rate: Some(Ratio::percent(1)), ..base }, "rates.slow_rate");
+    refused(RateRule { unhealthy_rate: Some(Ratio::percent(1)), ..base }, "rates.unhealthy_rate");
+    refused(RateRule { failure_rate: None, ..base }, "rates.failure_rate");
+    assert!(field(BreakerConfig::for_dials()).is_ok());
+}
+
+#[test]
+fn what_could_not_have_arisen_is_not_valid() {
+    let mut bench = Bench::new(plain());
+    bench.fail(1);
+    bench.wait_half_open();
+    bench.permit();
+    let json = serde_json::to_string(&bench.breaker).unwrap();
+    let same: Breaker = serde_json::from_str(&json).unwrap();
+    assert_eq!(same, bench.breaker);
+    for (from, to) in [
+        ("\"given\":1", "\"given\":0"),
+        ("\"failures\":0", "\"failures\":1"),
+        ("\"successes\":0", "\"successes\":1"),
+        ("\"probe\":0", "\"probe\":1"),
+        ("\"given\":1", "\"given\":4294967295"),
+        ("\"generation\":2", "\"generation\":18446744073709551615"),
+        ("\"trips\":1", "\"trips\":0"),
+        ("\"trips\":1", "\"trips\":18446744073709551615"),
+        (
+            "\"window\":null",
+            "\"window\":{\"Count\":{\"size\":0,\"next\":0,\"bits\":[],\"totals\":\
+          {\"calls\":0,\"failures\":0,\"slow\":0,\"unhealthy\":0}}}",
+        ),
+    ] {
+        assert!(json.contains(from), "{json}");
+        let hostile: Breaker = serde_json::from_str(&json.replace(from, to)).unwrap();
+        assert!(!hostile.is_valid(&bench.policy), "{to}");
+    }
+}
+
+#[test]
+fn a_breaker_without_rates_is_small() {
+    assert!(size_of::<Breaker>() <= 96, "{}", size_of::<Breaker>());
+    assert_eq!(size_of::<Permit>(), 16);
+}
+
+/// Every state against every input: the state after it, and `*` if the generation was raised.
+#[test]
+fn table_of_states_and_inputs() {
+    type Reach = (&'static str, fn(&mut Bench));
+    type Input = (&'static str, fn(&mut Bench, Option<Permit>));
+    fn give(bench: &mut Bench, permit: Option<Permit>, outcome: Outcome) {
+        if let Some(permit) = permit {
+            bench.answer(permit, outcome);
+        }
+    }
+    let inputs: [Input; 9] = [
+        ("success", |bench, permit| give(bench, permit, Outcome::Success)),
+        ("failure", |bench, permit| give(bench, permit, Outcome::Failure)),
+        ("ignored", |bench, permit| give(bench, permit, Outcome::Ignored)),
+        ("dropped", |bench, permit| give(bench, permit, Outcome::Dropped)),
+        ("stale", |bench, _| {
+            let stale = Permit { generation: u64::MAX, probe: Some(0) };
+            give(bench, Some(stale), Outcome::Failure);
+        }),
+        ("expire", |bench, _| {
+            if let Some(due) = bench.breaker.deadline() {
+                bench.now = due;
+            }
+            bench.expire();
+        }),
+        ("force", |bench, _| {
+            bench.breaker.force_open(&bench.policy, bench.now);
+        }),
+        ("disable", |bench, _| {
+            bench.breaker.disable(&bench.policy, bench.now);
+        }),
+        ("reset", |bench, _| {
+            bench.breaker.reset(&bench.policy, bench.now);
+        }),
+    ];
+    let states: [Reach; 6] = [
+        ("closed", |_| {}),
+        ("open", |bench| bench.fail(1)),
+        ("half-open, probe out", |bench| {
+            bench.fail(1);
+            bench.wait_half_open();
+        }),
+        ("half-open, unused", |bench| {
+            bench.fail(1);
+            bench.wait_half_open();
+        }),
+        ("forced open", |bench| {
+            bench.breaker.force_open(&bench.policy, bench.now);
+        }),
+        ("disabled", |bench| {
+            bench.breaker.disable(&bench.policy, bench.now);
+        }),
+    ];
+    let mut table = String::new();
+    write!(table, "{:<22}", "").unwrap();
+    inputs.iter().for_each(|(name, _)| write!(table, "{name:<13}").unwrap());
+    for (name, reach) in states {
+        write!(table, "\n{name:<22}").unwrap();
+        for (_, apply) in inputs {
+            let mut bench = Bench::new(plain());
+            reach(&mut bench);
+            let permit = match name {
+                "half-open, unused" => None,
+                _ => match bench.breaker.admit(&bench.policy, bench.now) {
+                    Admission::Admit(permit) => Some(permit),
+                    Admission::Reject { .. } => None,
+                },
+            };
+            let before = bench.breaker.generation();
+            apply(&mut bench, permit);
+            let state = match bench.state() {
+                State::Closed => "closed",
+                State::Open { .. } => "open",
+                State::HalfOpen => "half-open",
+                State::ForcedOpen => "forced-open",
+                State::Disabled => "disabled",
+            };
+            let raised = if bench.breaker.generation() == before { "" } else { "*" };
+            write!(table, "{:<13}", alloc::format!("{state}{raised}")).unwrap();
+        }
+    }
+    let table: String = table.lines().map(|line| alloc::format!("{}\n", line.trim_end())).collect();
+    insta::assert_snapshot!(table);
+}
+
+proptest! {
+    /// Against everything: no input breaks an invariant, and nothing is admitted while open.
+    #[test]
+    fn no_story_breaks_it(
+        story in proptest::collection::vec((0_u8..12, 0_u64..20_000, 0_usize..8), 1..200),
+        probes in 1_u32..4,
+        tolerate in 0_u32..3,
+        close_after in 1_u32..4,
+    ) {
+        let rule = RateRule { window: Span::Count(6), min_calls: 4, ..Default::default() };
+        let config = BreakerConfig {
+            consecutive_failures: Some(3),
+            rates: Some(rule),
+            slow_after: Some(SECOND),
+            probes,
+            tolerate,
+            close_after,
+            ..BreakerConfig::for_dials()
+        };
+        let mut bench = Bench::new(config);
+        let mut permits: Vec<Permit> = Vec::new();
+        for (input, millis, which) in story {
+            bench.now += Duration::from_millis(millis / 4);
+            while bench.breaker.deadline().is_some_and(|due| due <= bench.now) {
+                let generation = bench.breaker.generation();
+                let transition = bench.expire();
+                prop_assert_eq!(
+                    bench.breaker.generation(),
+                    generation + u64::from(transition.is_some())
+                );
+            }
+            let (policy, now) = (bench.policy, bench.now);
+            let outcome = match input {
+                0..=4 => {
+                    let room = bench.breaker.has_room(&policy);
+                    let admission = bench.breaker.admit(&policy, now);
+                    prop_assert_eq!(room, matches!(admission, Admission::Admit(_)));
+                    if let Admission::Admit(permit) = admission {
+                        permits.push(permit);
+                    }
+                    None
+                }
+                5 | 6 => Some(Outcome::Success),
+                7 | 8 => Some(Outcome::Failure),
+                9 => Some(Outcome::Dropped),
+                10 => {
+                    bench.breaker.force_open(&policy, now);
+                    None
+                }
+                _ => {
+                    bench.breaker.reset(&policy, now);
+                    None
+                }
+            };
+            if let Some(outcome) = outcome {
+                if !permits.is_empty() {
+                    let permit = permits.swap_remove(which % permits.len());
+                    let current = permit.generation() == bench.breaker.generation();
+                    let before = bench.breaker.clone();
+                    let took = Duration::from_millis(millis / 8);
+                    let (recorded, _) = bench.answer_after(permit, outcome, took);
+                    if recorded == Recorded::Stale {
+                        prop_assert_eq!(&bench.breaker, &before);
+                        prop_assert!(!current || permit.is_probe());
+                    }
+                }
+            }
+            prop_assert!(bench.breaker.is_valid(&policy));
+            prop_assert!(bench.breaker.outstanding() <= probes);
+            let is_open = matches!(bench.state(), State::Open { .. } | State::ForcedOpen);
+            prop_assert!(!is_open || bench.breaker.outstanding() == 0);
+        }
+    }
+}
