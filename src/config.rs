@@ -402,6 +402,20 @@ impl Policies {
     }
 }
 
+/// # The policies of those that are there: their profiles were checked when they came.
+#[expect(clippy::indexing_slicing, reason = "a profile that was checked when its user came")]
+impl Policies {
+    #[inline]
+    pub(crate) fn peer(&self, profile: u16) -> &PeerPolicy {
+        &self.peers[usize::from(profile)]
+    }
+
+    #[inline]
+    pub(crate) fn breaker(&self, profile: u16) -> &BreakerProfilePolicy {
+        &self.breakers[usize::from(profile)]
+    }
+}
+
 impl PeerPolicy {
     fn new(profile: &PeerProfile) -> Result<Self, ConfigError> {
         let backoff = profile.backoff.validate().map_err(|error| error.within("backoff"))?;
@@ -428,8 +442,7 @@ impl PeerPolicy {
         if let Some(max_latency) = profile.health.max_latency {
             positive("health.max_latency", max_latency)?;
         }
-        let watch =
-            WatchPolicy::new(&profile.health).map_err(|error| error.within("health"))?;
+        let watch = WatchPolicy::new(&profile.health).map_err(|error| error.within("health"))?;
         Ok(Self {
             profile: profile.clone(),
             backoff,
@@ -463,8 +476,7 @@ impl WatchPolicy {
 
 impl BreakerProfilePolicy {
     fn new(profile: &BreakerProfile, pacer: &PacerConfig) -> Result<Self, ConfigError> {
-        let normal =
-            profile.breaker.clone().validate().map_err(|error| error.within("breaker"))?;
+        let normal = profile.breaker.clone().validate().map_err(|error| error.within("breaker"))?;
         within("max_in_flight", profile.max_in_flight, 1, u32::MAX)?;
         let rate = match profile.rate {
             Some(rate) => Some(rate.validate().map_err(|error| error.within("rate"))?),
@@ -474,8 +486,13 @@ impl BreakerProfilePolicy {
             (Some(told), _) | (None, Some(told)) => told.rate,
             (None, None) => pacer.assumed_rate,
         };
-        let relaxed = if profile.adaptive { normal.relaxed() } else { normal.clone() };
+        let relaxed = if profile.adaptive { normal.relaxed() } else { normal };
         Ok(Self { normal, relaxed, max_in_flight: profile.max_in_flight, rate, spread_rate })
+    }
+
+    /// The thresholds in force.
+    pub(crate) const fn at(&self, relaxed: bool) -> &BreakerPolicy {
+        if relaxed { &self.relaxed } else { &self.normal }
     }
 
     /// How long `dials` dials take at the rate that is told or assumed.

@@ -18,8 +18,6 @@ pub enum Purpose {
     FirstRetry = 2,
     /// How long a breaker stays open.
     OpenFor = 3,
-    /// Where in its interval a connection's first ping falls.
-    PingPhase = 4,
 }
 
 /// The draws of one id.

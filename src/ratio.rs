@@ -38,12 +38,10 @@ impl Ratio {
 
     /// The ratio of `value`, rounded down, saturating; 0 if the denominator is 0.
     #[must_use]
-    pub const fn of(self, value: u64) -> u64 {
-        if self.denominator == 0 {
-            return 0;
-        }
-        let product = value as u128 * self.numerator as u128 / self.denominator as u128;
-        if product > u64::MAX as u128 { u64::MAX } else { product as u64 }
+    pub fn of(self, value: u64) -> u64 {
+        let product = u128::from(value) * u128::from(self.numerator);
+        let quotient = product.checked_div(u128::from(self.denominator)).unwrap_or_default();
+        u64::try_from(quotient).unwrap_or(u64::MAX)
     }
 
     /// Whether it is at least one.

@@ -1,0 +1,144 @@
+//! Intrusive first-in first-out lists over numbered nodes.
+//!
+//! Each list hangs in a ring from its anchor, so a node leaves whichever list holds it without
+//! being told which, and a list of 100,000 moves to another anchor in one splice.
+
+use alloc::vec::Vec;
+
+/// Anchors are numbered from here, nodes below.
+const ANCHOR: u32 = 1 << 31;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Link {
+    previous: u32,
+    next: u32,
+}
+
+/// Lists over one kind of node; a node is on at most one of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lists {
+    /// A node that links to itself is on no list.
+    nodes: Vec<Link>,
+    /// An anchor that links to itself holds an empty list.
+    anchors: Vec<Link>,
+}
+
+impl Lists {
+    pub(crate) const fn new() -> Self {
+        Self { nodes: Vec::new(), anchors: Vec::new() }
+    }
+
+    fn link(&self, place: u32) -> Link {
+        let links = if place < ANCHOR { &self.nodes } else { &self.anchors };
+        links
+            .get((place & !ANCHOR) as usize)
+            .copied()
+            .unwrap_or(Link { previous: place, next: place })
+    }
+
+    fn link_mut(&mut self, place: u32) -> &mut Link {
+        let (links, base) =
+            if place < ANCHOR { (&mut self.nodes, 0) } else { (&mut self.anchors, ANCHOR) };
+        let index = (place & !ANCHOR) as usize;
+        while links.len() <= index {
+            let own = base | u32::try_from(links.len()).unwrap_or(ANCHOR - 1);
+            links.push(Link { previous: own, next: own });
+        }
+        #[expect(clippy::indexing_slicing, reason = "grown to it in the line above")]
+        &mut links[index]
+    }
+
+    fn join(&mut self, previous: u32, next: u32) {
+        self.link_mut(previous).next = next;
+        self.link_mut(next).previous = previous;
+    }
+
+    /// Puts `node` at the end of the list at `anchor`; it must be on no list.
+    pub(crate) fn push_back(&mut self, anchor: u32, node: u32) {
+        debug_assert!(!self.is_linked(node), "{node} is on a list already");
+        let anchor = anchor | ANCHOR;
+        let last = self.link(anchor).previous;
+        self.join(last, node);
+        self.join(node, anchor);
+    }
+
+    /// Takes `node` off whichever list holds it; `false` if none does.
+    pub(crate) fn unlink(&mut self, node: u32) -> bool {
+        let Link { previous, next } = self.link(node);
+        if next == node {
+            return false;
+        }
+        self.join(previous, next);
+        self.join(node, node);
+        true
+    }
+
+    pub(crate) fn is_linked(&self, node: u32) -> bool {
+        self.link(node).next != node
+    }
+
+    /// The first node of the list at `anchor`.
+    pub(crate) fn front(&self, anchor: u32) -> Option<u32> {
+        let first = self.link(anchor | ANCHOR).next;
+        (first < ANCHOR).then_some(first)
+    }
+
+    /// Moves the whole list at `from` to the end of the one at `to`, in one link.
+    pub(crate) fn splice(&mut self, from: u32, to: u32) {
+        let (from, to) = (from | ANCHOR, to | ANCHOR);
+        let Link { previous: last, next: first } = self.link(from);
+        if first == from || from == to {
+            return;
+        }
+        let tail = self.link(to).previous;
+        self.join(from, from);
+        self.join(tail, first);
+        self.join(last, to);
+    }
+
+    /// The nodes of the list at `anchor`, in order.
+    pub(crate) fn iter(&self, anchor: u32) -> impl Iterator<Item = u32> {
+        core::iter::successors(self.front(anchor), |&node| {
+            Some(self.link(node).next).filter(|&next| next < ANCHOR)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(lists: &Lists, anchor: u32) -> Vec<u32> {
+        lists.iter(anchor).collect()
+    }
+
+    #[test]
+    fn nodes_come_out_in_the_order_they_went_in_and_leave_from_anywhere() {
+        let mut lists = Lists::new();
+        for node in [3, 1, 4, 5] {
+            lists.push_back(0, node);
+        }
+        assert!(lists.unlink(4));
+        assert!(!lists.unlink(4));
+        assert!(!lists.unlink(2));
+        assert_eq!(nodes(&lists, 0), [3, 1, 5]);
+        assert_eq!(lists.front(0), Some(3));
+        assert!(lists.is_linked(5) && !lists.is_linked(4) && !lists.is_linked(99));
+    }
+
+    #[test]
+    fn a_spliced_list_follows_what_was_there_and_its_nodes_still_leave() {
+        let mut lists = Lists::new();
+        for (anchor, node) in [(0, 1), (0, 2), (7, 3), (7, 4)] {
+            lists.push_back(anchor, node);
+        }
+        lists.splice(7, 0);
+        lists.splice(7, 0);
+        lists.splice(0, 0);
+        assert_eq!((nodes(&lists, 0), nodes(&lists, 7)), (alloc::vec![1, 2, 3, 4], Vec::new()));
+        lists.unlink(4);
+        lists.unlink(1);
+        lists.push_back(0, 9);
+        assert_eq!(nodes(&lists, 0), [2, 3, 9]);
+    }
+}

@@ -1,0 +1,291 @@
+//! What is due when: at most one deadline for each key, popped in (deadline, arming) order.
+//!
+//! An indexed four-ary heap. Rejected: a heap with stale entries (a flapper with long timeouts piles
+//! them up without bound), and a wheel with ticks (order within a tick is lost).
+
+use alloc::vec::Vec;
+
+use crate::time::Time;
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub(crate) enum TimerKind {
+    /// A peer's backoff, or the moment at which it gives up.
+    Peer = 0,
+    /// A breaker's rate has a token again.
+    Pace = 1,
+    /// The global rate has a token again.
+    Pacer = 2,
+    /// A connection's dial timeout, ping or suspicion.
+    Conn = 3,
+    /// A breaker's end of open, or a probe's timeout.
+    Breaker = 4,
+}
+
+const KINDS: usize = 5;
+
+impl TimerKind {
+    /// Whether it stands still while the network is down.
+    const fn needs_network(self) -> bool {
+        matches!(self, Self::Conn | Self::Breaker)
+    }
+}
+
+/// One armed timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub(crate) struct Timer {
+    /// When it is due.
+    pub deadline: Time,
+    /// When it was armed, in the order of all armings.
+    pub sequence: u64,
+    /// What it is for.
+    pub kind: TimerKind,
+    /// Whose.
+    pub slot: u32,
+}
+
+/// No place in a heap.
+const NOWHERE: u32 = u32::MAX;
+/// Children of a heap's node.
+const ARITY: usize = 4;
+
+/// All timers of a manager, in two heaps: those that need the network can be stopped in one move.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timers {
+    heaps: [Vec<Timer>; 2],
+    /// Where each key stands in its heap, by kind and slot.
+    places: [Vec<u32>; KINDS],
+    sequence: u64,
+    stopped: bool,
+}
+
+impl Timers {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Arms the timer, or moves it; it goes behind all that are due at the same moment.
+    pub(crate) fn arm(&mut self, kind: TimerKind, slot: u32, deadline: Time) {
+        self.disarm(kind, slot);
+        let timer = Timer { deadline, sequence: self.sequence, kind, slot };
+        self.sequence += 1;
+        self.insert(timer);
+    }
+
+    /// Puts back a timer of a snapshot; `false` if its key is armed already.
+    pub(crate) fn restore(&mut self, timer: Timer) -> bool {
+        let fresh = self.deadline(timer.kind, timer.slot).is_none();
+        if fresh {
+            self.insert(timer);
+            self.sequence = self.sequence.max(timer.sequence.saturating_add(1));
+        }
+        fresh
+    }
+
+    fn insert(&mut self, timer: Timer) {
+        let heap = &mut self.heaps[usize::from(timer.kind.needs_network())];
+        heap.push(timer);
+        let place = heap.len() - 1;
+        self.sift_up(usize::from(timer.kind.needs_network()), place);
+    }
+
+    /// Disarms the timer if it is armed.
+    pub(crate) fn disarm(&mut self, kind: TimerKind, slot: u32) {
+        let Some(place) = self.place(kind, slot) else { return };
+        self.remove(usize::from(kind.needs_network()), place);
+    }
+
+    /// When the timer is due, if it is armed.
+    pub(crate) fn deadline(&self, kind: TimerKind, slot: u32) -> Option<Time> {
+        let place = self.place(kind, slot)?;
+        Some(self.heaps[usize::from(kind.needs_network())].get(place)?.deadline)
+    }
+
+    /// Stops or starts those that need the network.
+    pub(crate) const fn stop(&mut self, stopped: bool) {
+        self.stopped = stopped;
+    }
+
+    /// When the first is due.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<Time> {
+        Some(self.first()?.deadline)
+    }
+
+    fn first(&self) -> Option<Timer> {
+        let [always, network] = &self.heaps;
+        let network = network.first().filter(|_| !self.stopped);
+        match (always.first(), network) {
+            (Some(a), Some(b)) => Some(if order(a) < order(b) { *a } else { *b }),
+            (a, b) => a.or(b).copied(),
+        }
+    }
+
+    /// Takes out the first that is due at `now`.
+    #[inline]
+    pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
+        let first = self.first().filter(|first| first.deadline <= now)?;
+        self.remove(usize::from(first.kind.needs_network()), 0);
+        Some(first)
+    }
+
+    /// All armed timers, in no order that means anything.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Timer> {
+        self.heaps.iter().flatten()
+    }
+
+    pub(crate) const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(crate) const fn set_sequence(&mut self, sequence: u64) {
+        self.sequence = sequence;
+    }
+
+    fn place(&self, kind: TimerKind, slot: u32) -> Option<usize> {
+        let place = *self.places[kind as usize].get(slot as usize)?;
+        (place != NOWHERE).then_some(place as usize)
+    }
+
+    fn set_place(&mut self, timer: Timer, place: u32) {
+        let places = &mut self.places[timer.kind as usize];
+        let index = timer.slot as usize;
+        if places.len() <= index {
+            places.resize(index + 1, NOWHERE);
+        }
+        #[expect(clippy::indexing_slicing, reason = "grown to it in the line above")]
+        {
+            places[index] = place;
+        }
+    }
+
+    fn remove(&mut self, heap: usize, place: usize) {
+        let timers = &mut self.heaps[heap];
+        if place >= timers.len() {
+            return;
+        }
+        let gone = timers.swap_remove(place);
+        self.set_place(gone, NOWHERE);
+        if place < self.heaps[heap].len() {
+            let place = self.sift_up(heap, place);
+            self.sift_down(heap, place);
+        }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a heap's own arithmetic, below its length")]
+    fn sift_up(&mut self, heap: usize, mut place: usize) -> usize {
+        let moving = self.heaps[heap][place];
+        while place > 0 {
+            let parent = (place - 1) / ARITY;
+            let above = self.heaps[heap][parent];
+            if order(&above) <= order(&moving) {
+                break;
+            }
+            self.put(heap, place, above);
+            place = parent;
+        }
+        self.put(heap, place, moving);
+        place
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a heap's own arithmetic, below its length")]
+    fn sift_down(&mut self, heap: usize, mut place: usize) {
+        let moving = self.heaps[heap][place];
+        loop {
+            let first = place * ARITY + 1;
+            let last = (first + ARITY).min(self.heaps[heap].len());
+            let smallest = (first..last).min_by_key(|&child| order(&self.heaps[heap][child]));
+            let Some(child) = smallest else { break };
+            let below = self.heaps[heap][child];
+            if order(&moving) <= order(&below) {
+                break;
+            }
+            self.put(heap, place, below);
+            place = child;
+        }
+        self.put(heap, place, moving);
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a heap's own arithmetic, below its length")]
+    fn put(&mut self, heap: usize, place: usize, timer: Timer) {
+        self.heaps[heap][place] = timer;
+        self.set_place(timer, u32::try_from(place).unwrap_or(NOWHERE));
+    }
+}
+
+const fn order(timer: &Timer) -> (Time, u64) {
+    (timer.deadline, timer.sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Arm(TimerKind, u32, u64),
+        Disarm(TimerKind, u32),
+        Pop(u64),
+        Stop(bool),
+    }
+
+    fn kind() -> impl Strategy<Value = TimerKind> {
+        use TimerKind::{Breaker, Conn, Pace, Pacer, Peer};
+        prop::sample::select(alloc::vec![Peer, Pace, Pacer, Conn, Breaker])
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => (kind(), 0..20_u32, 0..50_u64).prop_map(|(kind, slot, at)| Op::Arm(kind, slot, at)),
+            1 => (kind(), 0..20_u32).prop_map(|(kind, slot)| Op::Disarm(kind, slot)),
+            3 => (0..50_u64).prop_map(Op::Pop),
+            1 => any::<bool>().prop_map(Op::Stop),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_answers_as_a_sorted_map_would(ops in prop::collection::vec(op(), 0..200)) {
+            let mut timers = Timers::new();
+            let mut model: BTreeMap<(Time, u64), (TimerKind, u32)> = BTreeMap::new();
+            let mut stopped = false;
+            for (sequence, op) in (0..).zip(ops) {
+                match op {
+                    Op::Arm(kind, slot, at) => {
+                        model.retain(|_, key| *key != (kind, slot));
+                        model.insert((Time::from_nanos(at), sequence), (kind, slot));
+                        timers.arm(kind, slot, Time::from_nanos(at));
+                    }
+                    Op::Disarm(kind, slot) => {
+                        model.retain(|_, key| *key != (kind, slot));
+                        timers.disarm(kind, slot);
+                    }
+                    Op::Pop(now) => {
+                        let now = Time::from_nanos(now);
+                        let first = model
+                            .iter()
+                            .find(|(_, (kind, _))| !(stopped && kind.needs_network()))
+                            .map(|(order, key)| (*order, *key))
+                            .filter(|((deadline, _), _)| *deadline <= now);
+                        if let Some((order, _)) = first {
+                            model.remove(&order);
+                        }
+                        let popped = timers.pop_due(now).map(|timer| (timer.kind, timer.slot));
+                        prop_assert_eq!(popped, first.map(|(_, key)| key));
+                    }
+                    Op::Stop(stop) => {
+                        stopped = stop;
+                        timers.stop(stop);
+                    }
+                }
+                prop_assert_eq!(timers.iter().count(), model.len());
+            }
+        }
+    }
+}

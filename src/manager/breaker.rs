@@ -1,0 +1,134 @@
+//! What the breakers' transitions do to those who wait behind them.
+
+use core::time::Duration;
+
+use crate::action::Notice;
+use crate::breaker::{Outcome, Permit, State, Transition};
+use crate::container::timers::TimerKind;
+use crate::draw::Draws;
+use crate::event::DialCause;
+use crate::manager::Manager;
+use crate::manager::breakers::RING;
+use crate::manager::endpoints::{DISPLACED, queue};
+use crate::manager::out::Out;
+use crate::time::Time;
+
+impl Manager {
+    /// What a failed dial counts as behind the endpoint's breaker.
+    ///
+    /// A cause that tells about one peer must not count against a breaker that others share, or a
+    /// peer with a bad certificate keeps 100,000 out.
+    pub(crate) fn outcome_of(&self, endpoint: u32, cause: DialCause) -> Outcome {
+        let breaker = self.endpoints.slab[endpoint].breaker;
+        if cause.is_ours() {
+            Outcome::Dropped
+        } else if cause.is_peer_specific() && self.breakers.slab[breaker].endpoints > 1 {
+            Outcome::Ignored
+        } else {
+            Outcome::Failure
+        }
+    }
+
+    /// A dial has ended: its place in flight and its permit come back.
+    pub(crate) fn settle_dial(
+        &mut self,
+        slot: u32,
+        permit: Permit,
+        outcome: Outcome,
+        dialed_at: Time,
+        retry_after: Option<Duration>,
+        out: &mut Out<'_>,
+    ) {
+        self.stats.dials_in_flight -= 1;
+        let took = self.now.since(dialed_at);
+        let record = &mut self.breakers.slab[slot];
+        record.in_flight -= 1;
+        let profile = self.policies.breaker(record.profile);
+        let policy = profile.at(self.load.relaxed);
+        let draws = Draws::new(self.policies.config.seed, record.id.0);
+        let (_, transition) =
+            record.breaker.record(policy, permit, outcome, took, retry_after, self.now, &draws);
+        self.breaker_moved(slot, transition, out);
+    }
+
+    /// Adjusts the breaker's timer and its place in the ring, and tells of a transition.
+    ///
+    /// Whoever waits is not touched: parked or paced is read off the breaker's state. Only those
+    /// that have another endpoint to try are moved, in one splice, and placed again a few at a time.
+    pub(crate) fn breaker_moved(
+        &mut self,
+        slot: u32,
+        transition: Option<Transition>,
+        out: &mut Out<'_>,
+    ) {
+        let record = &self.breakers.slab[slot];
+        match record.breaker.deadline() {
+            Some(deadline) if deadline < Time::MAX => {
+                self.timers.arm(TimerKind::Breaker, slot, deadline);
+            }
+            _ => self.timers.disarm(TimerKind::Breaker, slot),
+        }
+        if let Some(Transition { from, to }) = transition {
+            let breaker = record.id;
+            if admits(from) && !admits(to) && record.alternatives > 0 {
+                self.endpoints.queues.splice(queue(slot), DISPLACED);
+            }
+            *self.stats.breakers.of(from) -= 1;
+            *self.stats.breakers.of(to) += 1;
+            out.notice(Notice::Breaker { breaker, from, to });
+        }
+        self.refresh_ring(slot);
+    }
+
+    /// The end of open has come, or a probe's time is up.
+    pub(crate) fn on_breaker_timer(&mut self, slot: u32, out: &mut Out<'_>) {
+        let (now, hold_until) = (self.now, self.sleep.hold_until);
+        let record = &mut self.breakers.slab[slot];
+        if now < hold_until {
+            record.breaker.postpone_probes(hold_until);
+        }
+        let profile = self.policies.breaker(record.profile);
+        let policy = profile.at(self.load.relaxed);
+        let draws = Draws::new(self.policies.config.seed, record.id.0);
+        let transition = record.breaker.expire(policy, now, &draws);
+        self.breaker_moved(slot, transition, out);
+    }
+
+    pub(crate) fn disarm_breaker(&mut self, slot: u32) {
+        self.timers.disarm(TimerKind::Breaker, slot);
+        self.timers.disarm(TimerKind::Pace, slot);
+        self.breakers.ring.unlink(slot);
+    }
+
+    /// Whether the breaker lets work through as a matter of course.
+    pub(crate) fn admits(&self, slot: u32) -> bool {
+        admits(self.breakers.slab[slot].breaker.state())
+    }
+
+    /// Links the breaker into the ring if somebody waits for it and it could let a dial through
+    /// now, and takes it out otherwise. Releasing 100,000 is this one link.
+    pub(crate) fn refresh_ring(&mut self, slot: u32) {
+        let linked = self.breakers.ring.is_linked(slot);
+        if self.is_runnable(slot) == linked {
+            return;
+        }
+        if linked {
+            self.breakers.ring.unlink(slot);
+        } else {
+            self.breakers.ring.push_back(RING, slot);
+        }
+    }
+
+    pub(crate) fn is_runnable(&self, slot: u32) -> bool {
+        let record = &self.breakers.slab[slot];
+        let profile = self.policies.breaker(record.profile);
+        record.in_flight < profile.max_in_flight
+            && self.endpoints.first_waiting(slot).is_some()
+            && self.timers.deadline(TimerKind::Pace, slot).is_none()
+            && record.breaker.has_room(&profile.normal)
+    }
+}
+
+const fn admits(state: State) -> bool {
+    matches!(state, State::Closed | State::Disabled)
+}

@@ -1,0 +1,62 @@
+//! The breakers, and which of them can let a dial through right now.
+
+use crate::breaker::Breaker;
+use crate::bucket::Bucket;
+use crate::container::list::Lists;
+use crate::container::map::Map;
+use crate::container::slab::Slab;
+use crate::id::BreakerId;
+use crate::window::Recent;
+
+#[derive(Clone, Debug)]
+pub(crate) struct BreakerRecord {
+    pub(crate) id: BreakerId,
+    pub(crate) profile: u16,
+    pub(crate) breaker: Breaker,
+    /// Dials in flight behind it.
+    pub(crate) in_flight: u32,
+    /// Tokens of its rate, if it has one.
+    pub(crate) bucket: Option<Bucket>,
+    /// Connections lost behind it in the last seconds.
+    pub(crate) losses: Recent,
+    /// Endpoints that name it.
+    pub(crate) endpoints: u32,
+    /// Of those, the ones whose peer has other endpoints.
+    pub(crate) alternatives: u32,
+    /// Queue places given out so far.
+    pub(crate) tickets: u64,
+}
+
+/// The ring of the runnable breakers.
+pub(crate) const RING: u32 = 0;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Breakers {
+    pub(crate) slab: Slab<BreakerRecord>,
+    pub(crate) map: Map,
+    /// A breaker is on it while somebody waits for it and it could let a dial through.
+    pub(crate) ring: Lists,
+}
+
+impl Breakers {
+    pub(crate) fn new(hash_key: u64) -> Self {
+        Self { slab: Slab::new(), map: Map::new(hash_key), ring: Lists::new() }
+    }
+
+    pub(crate) fn find(&self, id: BreakerId) -> Option<u32> {
+        self.map.find(id.0, |slot| self.slab[slot].id.0)
+    }
+
+    pub(crate) fn insert(&mut self, breaker: BreakerRecord) -> u32 {
+        let id = breaker.id.0;
+        let slot = self.slab.insert(breaker);
+        self.map.insert(id, slot, |slot| self.slab[slot].id.0);
+        slot
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let id = self.slab[slot].id.0;
+        self.map.remove(id, |slot| self.slab[slot].id.0);
+        self.slab.remove(slot);
+    }
+}

@@ -1,0 +1,358 @@
+//! The invariants, each under its own name, recounted from scratch.
+//!
+//! For tests, the simulator and restored snapshots: O(n), and nothing here is taken for granted but
+//! that slots which are followed are in use.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::action::PeerState;
+use crate::breaker::State;
+use crate::container::timers::TimerKind;
+use crate::manager::Manager;
+use crate::manager::breakers::RING;
+use crate::manager::conns::{ConnPhase, LIVE, ORPHANS};
+use crate::manager::endpoints::{DISPLACED, queue};
+use crate::manager::peers::{BACKING_OFF, FAILED, Phase, WOKEN};
+use crate::stats::{BreakerCounts, PeerCounts};
+use crate::time::Time;
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    invariant: &'static str,
+    place: String,
+    detail: String,
+}
+
+impl Violation {
+    /// The invariant's name, as `one-phase`.
+    #[must_use]
+    pub const fn invariant(&self) -> &'static str {
+        self.invariant
+    }
+
+    /// Whose state is wrong.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.invariant, self.place, self.detail)
+    }
+}
+
+impl core::error::Error for Violation {}
+
+fn hold(
+    invariant: &'static str,
+    ok: bool,
+    place: impl FnOnce() -> String,
+    detail: impl FnOnce() -> String,
+) -> Result<(), Violation> {
+    if ok { Ok(()) } else { Err(Violation { invariant, place: place(), detail: detail() }) }
+}
+
+/// # Checking
+impl Manager {
+    /// Verifies every invariant of the whole state. O(n).
+    ///
+    /// # Errors
+    ///
+    /// The first that does not hold.
+    pub fn check(&self) -> Result<(), Violation> {
+        self.check_lists()?;
+        self.check_peers()?;
+        self.check_conns()?;
+        self.check_breakers()?;
+        self.check_stats()
+    }
+
+    /// `links`: each node is on exactly the list that its record says, and on no other.
+    fn check_lists(&self) -> Result<(), Violation> {
+        const NAME: &str = "links";
+        let peers = &self.peers.lists;
+        for (anchor, backing_off) in [(BACKING_OFF, true), (FAILED, false)] {
+            for slot in peers.iter(anchor) {
+                let phase = self.peers.slab[slot].phase;
+                let ok = if backing_off {
+                    matches!(phase, Phase::BackingOff { .. })
+                } else {
+                    phase == Phase::Failed
+                };
+                hold(
+                    NAME,
+                    ok,
+                    || format!("peers[{slot}]"),
+                    || format!("{phase:?} on list {anchor}"),
+                )?;
+            }
+        }
+        for slot in peers.iter(WOKEN) {
+            let phase = self.peers.slab[slot].phase;
+            let ok = matches!(phase, Phase::BackingOff { .. } | Phase::Failed);
+            hold(NAME, ok, || format!("peers[{slot}]"), || format!("{phase:?} among the woken"))?;
+        }
+        for slot in self.endpoints.queues.iter(DISPLACED) {
+            let waiting = self.peers.slab[self.endpoints.slab[slot].peer].phase == Phase::Waiting;
+            hold(
+                NAME,
+                waiting,
+                || format!("endpoints[{slot}]"),
+                || "displaced, not waiting".into(),
+            )?;
+        }
+        for (slot, _) in self.breakers.slab.iter() {
+            let mut before = None;
+            for member in self.endpoints.queues.iter(queue(slot)) {
+                let endpoint = &self.endpoints.slab[member];
+                let waiting = self.peers.slab[endpoint.peer].phase == Phase::Waiting;
+                let ok = endpoint.breaker == slot && waiting && before < Some(endpoint.ticket);
+                before = Some(endpoint.ticket);
+                hold(
+                    NAME,
+                    ok,
+                    || format!("endpoints[{member}]"),
+                    || format!("out of place in the queue of breakers[{slot}]"),
+                )?;
+            }
+        }
+        for (anchor, current) in [(LIVE, true), (ORPHANS, false)] {
+            for slot in self.conns.lists.iter(anchor) {
+                let ok = (self.conns.slab[slot].process == self.conns.process) == current;
+                hold(NAME, ok, || format!("conns[{slot}]"), || "of another process".into())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `one-phase`: a peer is in one phase, with the one timer or queue place that moves it on.
+    fn check_peers(&self) -> Result<(), Violation> {
+        const NAME: &str = "one-phase";
+        let mut chained = vec![false; self.endpoints.slab.parts().0.len()];
+        for (slot, peer) in self.peers.slab.iter() {
+            let place = || format!("peers[{slot}]");
+            hold(NAME, peer.told == peer.state(), place, || {
+                format!("is {:?}, told {:?}", peer.state(), peer.told)
+            })?;
+            let idle = matches!(peer.phase, Phase::Idle);
+            let up = matches!(peer.phase, Phase::Up { .. });
+            hold(NAME, peer.wanted != idle || up, place, || {
+                format!("wanted: {}, in {:?}", peer.wanted, peer.phase)
+            })?;
+            let listed = matches!(peer.phase, Phase::BackingOff { .. } | Phase::Failed);
+            hold(NAME, self.peers.lists.is_linked(slot) == listed, place, || {
+                format!("on a list in {:?}", peer.phase)
+            })?;
+            let timer = self.timers.deadline(TimerKind::Peer, slot);
+            let moved_on = match peer.phase {
+                Phase::BackingOff { until } => timer.is_some_and(|deadline| deadline <= until),
+                Phase::Idle | Phase::Failed | Phase::Up { .. } => timer.is_none(),
+                Phase::Waiting | Phase::Dialing { .. } => true,
+            };
+            hold(NAME, moved_on, place, || format!("timer {timer:?} in {:?}", peer.phase))?;
+            if let Phase::Dialing { conn } | Phase::Up { conn } = peer.phase {
+                let conn = &self.conns.slab[conn];
+                let ok = conn.peer == slot && up == (conn.phase == ConnPhase::Up);
+                hold(NAME, ok, place, || format!("its connection is {:?}", conn.phase))?;
+            }
+            self.check_chain(slot, &mut chained)?;
+        }
+        for (slot, _) in self.endpoints.slab.iter() {
+            let known = chained.get(slot as usize).copied().unwrap_or_default();
+            hold(NAME, known, || format!("endpoints[{slot}]"), || "of no peer".into())?;
+        }
+        Ok(())
+    }
+
+    fn check_chain(&self, slot: u32, chained: &mut [bool]) -> Result<(), Violation> {
+        const NAME: &str = "one-phase";
+        let peer = &self.peers.slab[slot];
+        let place = || format!("peers[{slot}]");
+        let max = self.policies.config.limits.max_endpoints as usize;
+        let mut chain = Vec::new();
+        for (member, endpoint) in self.endpoints.chain(peer.first_endpoint).take(max + 1) {
+            let seen = chained.get_mut(member as usize).map(|seen| core::mem::replace(seen, true));
+            let ok = endpoint.peer == slot && seen == Some(false) && chain.len() < max;
+            hold(NAME, ok, place, || format!("endpoints[{member}] is not its own"))?;
+            chain.push((member, endpoint));
+        }
+        let linked = chain.iter().filter(|(member, _)| self.endpoints.queues.is_linked(*member));
+        let linked = linked.count();
+        let waiting = peer.phase == Phase::Waiting;
+        hold(NAME, waiting == (linked > 0), place, || {
+            format!("{linked} queue places in {:?}", peer.phase)
+        })?;
+        // Either it stands where it was admitted, or in every line so that none can forget it.
+        let admitted = chain.iter().any(|&(member, endpoint)| {
+            let displaced = self.endpoints.queues.front(DISPLACED).is_some();
+            self.endpoints.queues.is_linked(member) && (self.admits(endpoint.breaker) || displaced)
+        });
+        hold("nobody-forgotten", !waiting || admitted || linked == chain.len(), place, || {
+            format!("waits behind {linked} of {} breakers, and none admits", chain.len())
+        })
+    }
+
+    /// `connections`: each belongs to a peer that is with it, and is watched by a timer.
+    fn check_conns(&self) -> Result<(), Violation> {
+        const NAME: &str = "connections";
+        for (slot, conn) in self.conns.slab.iter() {
+            let place = || format!("conns[{slot}]");
+            hold(NAME, self.conn_of(conn.peer) == Some(slot), place, || {
+                format!("peers[{}] does not hold it", conn.peer)
+            })?;
+            hold(NAME, self.conns.lists.is_linked(slot), place, || "on no list".into())?;
+            let armed = self.timers.deadline(TimerKind::Conn, slot).is_some();
+            let endpoint = self.endpoints.slab.get(conn.endpoint);
+            let own = endpoint.is_none_or(|endpoint| endpoint.peer == conn.peer);
+            hold(NAME, own, place, || "leads to another peer's endpoint".into())?;
+            let watch = self.policies.peer(self.peers.slab[conn.peer].profile).watch;
+            match conn.phase {
+                ConnPhase::Dialing { .. } => {
+                    hold(NAME, armed && endpoint.is_some(), place, || {
+                        "a dial without timeout".into()
+                    })?;
+                }
+                ConnPhase::Up => {
+                    let pings = watch.is_some_and(|watch| watch.pings.is_some());
+                    let watched = watch.is_some() && (conn.suspected_at.is_none() || pings);
+                    hold(NAME, armed || !watched, place, || "watched by no timer".into())?;
+                }
+            }
+            let attentive = conn.suspected_at.is_some() || conn.ping.is_some();
+            hold(NAME, conn.attentive || !attentive, place, || "deaf to its answer".into())?;
+        }
+        Ok(())
+    }
+
+    /// `permits`, `limits`, `runnable`: a breaker holds what its state allows, in flight stays within
+    /// bounds, and it stands in the ring exactly while it could let somebody through.
+    fn check_breakers(&self) -> Result<(), Violation> {
+        let mut in_flight = vec![0_u32; self.breakers.slab.parts().0.len()];
+        let mut probes = in_flight.clone();
+        let mut endpoints = in_flight.clone();
+        for (_, conn) in self.conns.slab.iter() {
+            let ConnPhase::Dialing { permit, .. } = conn.phase else { continue };
+            let slot = self.endpoints.slab[conn.endpoint].breaker;
+            bump(&mut in_flight, slot);
+            let current = permit.generation() == self.breakers.slab[slot].breaker.generation();
+            if permit.is_probe() && current {
+                bump(&mut probes, slot);
+            }
+        }
+        for (_, endpoint) in self.endpoints.slab.iter() {
+            bump(&mut endpoints, endpoint.breaker);
+        }
+        for (slot, record) in self.breakers.slab.iter() {
+            let place = || format!("breakers[{slot}]");
+            let counted = |counts: &[u32]| counts.get(slot as usize).copied().unwrap_or_default();
+            let profile = self.policies.breaker(record.profile);
+            let state = record.breaker.state();
+            // A probe whose own timeout has passed is given up while its dial goes on.
+            let outstanding = record.breaker.outstanding();
+            hold(
+                "permits",
+                outstanding <= counted(&probes).min(profile.normal.probes()),
+                place,
+                || format!("{outstanding} probes outstanding, {} in flight", counted(&probes)),
+            )?;
+            hold("permits", counted(&endpoints) == record.endpoints, place, || {
+                format!("{} endpoints, counted {}", record.endpoints, counted(&endpoints))
+            })?;
+            hold("permits", record.alternatives <= record.endpoints, place, || {
+                format!("{} alternatives of {} endpoints", record.alternatives, record.endpoints)
+            })?;
+            let deadline = record.breaker.deadline().filter(|&deadline| deadline < Time::MAX);
+            let timer = self.timers.deadline(TimerKind::Breaker, slot);
+            let timed = match (deadline, timer) {
+                (None, None) => true,
+                (Some(deadline), Some(timer)) => timer <= deadline,
+                _ => false,
+            };
+            hold("permits", timed, place, || format!("{state:?} with timer {timer:?}"))?;
+            hold("limits", record.in_flight == counted(&in_flight), place, || {
+                format!("{} in flight, counted {}", record.in_flight, counted(&in_flight))
+            })?;
+            hold("limits", record.in_flight <= profile.max_in_flight, place, || {
+                format!("{} in flight of {}", record.in_flight, profile.max_in_flight)
+            })?;
+            hold(
+                "runnable",
+                self.breakers.ring.is_linked(slot) == self.is_runnable(slot),
+                place,
+                || format!("{state:?}, in the ring: {}", self.breakers.ring.is_linked(slot)),
+            )?;
+            // A half-open breaker that somebody waits for has a probe out or room for one.
+            let waited_for = self.endpoints.first_waiting(slot).is_some();
+            let stuck = state == State::HalfOpen
+                && waited_for
+                && outstanding == 0
+                && !record.breaker.has_room(&profile.normal);
+            hold("permits", !stuck, place, || "half-open without probe or room".into())?;
+        }
+        for slot in self.breakers.ring.iter(RING) {
+            let used = self.breakers.slab.get(slot).is_some();
+            hold(
+                "links",
+                used,
+                || format!("breakers[{slot}]"),
+                || "in the ring, not there".into(),
+            )?;
+        }
+        let blocked = self.timers.deadline(TimerKind::Pacer, 0).is_some();
+        hold("runnable", blocked == self.pacer.blocked, || "pacer".into(), || "no timer".into())
+    }
+
+    /// `stats`: what is counted by increments equals a recount.
+    fn check_stats(&self) -> Result<(), Violation> {
+        const NAME: &str = "stats";
+        let (mut peers, mut breakers) = (PeerCounts::default(), BreakerCounts::default());
+        let (mut measured, mut degraded, mut latency, mut loss) = (0, 0, 0, 0);
+        for (_, peer) in self.peers.slab.iter() {
+            *peers.of(peer.state()) += 1;
+            degraded += u32::from(peer.degraded);
+            if let Some((peer_latency, peer_loss)) = peer.measured {
+                measured += 1;
+                latency += u128::from(peer_latency);
+                loss += u64::from(peer_loss);
+            }
+        }
+        for (_, record) in self.breakers.slab.iter() {
+            *breakers.of(record.breaker.state()) += 1;
+        }
+        let dials = self.conns.slab.iter().filter(|(_, conn)| conn.phase != ConnPhase::Up);
+        let in_flight = dials.count();
+        let stats = &self.stats;
+        let place = || String::from("stats");
+        hold(NAME, stats.peers == peers, place, || format!("peers {:?} {peers:?}", stats.peers))?;
+        hold(NAME, stats.breakers == breakers, place, || {
+            format!("breakers {:?}, counted {breakers:?}", stats.breakers)
+        })?;
+        hold(NAME, stats.dials_in_flight as usize == in_flight, place, || {
+            format!("{} dials in flight, counted {in_flight}", stats.dials_in_flight)
+        })?;
+        let smoothed = (stats.measured, stats.degraded, stats.latency_sum_ns, stats.loss_sum);
+        hold(NAME, smoothed == (measured, degraded, latency, loss), place, || {
+            format!("measured {smoothed:?}, counted {:?}", (measured, degraded, latency, loss))
+        })?;
+        let known = self.peers.map.len() == self.peers.slab.len() as usize
+            && self.breakers.map.len() == self.breakers.slab.len() as usize;
+        hold(NAME, known, place, || "ids that lead nowhere".into())?;
+        let all = stats.peers.total();
+        hold(NAME, all <= u64::from(self.policies.config.limits.max_peers), place, || {
+            format!("{all} peers ({} connected)", *peers.of(PeerState::Connected))
+        })
+    }
+}
+
+fn bump(counts: &mut [u32], slot: u32) {
+    if let Some(count) = counts.get_mut(slot as usize) {
+        *count += 1;
+    }
+}

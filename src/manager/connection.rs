@@ -1,0 +1,203 @@
+//! A connection's life: it comes up, is taken in, is lost.
+
+use crate::action::{Action, Ignored, Notice, PeerCause};
+use crate::breaker::Outcome;
+use crate::config::{DetectorPolicy, FirstRetry};
+use crate::container::timers::TimerKind;
+use crate::event::LossCause;
+use crate::id::{ConnId, PeerId, Tag};
+use crate::manager::Manager;
+use crate::manager::conns::{Conn, ConnPhase};
+use crate::manager::out::Out;
+use crate::manager::peers::{NONE, Phase};
+use crate::phi::Phi;
+use crate::probe::Probe;
+
+impl Manager {
+    pub(crate) fn on_connected(&mut self, id: ConnId, resumed: bool, out: &mut Out<'_>) {
+        let Some(slot) = self.find_conn(id, out) else {
+            // It came too late: closing it keeps the driver from leaking a socket.
+            return out.push(Action::Close { conn: id });
+        };
+        let conn = &self.conns.slab[slot];
+        let ConnPhase::Dialing { permit, resume, .. } = conn.phase else {
+            return self.ignore(Ignored::AlreadyUp(id), out);
+        };
+        let (peer, endpoint, dialed_at) = (conn.peer, conn.endpoint, conn.since);
+        let breaker = self.endpoints.slab[endpoint].breaker;
+        self.settle_dial(breaker, permit, Outcome::Success, dialed_at, None, out);
+        self.stats.dials_succeeded += 1;
+        let record = &mut self.endpoints.slab[endpoint];
+        record.failures = 0;
+        let rhythm = record.rhythm.take();
+        self.come_up(slot, rhythm);
+        self.end_session(peer, resume, resumed, out);
+        self.enter(peer, Phase::Up { conn: slot }, PeerCause::Dialed, out);
+    }
+
+    /// Takes in a connection that the peer dialed. Our own dial gives way to it, and so does an
+    /// older connection: the peer would not dial again if it still had that one.
+    pub(crate) fn on_accepted(&mut self, id: PeerId, tag: Tag, out: &mut Out<'_>) {
+        let Some(peer) = self.find_peer(id, out) else { return self.refuse(tag, out) };
+        let profile = self.peers.slab[peer].profile;
+        if !self.policies.peer(profile).profile.inbound {
+            self.ignore(Ignored::NotInbound(id), out);
+            return self.refuse(tag, out);
+        }
+        match self.peers.slab[peer].phase {
+            Phase::Dialing { conn } => self.cancel_dial(conn, out),
+            Phase::Up { conn } => {
+                let old = self.conns.slab[conn].id;
+                if self.conns.find(old).is_some() {
+                    out.push(Action::Close { conn: old });
+                }
+                *self.stats.losses.of(LossCause::Replaced) += 1;
+                self.drop_conn(conn);
+            }
+            Phase::Idle | Phase::Failed | Phase::BackingOff { .. } | Phase::Waiting => {}
+        }
+        self.stats.adopted += 1;
+        let now = self.now;
+        let slot = self.conns.insert(|id, process| Conn {
+            id,
+            last_heard: now,
+            last_beat: None,
+            peer,
+            endpoint: NONE,
+            process,
+            heard: false,
+            attentive: false,
+            phase: ConnPhase::Up,
+            since: now,
+            suspected_at: None,
+            rhythm: None,
+            probe: Probe::default(),
+            ping: None,
+        });
+        let conn = self.conns.slab[slot].id;
+        out.push(Action::Adopt { conn, peer: id, tag });
+        self.come_up(slot, None);
+        self.enter(peer, Phase::Up { conn: slot }, PeerCause::Accepted, out);
+    }
+
+    fn refuse(&mut self, tag: Tag, out: &mut Out<'_>) {
+        self.stats.refused += 1;
+        out.push(Action::Refuse { tag });
+    }
+
+    /// The connection in `slot` is up from now on, and watched.
+    fn come_up(&mut self, slot: u32, remembered: Option<Phi>) {
+        let peer_slot = self.conns.slab[slot].peer;
+        let peer = &mut self.peers.slab[peer_slot];
+        peer.timed_out = false;
+        peer.connected_at = self.now;
+        let (profile, first) = (peer.profile, peer.first_endpoint);
+        if peer.coming_back {
+            self.stats.time_to_recover.record(self.now.since(peer.without_since));
+        }
+        self.endpoints.each(first, |_, endpoint| endpoint.tried = false);
+        let watch = self.policies.peer(profile).watch;
+        let rhythm = watch.and_then(|watch| match watch.detector {
+            DetectorPolicy::Deadline(_) => None,
+            DetectorPolicy::Phi(phi) => Some(match remembered {
+                Some(mut known) => {
+                    known.reconnected();
+                    known
+                }
+                None => Phi::new(&phi),
+            }),
+        });
+        let conn = &mut self.conns.slab[slot];
+        conn.phase = ConnPhase::Up;
+        conn.since = self.now;
+        conn.last_heard = self.now;
+        // Coming up counts as the first heartbeat.
+        conn.last_beat = Some(self.now);
+        conn.rhythm = rhythm;
+        self.arm_watch(slot);
+    }
+
+    pub(crate) fn on_lost(&mut self, id: ConnId, cause: LossCause, out: &mut Out<'_>) {
+        let Some(slot) = self.find_conn(id, out) else { return };
+        match self.conns.slab[slot].phase {
+            ConnPhase::Dialing { .. } => {
+                self.fail_dial(slot, crate::DialCause::Unreachable, None, out);
+            }
+            ConnPhase::Up => self.lose(slot, cause, out),
+        }
+    }
+
+    /// The connection is gone. After a stable one the peer starts afresh, spread among those lost
+    /// with it; after one that did not last, the backoff goes on where it was.
+    pub(crate) fn lose(&mut self, slot: u32, cause: LossCause, out: &mut Out<'_>) {
+        let Some(conn) = self.drop_conn(slot) else { return };
+        *self.stats.losses.of(cause) += 1;
+        if let Some(endpoint) = self.endpoints.slab.get(conn.endpoint) {
+            self.breakers.slab[endpoint.breaker].losses.record(self.now);
+        }
+        self.keep_session(conn.peer);
+        let peer = &mut self.peers.slab[conn.peer];
+        let told = PeerCause::Lost(cause);
+        if !peer.wanted {
+            return self.enter(conn.peer, Phase::Idle, told, out);
+        }
+        peer.coming_back = true;
+        peer.without_since = self.now;
+        let policy = self.policies.peer(peer.profile);
+        let lasted = self.now.since(conn.since) >= policy.profile.stable_after;
+        let stable = lasted && (conn.heard || policy.watch.is_none());
+        if stable {
+            self.forget_failures(conn.peer);
+        }
+        if stable && policy_spreads(self.first_retry(conn.peer)) {
+            let at = self.now + self.draw_first_retry(conn.peer);
+            self.back_off_until(conn.peer, at, told, out);
+        } else {
+            self.end_round(conn.peer, None, told, out);
+        }
+    }
+
+    fn first_retry(&self, peer: u32) -> FirstRetry {
+        self.policies.peer(self.peers.slab[peer].profile).profile.first_retry
+    }
+
+    /// Takes the connection out, keeping what its detector learned; the peer's phase is for the
+    /// caller to set.
+    pub(crate) fn drop_conn(&mut self, slot: u32) -> Option<Conn> {
+        self.timers.disarm(TimerKind::Conn, slot);
+        let conn = self.conns.remove(slot)?;
+        if let Some(endpoint) = self.endpoints.slab.get_mut(conn.endpoint) {
+            endpoint.rhythm = conn.rhythm;
+        }
+        self.forget_measurements(conn.peer);
+        Some(conn)
+    }
+}
+
+/// Whether the first retry is a matter of its own, rather than the first of the backoff.
+const fn policy_spreads(first_retry: FirstRetry) -> bool {
+    !matches!(first_retry, FirstRetry::Backoff)
+}
+
+impl Manager {
+    /// Tells of a connection that has been silent for too long, and drops it if the profile says so.
+    pub(crate) fn suspect(&mut self, slot: u32, drop: bool, out: &mut Out<'_>) {
+        let conn = &self.conns.slab[slot];
+        let silence = self.now.since(conn.last_heard);
+        let peer = &self.peers.slab[conn.peer];
+        let phi = self.phi_of(conn, peer.profile);
+        let (id, conn_id) = (peer.id, conn.id);
+        let rhythm = conn.rhythm.as_ref();
+        let (mean, std) = (rhythm.map(Phi::mean), rhythm.map(Phi::std));
+        self.stats.suspected += 1;
+        out.notice(Notice::Suspected { peer: id, conn: conn_id, silence, phi, mean, std });
+        if drop {
+            out.push(Action::Close { conn: conn_id });
+            return self.lose(slot, LossCause::Suspected, out);
+        }
+        let conn = &mut self.conns.slab[slot];
+        conn.suspected_at = Some(self.now);
+        conn.last_beat = None;
+        conn.attentive = true;
+    }
+}

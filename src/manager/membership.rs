@@ -1,0 +1,298 @@
+//! Peers, endpoints and breakers come and go; what the driver wants of them.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::action::{Action, Ignored, PeerCause, PeerState};
+use crate::breaker::Breaker;
+use crate::bucket::Bucket;
+use crate::event::Endpoint;
+use crate::id::{BreakerId, BreakerProfileId, PeerId, PeerProfileId};
+use crate::manager::Manager;
+use crate::manager::breakers::BreakerRecord;
+use crate::manager::endpoints::EndpointRecord;
+use crate::manager::out::Out;
+use crate::manager::peers::{NONE, Peer, Phase};
+use crate::time::Time;
+use crate::window::Recent;
+
+impl Manager {
+    pub(crate) fn on_add_breaker(
+        &mut self,
+        id: BreakerId,
+        profile: BreakerProfileId,
+        out: &mut Out<'_>,
+    ) {
+        if self.breakers.find(id).is_some() {
+            return self.ignore(Ignored::BreakerExists(id), out);
+        }
+        let Some(policy) = self.policies.breakers.get(usize::from(profile.0)) else {
+            return self.ignore(Ignored::UnknownBreakerProfile(id), out);
+        };
+        if self.breakers.slab.len() >= self.policies.config.limits.max_breakers {
+            return self.ignore(Ignored::TooMany, out);
+        }
+        let breaker = Breaker::new(&policy.normal, self.now);
+        *self.stats.breakers.of(breaker.state()) += 1;
+        self.breakers.insert(BreakerRecord {
+            id,
+            profile: profile.0,
+            breaker,
+            in_flight: 0,
+            bucket: policy.rate.as_ref().map(|rate| Bucket::full(rate, self.now)),
+            losses: Recent::default(),
+            endpoints: 0,
+            alternatives: 0,
+            tickets: 0,
+        });
+    }
+
+    pub(crate) fn on_remove_breaker(&mut self, id: BreakerId, out: &mut Out<'_>) {
+        let Some(slot) = self.find_breaker(id, out) else { return };
+        if self.breakers.slab[slot].endpoints > 0 {
+            return self.ignore(Ignored::BreakerInUse(id), out);
+        }
+        self.disarm_breaker(slot);
+        *self.stats.breakers.of(self.breakers.slab[slot].breaker.state()) -= 1;
+        self.breakers.remove(slot);
+    }
+
+    pub(crate) fn on_add_peer(
+        &mut self,
+        id: PeerId,
+        profile: PeerProfileId,
+        endpoints: &[Endpoint],
+        out: &mut Out<'_>,
+    ) {
+        if self.peers.find(id).is_some() {
+            return self.ignore(Ignored::PeerExists(id), out);
+        }
+        if usize::from(profile.0) >= self.policies.peers.len() {
+            return self.ignore(Ignored::UnknownPeerProfile(id), out);
+        }
+        if self.peers.slab.len() >= self.policies.config.limits.max_peers {
+            return self.ignore(Ignored::TooMany, out);
+        }
+        if let Err(reason) = self.check_endpoints(id, endpoints) {
+            return self.ignore(reason, out);
+        }
+        *self.stats.peers.of(PeerState::Disconnected) += 1;
+        let slot = self.peers.insert(Peer {
+            id,
+            profile: profile.0,
+            wanted: false,
+            coming_back: false,
+            slow_lane: false,
+            timed_out: false,
+            degraded: false,
+            told: PeerState::Disconnected,
+            phase: Phase::Idle,
+            since: self.now,
+            failures: 0,
+            epoch: self.network.epoch,
+            previous_delay: Duration::ZERO,
+            without_since: self.now,
+            connected_at: Time::ZERO,
+            session_until: Time::ZERO,
+            backoff_draws: 0,
+            retry_draws: 0,
+            first_endpoint: NONE,
+            last_endpoint: NONE,
+            measured: None,
+        });
+        self.attach_endpoints(slot, endpoints, &[]);
+    }
+
+    /// Why these endpoints cannot be a peer's, if so.
+    fn check_endpoints(&self, peer: PeerId, endpoints: &[Endpoint]) -> Result<(), Ignored> {
+        if endpoints.len() > self.policies.config.limits.max_endpoints as usize {
+            return Err(Ignored::TooMany);
+        }
+        for (place, endpoint) in endpoints.iter().enumerate() {
+            if self.breakers.find(endpoint.breaker).is_none() {
+                return Err(Ignored::UnknownBreaker(endpoint.breaker));
+            }
+            if endpoints.iter().take(place).any(|earlier| earlier.id == endpoint.id) {
+                return Err(Ignored::DuplicateEndpoint(peer));
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the peer's chain of endpoints; those that were known (`memory`) keep what they know.
+    fn attach_endpoints(&mut self, peer: u32, endpoints: &[Endpoint], memory: &[EndpointRecord]) {
+        let mut next = NONE;
+        for endpoint in endpoints.iter().rev() {
+            let Some(breaker) = self.breakers.find(endpoint.breaker) else { continue };
+            let known =
+                memory.iter().find(|known| (known.id, known.breaker) == (endpoint.id, breaker));
+            let fresh = EndpointRecord {
+                id: endpoint.id,
+                peer,
+                breaker,
+                next,
+                tried: false,
+                failures: 0,
+                failed_at: Time::ZERO,
+                ticket: 0,
+                rhythm: None,
+            };
+            let record = known.map_or(fresh, |known| EndpointRecord { next, ..known.clone() });
+            let record_of_breaker = &mut self.breakers.slab[breaker];
+            record_of_breaker.endpoints += 1;
+            record_of_breaker.alternatives += u32::from(endpoints.len() > 1);
+            next = self.endpoints.slab.insert(record);
+        }
+        self.peers.slab[peer].first_endpoint = next;
+    }
+
+    /// Takes the peer's endpoints away and returns them.
+    fn detach_endpoints(&mut self, peer: u32) -> Vec<EndpointRecord> {
+        let first = self.peers.slab[peer].first_endpoint;
+        let slots: Vec<u32> = self.endpoints.chain(first).map(|(slot, _)| slot).collect();
+        let several = slots.len() > 1;
+        let mut records = Vec::with_capacity(slots.len());
+        for slot in slots {
+            self.endpoints.queues.unlink(slot);
+            let Some(record) = self.endpoints.slab.remove(slot) else { continue };
+            let breaker = &mut self.breakers.slab[record.breaker];
+            breaker.endpoints -= 1;
+            breaker.alternatives -= u32::from(several);
+            self.refresh_ring(record.breaker);
+            records.push(record);
+        }
+        self.peers.slab[peer].first_endpoint = NONE;
+        self.peers.slab[peer].last_endpoint = NONE;
+        records
+    }
+
+    pub(crate) fn on_set_endpoints(
+        &mut self,
+        id: PeerId,
+        endpoints: &[Endpoint],
+        out: &mut Out<'_>,
+    ) {
+        let Some(slot) = self.find_peer(id, out) else { return };
+        let refusal = if endpoints.is_empty() {
+            Err(Ignored::NoEndpoints(id))
+        } else {
+            self.check_endpoints(id, endpoints)
+        };
+        if let Err(reason) = refusal {
+            return self.ignore(reason, out);
+        }
+        let used = self.conn_of(slot).map(|conn| self.conns.slab[conn].endpoint);
+        let used = used
+            .and_then(|used| self.endpoints.slab.get(used))
+            .map(|record| (record.id, record.breaker));
+        let keeps = used.is_some_and(|(id, breaker)| {
+            let id_of = |endpoint: &Endpoint| self.breakers.find(endpoint.breaker);
+            endpoints.iter().any(|kept| kept.id == id && id_of(kept) == Some(breaker))
+        });
+        // A dial holds a place behind its breaker: let go of it before the endpoint goes.
+        let phase = self.peers.slab[slot].phase;
+        if let Phase::Dialing { conn } = phase
+            && !keeps
+        {
+            self.cancel_dial(conn, out);
+        }
+        let memory = self.detach_endpoints(slot);
+        self.attach_endpoints(slot, endpoints, &memory);
+        let successor = used.filter(|_| keeps).and_then(|used| {
+            let first = self.peers.slab[slot].first_endpoint;
+            self.endpoints
+                .chain(first)
+                .find(|(_, record)| (record.id, record.breaker) == used)
+                .map(|(slot, _)| slot)
+        });
+        if let Some(conn) = self.conn_of(slot) {
+            self.conns.slab[conn].endpoint = successor.unwrap_or(NONE);
+            self.peers.slab[slot].last_endpoint = successor.unwrap_or(NONE);
+        }
+        match phase {
+            Phase::Waiting => self.enqueue(slot, PeerCause::Asked, out),
+            Phase::Dialing { .. } if !keeps => self.enqueue(slot, PeerCause::Asked, out),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_remove_peer(&mut self, id: PeerId, out: &mut Out<'_>) {
+        let Some(slot) = self.find_peer(id, out) else { return };
+        self.let_go(slot, out);
+        self.forget_measurements(slot);
+        self.detach_endpoints(slot);
+        *self.stats.peers.of(PeerState::Disconnected) -= 1;
+        self.peers.remove(slot);
+    }
+
+    pub(crate) fn on_connect(&mut self, id: PeerId, out: &mut Out<'_>) {
+        let Some(slot) = self.find_peer(id, out) else { return };
+        let peer = &mut self.peers.slab[slot];
+        if peer.first_endpoint == NONE {
+            return self.ignore(Ignored::NoEndpoints(id), out);
+        }
+        match peer.phase {
+            Phase::Idle | Phase::Failed => {
+                peer.wanted = true;
+                peer.coming_back = false;
+                peer.without_since = self.now;
+                self.forget_failures(slot);
+                self.enqueue(slot, PeerCause::Asked, out);
+            }
+            Phase::Up { .. } if !peer.wanted => peer.wanted = true,
+            _ => self.ignore(Ignored::AlreadySo, out),
+        }
+    }
+
+    pub(crate) fn on_disconnect(&mut self, id: PeerId, out: &mut Out<'_>) {
+        let Some(slot) = self.find_peer(id, out) else { return };
+        if self.peers.slab[slot].phase == Phase::Idle {
+            return self.ignore(Ignored::AlreadySo, out);
+        }
+        self.let_go(slot, out);
+    }
+
+    /// Ends whatever the peer is doing; it is then idle and not wanted.
+    fn let_go(&mut self, slot: u32, out: &mut Out<'_>) {
+        match self.peers.slab[slot].phase {
+            Phase::Dialing { conn } => self.cancel_dial(conn, out),
+            Phase::Up { conn } => {
+                let id = self.conns.slab[conn].id;
+                if self.conns.find(id).is_some() {
+                    out.push(Action::Close { conn: id });
+                }
+                self.drop_conn(conn);
+            }
+            Phase::Idle | Phase::Failed | Phase::BackingOff { .. } | Phase::Waiting => {}
+        }
+        let peer = &mut self.peers.slab[slot];
+        peer.wanted = false;
+        peer.session_until = Time::ZERO;
+        self.forget_failures(slot);
+        self.enter(slot, Phase::Idle, PeerCause::Asked, out);
+    }
+
+    /// The peer's dial or connection.
+    pub(crate) fn conn_of(&self, peer: u32) -> Option<u32> {
+        match self.peers.slab[peer].phase {
+            Phase::Dialing { conn } | Phase::Up { conn } => Some(conn),
+            Phase::Idle | Phase::Failed | Phase::BackingOff { .. } | Phase::Waiting => None,
+        }
+    }
+
+    pub(crate) fn find_peer(&mut self, id: PeerId, out: &mut Out<'_>) -> Option<u32> {
+        let found = self.peers.find(id);
+        if found.is_none() {
+            self.ignore(Ignored::UnknownPeer(id), out);
+        }
+        found
+    }
+
+    pub(crate) fn find_breaker(&mut self, id: BreakerId, out: &mut Out<'_>) -> Option<u32> {
+        let found = self.breakers.find(id);
+        if found.is_none() {
+            self.ignore(Ignored::UnknownBreaker(id), out);
+        }
+        found
+    }
+}

@@ -1,0 +1,247 @@
+//! The manager: one match for events, one for timers, and the queues that settle.
+
+mod breaker;
+mod breakers;
+mod check;
+mod connection;
+mod conns;
+mod dial;
+mod endpoints;
+mod environment;
+mod health;
+mod membership;
+mod operator;
+mod out;
+mod pacer;
+mod peers;
+mod session;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use alloc::vec::Vec;
+use core::hash::Hash;
+
+use crate::action::Action;
+use crate::config::{Config, Policies};
+use crate::container::timers::{Timer, TimerKind, Timers};
+use crate::digest::Digest;
+use crate::error::ConfigError;
+use crate::event::Event;
+use crate::stats::Stats;
+use crate::time::Time;
+use breakers::Breakers;
+use conns::Conns;
+use endpoints::Endpoints;
+use environment::{Load, Network, Sleep};
+use out::Out;
+use pacer::Pacer;
+use peers::Peers;
+
+pub use check::Violation;
+pub use snapshot::{RestoreError, Snapshot};
+pub use view::{Blocked, Why};
+
+/// Decides, for one to millions of peers, when to dial, when to wait and when to stop asking.
+///
+/// A manager is a function of its inputs: the same configuration and the same events at the same
+/// times give the same actions, byte for byte, on every platform. It never reads a clock, opens a
+/// socket, draws ambient randomness, spawns, locks or logs.
+///
+/// # The driver's side
+///
+/// - Carry out each action, in order. Report each fact under the id that came with the action.
+/// - An id is dead from the moment that [`CancelDial`](Action::CancelDial) or
+///   [`Close`](Action::Close) names it.
+/// - Sleep at most until [`next_deadline`](Self::next_deadline). After waking, feed the I/O that
+///   waits first, then [`Event::Tick`].
+///
+/// [`Ledger`](crate::Ledger) checks that a driver keeps to this.
+///
+/// # Examples
+///
+/// ```
+/// use steadfast::{Action, BreakerId, Config, Endpoint, EndpointId, Event, Manager, PeerId, Time};
+///
+/// let config = Config::new(42);
+/// let (peers, breakers) = (config.peer_profile("default"), config.breaker_profile("default"));
+/// let mut manager = Manager::new(config, 7)?;
+/// let (breaker, peer) = (BreakerId(1), PeerId(1));
+/// let endpoints = vec![Endpoint { id: EndpointId(0), breaker }];
+/// manager.step(Event::AddBreaker { breaker, profile: breakers.unwrap() }, Time::ZERO);
+/// manager.step(Event::AddPeer { peer, profile: peers.unwrap(), endpoints }, Time::ZERO);
+/// let actions = manager.step(Event::Connect { peer }, Time::ZERO);
+/// assert!(actions.iter().any(|action| matches!(action, Action::Dial { .. })));
+/// # Ok::<(), steadfast::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Manager {
+    policies: Policies,
+    /// The latest moment seen.
+    now: Time,
+    sleep: Sleep,
+    network: Network,
+    load: Load,
+    peers: Peers,
+    endpoints: Endpoints,
+    conns: Conns,
+    breakers: Breakers,
+    pacer: Pacer,
+    timers: Timers,
+    stats: Stats,
+    run: Digest,
+}
+
+/// # Stepping
+impl Manager {
+    /// A manager without peers.
+    ///
+    /// `hash_key` keeps whoever chooses ids from slowing the id tables down. Draw it afresh for
+    /// each process and keep it secret; it changes no output.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is refused.
+    pub fn new(config: Config, hash_key: u64) -> Result<Self, ConfigError> {
+        let policies = Policies::new(&config)?;
+        let run = Digest::new(config.seed);
+        Ok(Self {
+            pacer: Pacer::new(policies.pacer_rate.as_ref()),
+            policies,
+            now: Time::ZERO,
+            sleep: Sleep::default(),
+            network: Network::default(),
+            load: Load::default(),
+            peers: Peers::new(hash_key),
+            endpoints: Endpoints::new(),
+            conns: Conns::new(),
+            breakers: Breakers::new(hash_key),
+            timers: Timers::new(),
+            stats: Stats::default(),
+            run,
+        })
+    }
+
+    /// Takes one event and answers with what to do about it.
+    ///
+    /// `now`: any; earlier than the latest seen counts as the latest seen. Never fails: what makes
+    /// no sense is ignored with a notice. See [`step_into`](Self::step_into) for the same without
+    /// an allocation.
+    #[must_use = "actions are orders"]
+    pub fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.step_into(event, now, &mut actions);
+        actions
+    }
+
+    /// Takes one event and appends what to do about it to `actions`.
+    ///
+    /// The event at `now` is handled before the timers due at `now`: a heartbeat that arrives
+    /// exactly at the deadline is in time. Beyond the direct answer a step does at most
+    /// [`max_work_per_step`](crate::config::Limits::max_work_per_step); the rest stays due.
+    ///
+    /// Cost: O(1) for facts about connections, O(log n) for a timer that moves.
+    pub fn step_into(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
+        let answered = actions.len();
+        let out = &mut Out::new(actions, self.policies.config.limits.max_work_per_step);
+        self.observe(now, out);
+        if event != Event::Tick {
+            (self.now, &event).hash(&mut self.run);
+        }
+        match event {
+            Event::AddBreaker { breaker, profile } => self.on_add_breaker(breaker, profile, out),
+            Event::RemoveBreaker { breaker } => self.on_remove_breaker(breaker, out),
+            Event::AddPeer { peer, profile, endpoints } => {
+                self.on_add_peer(peer, profile, &endpoints, out);
+            }
+            Event::SetEndpoints { peer, endpoints } => {
+                self.on_set_endpoints(peer, &endpoints, out);
+            }
+            Event::RemovePeer { peer } => self.on_remove_peer(peer, out),
+            Event::Connect { peer } => self.on_connect(peer, out),
+            Event::Disconnect { peer } => self.on_disconnect(peer, out),
+            Event::Connected { conn, resumed } => self.on_connected(conn, resumed, out),
+            Event::DialFailed { conn, cause, retry_after } => {
+                self.on_dial_failed(conn, cause, retry_after, out);
+            }
+            Event::Lost { conn, cause } => self.on_lost(conn, cause, out),
+            Event::Heard { conn } => self.on_heard(conn, out),
+            Event::Heartbeat { conn } => self.on_heartbeat(conn, out),
+            Event::Pong { ping } => self.on_pong(ping, out),
+            Event::Metrics { conn, latency, loss } => self.on_metrics(conn, latency, loss, out),
+            Event::Accepted { peer, tag } => self.on_accepted(peer, tag, out),
+            Event::NetworkDown => self.on_network_down(out),
+            Event::NetworkUp => self.on_network_up(out),
+            Event::Load { load } => self.on_load(load, out),
+            Event::Restarted => self.on_restarted(),
+            Event::Tick => {}
+            Event::ForceOpen { breaker } => self.on_force_open(breaker, out),
+            Event::Disable { breaker } => self.on_disable(breaker, out),
+            Event::ResetBreaker { breaker } => self.on_reset_breaker(breaker, out),
+            Event::Revive { peer } => self.on_revive(peer, out),
+        }
+        self.settle(out);
+        for action in actions.iter().skip(answered) {
+            (self.now, action).hash(&mut self.run);
+        }
+    }
+
+    /// The moment until which a driver may sleep; `None` while only an event can change anything.
+    ///
+    /// It may be early (what a timer was for can have gone away), never late: no action is ever due
+    /// before it. Right after a step that ran out of work it is that step's `now`. O(1).
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.has_backlog() {
+            return Some(self.now);
+        }
+        self.timers.next().map(|deadline| deadline.max(self.now))
+    }
+
+    /// Fires due timers, then moves the queues, one unit of work at a time.
+    ///
+    /// Timers go first whenever one is due, so that a small budget splits this work into more
+    /// steps but never reorders it.
+    fn settle(&mut self, out: &mut Out<'_>) {
+        while out.spend() {
+            match self.timers.pop_due(self.now) {
+                Some(timer) => self.on_timer(timer, out),
+                None if self.pump(out) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Out<'_>) {
+        match timer.kind {
+            TimerKind::Peer => self.on_peer_timer(timer.slot, out),
+            TimerKind::Pace => self.refresh_ring(timer.slot),
+            TimerKind::Pacer => self.pacer.blocked = false,
+            TimerKind::Conn => self.on_conn_timer(timer.slot, out),
+            TimerKind::Breaker => self.on_breaker_timer(timer.slot, out),
+        }
+    }
+
+    /// Moves one queue by one place; `false` if none can move.
+    fn pump(&mut self, out: &mut Out<'_>) -> bool {
+        if let Some(conn) = self.conns.lists.front(conns::ORPHANS) {
+            self.take_orphan(conn, out);
+        } else if let Some(peer) = self.peers.lists.front(peers::WOKEN) {
+            self.wake(peer, out);
+        } else if let Some(endpoint) = self.endpoints.queues.front(endpoints::DISPLACED) {
+            self.place_again(endpoint, out);
+        } else {
+            return self.pace(out);
+        }
+        true
+    }
+
+    /// Whether a queue could move right now.
+    fn has_backlog(&self) -> bool {
+        self.conns.lists.front(conns::ORPHANS).is_some()
+            || self.peers.lists.front(peers::WOKEN).is_some()
+            || self.endpoints.queues.front(endpoints::DISPLACED).is_some()
+            || self.can_pace()
+    }
+}

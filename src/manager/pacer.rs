@@ -1,0 +1,96 @@
+//! Who dials next: the ring of breakers, the limits in flight, the rates.
+
+use crate::breaker::State;
+use crate::bucket::{Bucket, BucketPolicy};
+use crate::container::timers::TimerKind;
+use crate::manager::Manager;
+use crate::manager::breakers::RING;
+use crate::manager::endpoints::queue;
+use crate::manager::out::Out;
+use crate::time::Time;
+
+/// What bounds dials over all breakers together.
+#[derive(Clone, Debug)]
+pub(crate) struct Pacer {
+    pub(crate) bucket: Option<Bucket>,
+    /// Whether its timer must fire before the next dial.
+    pub(crate) blocked: bool,
+}
+
+/// How many of those in line are looked at for a probe.
+const PROBERS: usize = 8;
+
+impl Pacer {
+    pub(crate) fn new(rate: Option<&BucketPolicy>) -> Self {
+        Self { bucket: rate.map(|rate| Bucket::full(rate, Time::ZERO)), blocked: false }
+    }
+}
+
+impl Manager {
+    pub(crate) fn can_pace(&self) -> bool {
+        self.breakers.ring.front(RING).is_some()
+            && !self.network.down
+            && !self.pacer.blocked
+            && self.stats.dials_in_flight < self.policies.config.pacer.max_in_flight
+    }
+
+    /// Lets the first breaker of the ring dial for the first in its line; `false` if none may now.
+    ///
+    /// One dial a turn, then the breaker goes to the end of the ring: the 100,000 peers of one
+    /// region cannot starve the ten of another.
+    pub(crate) fn pace(&mut self, out: &mut Out<'_>) -> bool {
+        if !self.can_pace() {
+            return false;
+        }
+        let Some(slot) = self.breakers.ring.front(RING) else { return false };
+        if let (Some(bucket), Some(rate)) = (&self.pacer.bucket, &self.policies.pacer_rate) {
+            let at = bucket.ready_at(rate, self.now);
+            if at > self.now {
+                self.pacer.blocked = true;
+                self.timers.arm(TimerKind::Pacer, 0, at);
+                return false;
+            }
+        }
+        let record = &self.breakers.slab[slot];
+        let profile = self.policies.breaker(record.profile);
+        if let (Some(bucket), Some(rate)) = (&record.bucket, &profile.rate) {
+            let at = bucket.ready_at(rate, self.now);
+            if at > self.now {
+                self.timers.arm(TimerKind::Pace, slot, at);
+                self.refresh_ring(slot);
+                return true;
+            }
+        }
+        let Some(endpoint) = self.next_in_line(slot) else {
+            self.breakers.ring.unlink(slot);
+            return true;
+        };
+        let peer = self.endpoints.slab[endpoint].peer;
+        if let Some(preferred) = self.choose(self.peers.slab[peer].first_endpoint)
+            && preferred != endpoint
+        {
+            // It was parked here while the endpoint that it prefers was shut.
+            self.place_again(endpoint, out);
+            return true;
+        }
+        self.breakers.ring.unlink(slot);
+        self.dial(endpoint, out);
+        self.refresh_ring(slot);
+        true
+    }
+
+    /// The one to dial next. Probes go to whoever was connected most recently among the first in
+    /// line: a peer that never got through says little about the server.
+    fn next_in_line(&self, slot: u32) -> Option<u32> {
+        let mut waiting = self.endpoints.queues.iter(queue(slot));
+        let first = waiting.next()?;
+        if self.breakers.slab[slot].breaker.state() != State::HalfOpen {
+            return Some(first);
+        }
+        let connected_at =
+            |endpoint: u32| self.peers.slab[self.endpoints.slab[endpoint].peer].connected_at;
+        Some(waiting.take(PROBERS - 1).fold(first, |best, endpoint| {
+            if connected_at(endpoint) > connected_at(best) { endpoint } else { best }
+        }))
+    }
+}

@@ -1,0 +1,89 @@
+//! Tests that look inside: what a step touches.
+
+use super::*;
+use crate::{Action, BreakerId, DialCause, Endpoint, EndpointId, LossCause, PeerId};
+use alloc::vec;
+use core::time::Duration;
+
+/// A manager with `n` peers behind one breaker, all wanted.
+fn fleet(n: u64) -> (Manager, Vec<Action>) {
+    let config = Config::new(1);
+    let profiles = (config.peer_profile("default").unwrap(), config.breaker_profile("default"));
+    let mut manager = Manager::new(config, 2).unwrap();
+    let breaker = BreakerId(1);
+    let mut actions = Vec::new();
+    let mut step = |event| manager.step_into(event, Time::ZERO, &mut actions);
+    step(Event::AddBreaker { breaker, profile: profiles.1.unwrap() });
+    for id in 0..n {
+        let endpoints = vec![Endpoint { id: EndpointId(0), breaker }];
+        step(Event::AddPeer { peer: PeerId(id), profile: profiles.0, endpoints });
+        step(Event::Connect { peer: PeerId(id) });
+    }
+    (manager, actions)
+}
+
+fn dials(actions: &[Action]) -> Vec<crate::ConnId> {
+    let dial = |action: &Action| match action {
+        Action::Dial { conn, .. } => Some(*conn),
+        _ => None,
+    };
+    actions.iter().filter_map(dial).collect()
+}
+
+#[test]
+fn closing_a_breaker_releases_100_000_without_a_loop_over_them() {
+    let (mut manager, actions) = fleet(100_000);
+    let mut now = Time::from_secs(1);
+    for conn in dials(&actions) {
+        let failed = Event::DialFailed { conn, cause: DialCause::Refused, retry_after: None };
+        let _ = manager.step(failed, now);
+    }
+    manager.check().unwrap();
+    assert_eq!(manager.stats().breakers.open, 1);
+    // Two probes succeed; the second closes the breaker.
+    let mut probes = Vec::new();
+    while probes.len() < 2 {
+        now = manager.next_deadline().unwrap();
+        probes.extend(dials(&manager.step(Event::Tick, now)));
+    }
+    now += Duration::from_millis(10);
+    let _ = manager.step(Event::Connected { conn: probes[0], resumed: false }, now);
+    let visits = |manager: &Manager| {
+        let (peers, endpoints) = (&manager.peers.slab, &manager.endpoints.slab);
+        peers.visits.get() + endpoints.visits.get() + manager.conns.slab.visits.get()
+    };
+    let before = visits(&manager);
+    let actions = manager.step(Event::Connected { conn: probes[1], resumed: false }, now);
+    let work = visits(&manager) - before;
+    assert_eq!(manager.stats().breakers.closed, 1);
+    let released = dials(&actions).len();
+    assert!((32..=64).contains(&released), "{released} dials at once");
+    assert!(work < 50 * 64, "the step looked at {work} records");
+    manager.check().unwrap();
+}
+
+#[test]
+fn waking_20_000_is_split_over_steps_and_only_the_last_one_may_sleep() {
+    let (mut manager, actions) = fleet(20_000);
+    let mut conns = Vec::new();
+    let mut ready = dials(&actions);
+    while let Some(conn) = ready.pop() {
+        conns.push(conn);
+        ready.extend(dials(&manager.step(Event::Connected { conn, resumed: false }, Time::ZERO)));
+    }
+    let lost_at = Time::from_secs(60);
+    for conn in conns {
+        let _ = manager.step(Event::Lost { conn, cause: LossCause::Reset }, lost_at);
+    }
+    assert_eq!(manager.stats().peers.reconnecting, 20_000);
+    let _ = manager.step(Event::NetworkDown, lost_at);
+    let mut actions = manager.step(Event::NetworkUp, lost_at);
+    let mut steps = 1;
+    while manager.next_deadline() == Some(lost_at) {
+        assert!(actions.len() <= 4_096 + 1, "{} actions in one step", actions.len());
+        manager.check().unwrap();
+        actions = manager.step(Event::Tick, lost_at);
+        steps += 1;
+    }
+    assert_eq!(steps, 20_000_usize.div_ceil(4_096));
+}

@@ -1,0 +1,172 @@
+//! What can be asked of a manager; nothing here changes it.
+
+use crate::action::PeerState;
+use crate::breaker::State;
+use crate::config::Config;
+use crate::digest::Digest;
+use crate::id::{BreakerId, ConnId, PeerId};
+use crate::manager::Manager;
+use crate::manager::conns::ConnPhase;
+use crate::manager::endpoints::{EndpointRecord, queue};
+use crate::manager::peers::Phase;
+use crate::stats::Stats;
+use crate::time::Time;
+
+/// Why a peer is not connected, or since when it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Why {
+    /// Its state.
+    pub state: PeerState,
+    /// Since when it has been in its phase.
+    pub since: Time,
+    /// When the phase ends by itself, if that is known.
+    pub until: Option<Time>,
+    /// What it waits for; `None` when connected or not wanted.
+    pub blocked: Option<Blocked>,
+    /// Failed rounds of dials since the last stable connection.
+    pub failures: u32,
+}
+
+/// What a peer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Blocked {
+    /// Its own backoff.
+    Backoff,
+    /// The answer to a dial.
+    Dial(ConnId),
+    /// A breaker that lets nobody through, or probes only.
+    Breaker {
+        /// Which; of several the one of the endpoint it prefers.
+        breaker: BreakerId,
+        /// What that one is doing.
+        state: State,
+        /// How many stand in line before it, at most.
+        ahead: u64,
+    },
+    /// Its turn: the breaker admits, and others come first or a limit is reached.
+    Turn {
+        /// Which.
+        breaker: BreakerId,
+        /// How many stand in line before it, at most.
+        ahead: u64,
+    },
+    /// The network.
+    Network,
+    /// An operator: the peer gave up.
+    Revival,
+}
+
+/// # Reading
+impl Manager {
+    /// The counts. O(1).
+    #[must_use]
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// What it was configured with.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.policies.config
+    }
+
+    /// The latest moment seen.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Where the peer stands; `None` if there is no such peer. O(1).
+    #[must_use]
+    pub fn peer_state(&self, peer: PeerId) -> Option<PeerState> {
+        Some(self.peers.slab[self.peers.find(peer)?].state())
+    }
+
+    /// What the breaker is doing; `None` if there is no such breaker. O(1).
+    #[must_use]
+    pub fn breaker_state(&self, breaker: BreakerId) -> Option<State> {
+        Some(self.breakers.slab[self.breakers.find(breaker)?].breaker.state())
+    }
+
+    /// Why the peer is not connected; `None` if there is no such peer. O(endpoints).
+    #[must_use]
+    pub fn why(&self, peer: PeerId) -> Option<Why> {
+        let slot = self.peers.find(peer)?;
+        let peer = &self.peers.slab[slot];
+        let (until, blocked) = match peer.phase {
+            Phase::Idle | Phase::Up { .. } => (None, None),
+            Phase::Failed => (None, Some(Blocked::Revival)),
+            Phase::BackingOff { until } => (Some(until), Some(Blocked::Backoff)),
+            Phase::Dialing { conn } => {
+                let conn = &self.conns.slab[conn];
+                let until = match conn.phase {
+                    ConnPhase::Dialing { deadline, .. } => Some(deadline),
+                    ConnPhase::Up => None,
+                };
+                (until, Some(Blocked::Dial(conn.id)))
+            }
+            Phase::Waiting if self.network.down => (None, Some(Blocked::Network)),
+            Phase::Waiting => self.place_in_line(peer.first_endpoint),
+        };
+        let failures = self.failures(slot);
+        Some(Why { state: peer.state(), since: peer.since, until, blocked, failures })
+    }
+
+    /// Behind which breaker a waiting peer stands, and how far back at most: those who left the
+    /// line from its middle are counted as if they were still there.
+    fn place_in_line(&self, first: u32) -> (Option<Time>, Option<Blocked>) {
+        let waits = |(slot, _): &(u32, &EndpointRecord)| self.endpoints.queues.is_linked(*slot);
+        let Some((_, endpoint)) = self.endpoints.chain(first).find(waits) else {
+            return (None, None);
+        };
+        let head = self.endpoints.queues.front(queue(endpoint.breaker));
+        let head = head.map_or(endpoint.ticket, |head| self.endpoints.slab[head].ticket);
+        let ahead = endpoint.ticket.saturating_sub(head);
+        let record = &self.breakers.slab[endpoint.breaker];
+        let (breaker, state) = (record.id, record.breaker.state());
+        match state {
+            State::Closed | State::Disabled => (None, Some(Blocked::Turn { breaker, ahead })),
+            State::Open { until } => {
+                (Some(until), Some(Blocked::Breaker { breaker, state, ahead }))
+            }
+            State::HalfOpen | State::ForcedOpen => {
+                (None, Some(Blocked::Breaker { breaker, state, ahead }))
+            }
+        }
+    }
+
+    /// Phi of the connection's silence at the latest moment seen, in thousandths; `None` if the
+    /// connection is gone or its profile has no phi detector. O(1).
+    #[must_use]
+    pub fn phi(&self, conn: ConnId) -> Option<u32> {
+        let conn = &self.conns.slab[self.conns.find(conn)?];
+        self.phi_of(conn, self.peers.slab[conn.peer].profile)
+    }
+
+    /// One number for the run so far: every event but ticks, every action, and when.
+    ///
+    /// Ticks are left out, and so is the way in which work was split over steps, so two drivers
+    /// that wake at different moments have the same digest if they caused the same actions. O(1).
+    #[must_use]
+    pub const fn run_digest(&self) -> u64 {
+        self.run.value()
+    }
+
+    /// One number for the whole state. O(n).
+    #[must_use]
+    pub fn state_digest(&self) -> u64 {
+        Digest::of(&self.snapshot())
+    }
+
+    /// One number for the shape of the state: times are relative to now, names are replaced by
+    /// places, statistics and counters are left out. Two states of one shape behave alike up to
+    /// their jitter; for exploring small worlds. O(n).
+    #[must_use]
+    pub fn shape_digest(&self) -> u64 {
+        Digest::of(&self.snapshot().into_shape())
+    }
+}

@@ -1,0 +1,191 @@
+//! Counts, kept by increments and equal at all times to a full recount.
+
+use core::time::Duration;
+
+use crate::action::PeerState;
+use crate::breaker::State;
+use crate::event::{DialCause, LossCause};
+use crate::histogram::Histogram;
+
+/// What a manager has done and where everybody stands. Reading it is O(1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct Stats {
+    /// Peers by state.
+    pub peers: PeerCounts,
+    /// Breakers by state.
+    pub breakers: BreakerCounts,
+    /// Dials in flight now.
+    pub dials_in_flight: u32,
+    /// Dials begun.
+    pub dials: u64,
+    /// Dials that succeeded.
+    pub dials_succeeded: u64,
+    /// Dials that we cancelled.
+    pub dials_cancelled: u64,
+    /// Dials that failed, by cause.
+    pub dial_failures: DialFailures,
+    /// Connections that ended, by cause.
+    pub losses: Losses,
+    /// Inbound connections taken.
+    pub adopted: u64,
+    /// Inbound connections refused.
+    pub refused: u64,
+    /// Sessions that the server took up again.
+    pub sessions_resumed: u64,
+    /// Sessions that should have been alive and were not.
+    pub sessions_lost: u64,
+    /// Peers given up.
+    pub given_up: u64,
+    /// Suspicions, and those that turned out wrong because the connection spoke again.
+    pub suspected: u64,
+    /// Suspicions that turned out wrong because the connection spoke again.
+    pub cleared: u64,
+    /// Pings sent.
+    pub pings: u64,
+    /// Pings answered.
+    pub pongs: u64,
+    /// Facts about connections or pings that are gone.
+    pub stale: u64,
+    /// Other events that changed nothing.
+    pub ignored: u64,
+    /// Steps whose `now` lay before the latest seen.
+    pub clock_backwards: u64,
+    /// Times that the driver came back too late.
+    pub slept: u64,
+    /// Peers with a measurement.
+    pub measured: u32,
+    /// Of those, the degraded.
+    pub degraded: u32,
+    /// The sum of their smoothed latencies in nanoseconds.
+    pub latency_sum_ns: u128,
+    /// The sum of their smoothed losses in parts per million.
+    pub loss_sum: u64,
+    /// All latencies reported.
+    pub latency: Histogram,
+    /// From the loss of a connection to the next one, of peers that came back.
+    pub time_to_recover: Histogram,
+}
+
+impl Stats {
+    /// Mean of the measured peers' smoothed latencies; zero if none is measured.
+    #[must_use]
+    pub fn mean_latency(&self) -> Duration {
+        let mean = self.latency_sum_ns.checked_div(u128::from(self.measured)).unwrap_or(0);
+        Duration::from_nanos(u64::try_from(mean).unwrap_or(u64::MAX))
+    }
+
+    /// Mean of the measured peers' smoothed losses in parts per million; zero if none is measured.
+    #[must_use]
+    pub fn mean_loss(&self) -> u64 {
+        self.loss_sum.checked_div(u64::from(self.measured)).unwrap_or(0)
+    }
+}
+
+macro_rules! counts {
+    ($(#[$doc:meta])* $name:ident($of:ident: $int:ty) { $($(#[$field_doc:meta])* $field:ident = $variant:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $int,)*
+        }
+
+        impl $name {
+            #[allow(dead_code, reason = "not every set of counts needs each verb")]
+            pub(crate) const fn of(&mut self, kind: $of) -> &mut $int {
+                match kind {
+                    $($of::$variant { .. } => &mut self.$field,)*
+                }
+            }
+
+            /// The sum of all.
+            #[must_use]
+            pub fn total(&self) -> u64 {
+                0 $(+ u64::from(self.$field))*
+            }
+        }
+    };
+}
+
+counts! {
+    /// Peers by state.
+    PeerCounts(PeerState: u32) {
+        /// No connection, and none wanted.
+        disconnected = Disconnected,
+        /// On the way to the first connection.
+        connecting = Connecting,
+        /// With a connection.
+        connected = Connected,
+        /// Coming back.
+        reconnecting = Reconnecting,
+        /// Given up.
+        failed = Failed,
+    }
+}
+
+counts! {
+    /// Breakers by state.
+    BreakerCounts(State: u32) {
+        /// Admitting.
+        closed = Closed,
+        /// Refusing until a moment.
+        open = Open,
+        /// Probing.
+        half_open = HalfOpen,
+        /// Refusing by order.
+        forced_open = ForcedOpen,
+        /// Admitting all by order.
+        disabled = Disabled,
+    }
+}
+
+counts! {
+    /// Failed dials by cause.
+    DialFailures(DialCause: u64) {
+        /// Nobody listens.
+        refused = Refused,
+        /// No answer in time.
+        timeout = Timeout,
+        /// No route.
+        unreachable = Unreachable,
+        /// The name did not resolve.
+        resolve = Resolve,
+        /// The TLS handshake failed.
+        tls = Tls,
+        /// The server said "not now".
+        throttled = Throttled,
+        /// The server said no.
+        auth = Auth,
+        /// No common protocol.
+        incompatible = Incompatible,
+        /// The server does not know what we ask for.
+        not_found = NotFound,
+        /// Our own fault.
+        local = Local,
+        /// The driver gave it up.
+        cancelled = Cancelled,
+    }
+}
+
+counts! {
+    /// Ended connections by cause.
+    Losses(LossCause: u64) {
+        /// Closed by the other side.
+        eof = Eof,
+        /// Reset.
+        reset = Reset,
+        /// Another connection took its place.
+        replaced = Replaced,
+        /// Thrown out.
+        kicked = Kicked,
+        /// A broken protocol.
+        protocol = Protocol,
+        /// Given up by our failure detector.
+        suspected = Suspected,
+        /// Ended by our own side.
+        local = Local,
+    }
+}
