@@ -266,7 +266,7 @@ impl Manager {
         out.push(Action::CancelDial { conn: conn.id });
         self.stats.dials_cancelled += 1;
         if before_outage {
-            self.dial_void(slot, out);
+            self.void_dial(slot, PeerCause::Asked, out);
         } else {
             self.fail_dial(slot, DialCause::Timeout, None, out);
         }
@@ -283,7 +283,7 @@ impl Manager {
         let told = PeerCause::DialFailed(cause);
         if self.network.down {
             self.peers.slab[self.conns.slab[slot].peer].coming_back = true;
-            return self.dial_void(slot, out);
+            return self.void_dial(slot, told, out);
         }
         let outcome = self.outcome_of(self.conns.slab[slot].endpoint, cause);
         let Some(conn) = self.end_dial(slot, outcome, retry_after, out) else { return };
@@ -310,10 +310,10 @@ impl Manager {
     }
 
     /// Ends a dial as if it had not been: nothing counts, and the peer stands in line again.
-    pub(crate) fn dial_void(&mut self, slot: u32, out: &mut Out<'_>) {
+    pub(crate) fn void_dial(&mut self, slot: u32, cause: PeerCause, out: &mut Out<'_>) {
         let Some(conn) = self.end_dial(slot, Outcome::Dropped, None, out) else { return };
         self.untry(conn.endpoint);
-        self.enqueue(conn.peer, PeerCause::Asked, out);
+        self.enqueue(conn.peer, cause, out);
     }
 
     /// Cancels the dial; the peer's phase is for the caller to set.
