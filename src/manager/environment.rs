@@ -110,7 +110,7 @@ impl Manager {
     pub(crate) fn take_orphan(&mut self, slot: u32, out: &mut Out<'_>) {
         match self.conns.slab[slot].phase {
             ConnPhase::Dialing { .. } => {
-                self.void_dial(slot, PeerCause::Lost(LossCause::Local), out)
+                self.void_dial(slot, PeerCause::Lost(LossCause::Local), out);
             }
             ConnPhase::Up => self.lose(slot, LossCause::Local, out),
         }
