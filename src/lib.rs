@@ -112,3 +112,28 @@ pub use manager::{Blocked, Manager, RestoreError, Snapshot, Violation, Why};
 pub use ratio::{ParseRatioError, Ratio};
 pub use stats::{BreakerCounts, DialFailures, Losses, PeerCounts, Stats};
 pub use time::Time;
+
+/// What only the benches may see; not part of the API.
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub mod __bench {
+    use crate::container::timers::{TimerKind, Timers};
+    use crate::time::Time;
+
+    /// The timer queue, under the hold model.
+    #[derive(Debug, Default)]
+    pub struct Hold(Timers);
+
+    impl Hold {
+        /// Arms the timer of `slot`.
+        pub fn arm(&mut self, slot: u32, deadline: u64) {
+            self.0.arm(TimerKind::Peer, slot, Time::from_nanos(deadline));
+        }
+
+        /// Takes out the first, whenever it is due.
+        pub fn pop(&mut self) -> Option<(u64, u32)> {
+            let timer = self.0.pop_due(Time::MAX)?;
+            Some((timer.deadline.as_nanos(), timer.slot))
+        }
+    }
+}

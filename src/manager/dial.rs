@@ -396,7 +396,7 @@ impl Manager {
     }
 
     /// Draws the delay after `failures` earlier failures.
-    fn draw_backoff(&mut self, slot: u32, failures: u32) -> Duration {
+    pub(crate) fn draw_backoff(&mut self, slot: u32, failures: u32) -> Duration {
         let peer = &mut self.peers.slab[slot];
         let draws = Draws::new(self.policies.config.seed, peer.id.0);
         let random = draws.draw(Purpose::Backoff, u64::from(peer.backoff_draws));
@@ -406,19 +406,20 @@ impl Manager {
         backoff.jittered(failures, peer.previous_delay, random)
     }
 
-    /// Draws the delay of the first retry after the loss of a stable connection.
-    pub(crate) fn draw_first_retry(&mut self, slot: u32) -> Duration {
+    /// Draws the delay of the first retry after the loss of a stable connection; `None` if the
+    /// profile treats it as any other retry.
+    pub(crate) fn draw_first_retry(&mut self, slot: u32) -> Option<Duration> {
         let profile = self.peers.slab[slot].profile;
         match self.policies.peer(profile).profile.first_retry {
-            FirstRetry::Immediate => Duration::ZERO,
-            FirstRetry::Backoff => self.draw_backoff(slot, 0),
+            FirstRetry::Immediate => Some(Duration::ZERO),
+            FirstRetry::Backoff => None,
             FirstRetry::Spread { max } => {
                 let spread = self.spread(slot, max);
                 let peer = &mut self.peers.slab[slot];
                 let draws = Draws::new(self.policies.config.seed, peer.id.0);
                 let random = draws.draw(Purpose::FirstRetry, u64::from(peer.retry_draws));
                 peer.retry_draws = peer.retry_draws.wrapping_add(1);
-                Duration::from_nanos(uniform(random, 0, nanos(spread)))
+                Some(Duration::from_nanos(uniform(random, 0, nanos(spread))))
             }
         }
     }
