@@ -192,6 +192,8 @@ pub(crate) struct World<'a> {
 
 type Step = Result<(), Violation>;
 
+/// What a dial takes in the warm-up, and before a recording.
+const WARM_UP_DIAL_NS: u64 = 500;
 /// How long the warm-up may take.
 const LONGEST_WARM_UP: Time = Time::from_secs(3_600);
 /// How often a manager may be ticked at one moment before time counts as standing still.
@@ -505,7 +507,8 @@ impl<'a> World<'a> {
                 conn.phase = Phase::Answered;
             }
             let answer = Answer::Accepted { resumed: false };
-            self.queue.push(self.now, Rank::World, Happening::Answer { manager, conn: id, answer });
+            let at = self.now.plus_nanos(WARM_UP_DIAL_NS);
+            self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
             return;
         }
         self.measures.dialed(self.now);
@@ -616,7 +619,9 @@ impl<'a> World<'a> {
         for index in 0..self.peers.len() {
             let group = &self.plan.groups[self.peers[index].group];
             if let Some(first) = group.trace.as_ref().and_then(|trace| trace.first()) {
-                let at = self.traced_at(index, *first);
+                // The connection is up at the very moment of the first arrival.
+                let at = self.traced_at(index, *first).as_nanos() - WARM_UP_DIAL_NS;
+                let at = Time::from_nanos(at);
                 let peer = u32::try_from(index).unwrap_or(u32::MAX);
                 self.queue.push(at, Rank::World, Happening::Traced { peer, place: 0 });
             }
@@ -709,6 +714,7 @@ impl<'a> World<'a> {
         }
     }
 
+    /// What one message takes: at least a nanosecond, since nothing is answered before it was asked.
     fn latency(&self, link: usize, purpose: Purpose, who: u64, n: u64) -> Span {
         let way = &self.links[link];
         let generator = &mut self.draws.generator(purpose, who, n);
@@ -716,7 +722,7 @@ impl<'a> World<'a> {
         for slow in &way.slow {
             nanos = nanos.saturating_add(slow.sample(generator).as_nanos());
         }
-        Span::from_nanos(nanos)
+        Span::from_nanos(nanos.max(1))
     }
 
     fn is_lost(&self, link: usize, purpose: Purpose, who: u64, n: u64) -> bool {
