@@ -676,3 +676,25 @@ fn regions_take_turns() {
          connected p3"
     ));
 }
+
+#[test]
+fn new_endpoints_during_a_dial() {
+    assert_snapshot!(story(
+        plain(),
+        "breaker b1
+         breaker b2
+         peer p1 e0@b1
+         connect p1
+         endpoints p1 e5@b2 e0@b1
+         endpoints p1 e5@b2
+         connected c0
+         connected p1
+         endpoints p1 e6@b1
+         endpoints p1
+         endpoints p1 e6@b9
+         endpoints p1 e6@b1 e6@b2
+         +1m lost p1 reset
+         remove-breaker b1
+         remove-breaker b2"
+    ));
+}
