@@ -698,3 +698,29 @@ fn new_endpoints_during_a_dial() {
          remove-breaker b2"
     ));
 }
+
+#[test]
+fn a_peer_gives_up_and_is_revived() {
+    assert_snapshot!(story(
+        with(|peer| {
+            peer.max_attempts = Some(2);
+            peer.give_up_after = Some(secs(30));
+        }),
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         dial-failed p1 refused
+         +1010ms dial-failed p1 refused
+         why p1
+         +1m connect p1
+         +10s force-open b1
+         +21s why p1
+         connect p2
+         +31s reset b1
+         revive p1
+         connected p1
+         revive all
+         revive p1"
+    ));
+}

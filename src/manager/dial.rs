@@ -82,6 +82,9 @@ impl Manager {
 
     pub(crate) fn on_peer_timer(&mut self, slot: u32, out: &mut Out<'_>) {
         if self.give_up_at(slot) <= self.now {
+            if let Phase::Dialing { conn } = self.peers.slab[slot].phase {
+                self.cancel_dial(conn, out);
+            }
             return self.give_up(slot, PeerCause::TooLong, out);
         }
         match self.peers.slab[slot].phase {
@@ -92,10 +95,8 @@ impl Manager {
         }
     }
 
+    /// Its dial, if it had one, is over.
     fn give_up(&mut self, slot: u32, cause: PeerCause, out: &mut Out<'_>) {
-        if let Phase::Dialing { conn } = self.peers.slab[slot].phase {
-            self.cancel_dial(conn, out);
-        }
         self.stats.given_up += 1;
         self.enter(slot, Phase::Failed, cause, out);
     }
