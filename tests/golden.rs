@@ -724,3 +724,17 @@ fn a_peer_gives_up_and_is_revived() {
          revive p1"
     ));
 }
+
+#[test]
+fn a_dial_that_a_new_process_never_made_is_not_timed_out() {
+    let mut config = plain();
+    config.sleep.max_hold = Duration::ZERO;
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         connect p1
+         +20s new-process
+         connected p1"
+    ));
+}
