@@ -738,3 +738,15 @@ fn a_dial_that_a_new_process_never_made_is_not_timed_out() {
          connected p1"
     ));
 }
+
+#[test]
+fn no_hint_of_a_server_parks_a_peer_for_ever() {
+    assert_snapshot!(story(
+        plain(),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         dial-failed p1 throttled 999years
+         why p1"
+    ));
+}

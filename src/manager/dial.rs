@@ -286,7 +286,11 @@ impl Manager {
             self.peers.slab[self.conns.slab[slot].peer].coming_back = true;
             return self.dial_void(slot, out);
         }
-        let outcome = self.outcome_of(self.conns.slab[slot].endpoint, cause);
+        let endpoint = self.conns.slab[slot].endpoint;
+        let outcome = self.outcome_of(endpoint, cause);
+        let breaker = self.breakers.slab[self.endpoints.slab[endpoint].breaker].profile;
+        let longest = self.policies.breaker(breaker).normal.max_retry_after();
+        let retry_after = retry_after.map(|hint| hint.min(longest));
         let Some(conn) = self.end_dial(slot, outcome, retry_after, out) else { return };
         let peer = &mut self.peers.slab[conn.peer];
         peer.coming_back = true;
