@@ -280,6 +280,12 @@ impl BreakerPolicy {
         self.slow_after
     }
 
+    /// What a failure's own wait is cut to.
+    #[must_use]
+    pub const fn max_retry_after(&self) -> Duration {
+        self.max_retry_after
+    }
+
     fn is_slow(&self, took: Duration) -> bool {
         self.slow_after.is_some_and(|limit| took > limit)
     }

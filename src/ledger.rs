@@ -61,9 +61,18 @@ impl fmt::Display for Breach {
 impl core::error::Error for Breach {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
+enum Phase {
     Dialing,
     Up,
+}
+
+/// A connection that is alive.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    conn: ConnId,
+    phase: Phase,
+    /// When it was issued.
+    since: Time,
 }
 
 /// Checks a driver against the contract, step by step, for tests and for debug builds.
@@ -86,7 +95,7 @@ enum Entry {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    conns: HashTable<(ConnId, Entry)>,
+    conns: HashTable<Entry>,
     pings: HashTable<PingId>,
     now: Time,
     deadline: Option<Time>,
@@ -124,7 +133,7 @@ impl Ledger {
     ) -> Result<(), Breach> {
         let verdict = self.judge_time(event, now).and(self.judge_fact(event, now));
         for action in actions {
-            self.note(action);
+            self.note(action, now);
         }
         self.now = self.now.max(now);
         self.deadline = next_deadline;
@@ -148,15 +157,11 @@ impl Ledger {
     fn judge_fact(&mut self, event: &Event, now: Time) -> Result<(), Breach> {
         let (conn, ends) = match event {
             Event::Connected { conn, .. } => {
-                let answered = self.entry(*conn);
-                self.set(*conn, Some(Entry::Up));
-                return match answered {
-                    Some(Entry::Dialing) => self.after_tick(*conn, now),
-                    Some(Entry::Up) => Err(Breach::AnsweredTwice(*conn)),
-                    None => {
-                        self.set(*conn, None);
-                        Err(Breach::DeadConn(*conn))
-                    }
+                let Some(entry) = self.entry(*conn) else { return Err(Breach::DeadConn(*conn)) };
+                self.set(*conn, Some((Phase::Up, entry.since)));
+                return match entry.phase {
+                    Phase::Dialing => self.after_tick(entry, now),
+                    Phase::Up => Err(Breach::AnsweredTwice(*conn)),
                 };
             }
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => (*conn, true),
@@ -164,14 +169,8 @@ impl Ledger {
                 (*conn, false)
             }
             Event::Pong { ping } => {
-                let pings = &mut self.pings;
-                return match pings.find_entry(hash(ping.to_raw()), |known| known == ping) {
-                    Ok(known) => {
-                        known.remove();
-                        Ok(())
-                    }
-                    Err(_) => Err(Breach::DeadPing(*ping)),
-                };
+                let sent = self.retire_ping(*ping, |known| known == ping);
+                return if sent { Ok(()) } else { Err(Breach::DeadPing(*ping)) };
             }
             Event::Restarted => {
                 self.conns.clear();
@@ -180,58 +179,153 @@ impl Ledger {
             }
             _ => return Ok(()),
         };
-        let entry = self.entry(conn);
+        let Some(entry) = self.entry(conn) else { return Err(Breach::DeadConn(conn)) };
         if ends {
             self.set(conn, None);
         }
-        match entry {
-            None => Err(Breach::DeadConn(conn)),
-            Some(Entry::Dialing) if !ends => Err(Breach::NotUp(conn)),
-            Some(Entry::Up) if matches!(event, Event::DialFailed { .. }) => {
+        match entry.phase {
+            Phase::Dialing if !ends => Err(Breach::NotUp(conn)),
+            Phase::Up if matches!(event, Event::DialFailed { .. }) => {
                 Err(Breach::AnsweredTwice(conn))
             }
-            Some(_) => self.after_tick(conn, now),
+            Phase::Dialing | Phase::Up => self.after_tick(entry, now),
         }
     }
 
-    /// Waiting I/O is fed before the tick: a fact after a tick of the same moment came too late.
-    fn after_tick(&self, conn: ConnId, now: Time) -> Result<(), Breach> {
-        if self.ticked_at == Some(now) { Err(Breach::TickBeforeIo(conn)) } else { Ok(()) }
+    /// Waiting I/O is fed before the tick: a fact after a tick of the same moment came too late,
+    /// unless the connection is of that moment itself.
+    fn after_tick(&self, entry: Entry, now: Time) -> Result<(), Breach> {
+        if self.ticked_at == Some(now) && entry.since < now {
+            return Err(Breach::TickBeforeIo(entry.conn));
+        }
+        Ok(())
     }
 
-    fn note(&mut self, action: &Action) {
+    fn note(&mut self, action: &Action, now: Time) {
         match action {
-            Action::Dial { conn, .. } => self.set(*conn, Some(Entry::Dialing)),
-            Action::Adopt { conn, .. } => self.set(*conn, Some(Entry::Up)),
+            Action::Dial { conn, .. } => self.set(*conn, Some((Phase::Dialing, now))),
+            Action::Adopt { conn, .. } => self.set(*conn, Some((Phase::Up, now))),
             Action::CancelDial { conn } | Action::Close { conn } => self.set(*conn, None),
             Action::Ping { ping, .. } => {
-                let slot = ping.slot();
                 // A connection has one ping out at a time, so a newer one retires the older.
-                self.pings.retain(|known| known.slot() != slot);
-                self.pings.insert_unique(hash(ping.to_raw()), *ping, |ping| hash(ping.to_raw()));
+                self.retire_ping(*ping, |known| known.slot() == ping.slot());
+                self.pings.insert_unique(hash_of_ping(ping), *ping, hash_of_ping);
             }
             Action::Refuse { .. } | Action::Notice(_) => {}
         }
     }
 
-    fn entry(&self, conn: ConnId) -> Option<Entry> {
-        let known = self.conns.find(hash(conn.to_raw()), |(known, _)| *known == conn)?;
-        Some(known.1)
+    fn retire_ping(&mut self, ping: PingId, is_it: impl FnMut(&PingId) -> bool) -> bool {
+        let found = self.pings.find_entry(hash_of_ping(&ping), is_it);
+        found.map(|known| known.remove()).is_ok()
     }
 
-    fn set(&mut self, conn: ConnId, entry: Option<Entry>) {
-        if let Ok(known) = self.conns.find_entry(hash(conn.to_raw()), |(known, _)| *known == conn) {
+    fn entry(&self, conn: ConnId) -> Option<Entry> {
+        self.conns.find(hash(conn.to_raw()), |known| known.conn == conn).copied()
+    }
+
+    fn set(&mut self, conn: ConnId, state: Option<(Phase, Time)>) {
+        let hash_of = |entry: &Entry| hash(entry.conn.to_raw());
+        if let Ok(known) = self.conns.find_entry(hash(conn.to_raw()), |known| known.conn == conn) {
             known.remove();
         }
-        if let Some(entry) = entry {
-            let hash_of = |(conn, _): &(ConnId, Entry)| hash(conn.to_raw());
-            self.conns.insert_unique(hash(conn.to_raw()), (conn, entry), hash_of);
+        if let Some((phase, since)) = state {
+            let entry = Entry { conn, phase, since };
+            self.conns.insert_unique(hash(conn.to_raw()), entry, hash_of);
         }
     }
+}
+
+/// Pings of one connection's slot meet in one bucket.
+const fn hash_of_ping(ping: &PingId) -> u64 {
+    hash(ping.slot() as u64)
 }
 
 /// Ids that we issued are no attacker's choice, so one multiplication mixes them enough.
 const fn hash(id: u64) -> u64 {
     let product = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ product >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DialCause, EndpointId, LossCause, PeerId};
+
+    const CONN: ConnId = ConnId::new(3, 1);
+
+    fn dialed(ledger: &mut Ledger, now: Time) {
+        let dial =
+            Action::Dial { conn: CONN, peer: PeerId(1), endpoint: EndpointId(0), resume: false };
+        assert_eq!(ledger.observe(&Event::Connect { peer: PeerId(1) }, &[dial], now, None), Ok(()));
+    }
+
+    fn fact(ledger: &mut Ledger, event: &Event, millis: u64) -> Result<(), Breach> {
+        ledger.observe(event, &[], Time::from_millis(millis), None)
+    }
+
+    #[test]
+    fn a_dial_is_answered_once() {
+        let mut ledger = Ledger::new();
+        dialed(&mut ledger, Time::ZERO);
+        let connected = Event::Connected { conn: CONN, resumed: false };
+        let failed = Event::DialFailed { conn: CONN, cause: DialCause::Refused, retry_after: None };
+        assert_eq!(fact(&mut ledger, &Event::Heard { conn: CONN }, 1), Err(Breach::NotUp(CONN)));
+        assert_eq!(fact(&mut ledger, &connected, 1), Ok(()));
+        assert_eq!(fact(&mut ledger, &connected, 2), Err(Breach::AnsweredTwice(CONN)));
+        assert_eq!(fact(&mut ledger, &failed, 3), Err(Breach::AnsweredTwice(CONN)));
+    }
+
+    #[test]
+    fn nothing_may_be_said_of_what_was_closed_or_of_an_earlier_process() {
+        for order in [Action::Close { conn: CONN }, Action::CancelDial { conn: CONN }] {
+            let mut ledger = Ledger::new();
+            dialed(&mut ledger, Time::ZERO);
+            ledger.observe(&Event::Tick, &[order], Time::from_millis(1), None).unwrap();
+            let lost = Event::Lost { conn: CONN, cause: LossCause::Eof };
+            assert_eq!(fact(&mut ledger, &lost, 2), Err(Breach::DeadConn(CONN)));
+        }
+        let mut ledger = Ledger::new();
+        dialed(&mut ledger, Time::ZERO);
+        fact(&mut ledger, &Event::Restarted, 1).unwrap();
+        let heard = Event::Heard { conn: CONN };
+        assert_eq!(fact(&mut ledger, &heard, 2), Err(Breach::DeadConn(CONN)));
+    }
+
+    #[test]
+    fn a_ping_is_answered_once_and_a_newer_one_retires_it() {
+        let mut ledger = Ledger::new();
+        let (first, second) = (PingId::new(3, 0), PingId::new(3, 1));
+        for ping in [first, second] {
+            let order = Action::Ping { ping, conn: CONN };
+            ledger.observe(&Event::Tick, &[order], Time::ZERO, None).unwrap();
+        }
+        let pong = |ping| Event::Pong { ping };
+        assert_eq!(fact(&mut ledger, &pong(first), 1), Err(Breach::DeadPing(first)));
+        assert_eq!(fact(&mut ledger, &pong(second), 1), Ok(()));
+        assert_eq!(fact(&mut ledger, &pong(second), 1), Err(Breach::DeadPing(second)));
+    }
+
+    #[test]
+    fn io_comes_before_the_tick_and_the_driver_comes_in_time() {
+        let mut ledger = Ledger::exact();
+        dialed(&mut ledger, Time::ZERO);
+        let at = Time::from_millis(5);
+        ledger.observe(&Event::Tick, &[], at, Some(Time::from_millis(7))).unwrap();
+        let connected = Event::Connected { conn: CONN, resumed: false };
+        assert_eq!(fact(&mut ledger, &connected, 5), Err(Breach::TickBeforeIo(CONN)));
+        let back = Breach::Backwards { from: at, to: Time::from_millis(4) };
+        assert_eq!(fact(&mut ledger, &Event::Tick, 4), Err(back));
+        ledger.observe(&Event::Tick, &[], at, Some(Time::from_millis(7))).unwrap();
+        let late = Breach::Overslept { deadline: Time::from_millis(7), now: Time::from_millis(8) };
+        assert_eq!(fact(&mut ledger, &Event::Tick, 8), Err(late));
+    }
+
+    #[test]
+    fn what_a_tick_ordered_may_be_answered_at_once() {
+        let mut ledger = Ledger::exact();
+        dialed(&mut ledger, Time::from_millis(5));
+        fact(&mut ledger, &Event::Tick, 5).unwrap();
+        assert_eq!(fact(&mut ledger, &Event::Connected { conn: CONN, resumed: false }, 5), Ok(()));
+    }
 }

@@ -100,6 +100,9 @@ pub mod draw;
 pub mod histogram;
 pub mod phi;
 pub mod probe;
+#[cfg(feature = "proptest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
+pub mod strategy;
 pub mod window;
 
 pub use action::{Action, Ignored, Notice, PeerCause, PeerState};

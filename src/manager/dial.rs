@@ -82,6 +82,9 @@ impl Manager {
 
     pub(crate) fn on_peer_timer(&mut self, slot: u32, out: &mut Out<'_>) {
         if self.give_up_at(slot) <= self.now {
+            if let Phase::Dialing { conn } = self.peers.slab[slot].phase {
+                self.cancel_dial(conn, out);
+            }
             return self.give_up(slot, PeerCause::TooLong, out);
         }
         match self.peers.slab[slot].phase {
@@ -92,10 +95,8 @@ impl Manager {
         }
     }
 
+    /// Its dial, if it had one, is over.
     fn give_up(&mut self, slot: u32, cause: PeerCause, out: &mut Out<'_>) {
-        if let Phase::Dialing { conn } = self.peers.slab[slot].phase {
-            self.cancel_dial(conn, out);
-        }
         self.stats.given_up += 1;
         self.enter(slot, Phase::Failed, cause, out);
     }
@@ -285,7 +286,11 @@ impl Manager {
             self.peers.slab[self.conns.slab[slot].peer].coming_back = true;
             return self.void_dial(slot, told, out);
         }
-        let outcome = self.outcome_of(self.conns.slab[slot].endpoint, cause);
+        let endpoint = self.conns.slab[slot].endpoint;
+        let outcome = self.outcome_of(endpoint, cause);
+        let breaker = self.breakers.slab[self.endpoints.slab[endpoint].breaker].profile;
+        let longest = self.policies.breaker(breaker).normal.max_retry_after();
+        let retry_after = retry_after.map(|hint| hint.min(longest));
         let Some(conn) = self.end_dial(slot, outcome, retry_after, out) else { return };
         let peer = &mut self.peers.slab[conn.peer];
         peer.coming_back = true;

@@ -191,10 +191,12 @@ impl Manager {
         });
         // A dial holds a place behind its breaker: let go of it before the endpoint goes.
         let phase = self.peers.slab[slot].phase;
-        if let Phase::Dialing { conn } = phase
+        let mut conn = self.conn_of(slot);
+        if matches!(phase, Phase::Dialing { .. })
             && !keeps
+            && let Some(dial) = conn.take()
         {
-            self.cancel_dial(conn, out);
+            self.cancel_dial(dial, out);
         }
         let memory = self.detach_endpoints(slot);
         self.attach_endpoints(slot, endpoints, &memory);
@@ -205,7 +207,7 @@ impl Manager {
                 .find(|(_, record)| (record.id, record.breaker) == used)
                 .map(|(slot, _)| slot)
         });
-        if let Some(conn) = self.conn_of(slot) {
+        if let Some(conn) = conn {
             self.conns.slab[conn].endpoint = successor.unwrap_or(NONE);
             self.peers.slab[slot].last_endpoint = successor.unwrap_or(NONE);
         }

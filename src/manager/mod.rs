@@ -199,16 +199,20 @@ impl Manager {
         self.timers.next().map(|deadline| deadline.max(self.now))
     }
 
-    /// Fires due timers, then moves the queues, one unit of work at a time.
+    /// Buries what an earlier process left, fires due timers, then moves the queues, one unit of
+    /// work at a time.
     ///
     /// Timers go first whenever one is due, so that a small budget splits this work into more
     /// steps but never reorders it.
     fn settle(&mut self, out: &mut Out<'_>) {
         while out.spend() {
-            match self.timers.pop_due(self.now) {
-                Some(timer) => self.on_timer(timer, out),
-                None if self.pump(out) => {}
-                None => return,
+            if let Some(conn) = self.conns.lists.front(conns::ORPHANS) {
+                // Nothing that an earlier process began is judged or timed out.
+                self.take_orphan(conn, out);
+            } else if let Some(timer) = self.timers.pop_due(self.now) {
+                self.on_timer(timer, out);
+            } else if !self.pump(out) {
+                return;
             }
         }
     }
@@ -225,9 +229,7 @@ impl Manager {
 
     /// Moves one queue by one place; `false` if none can move.
     fn pump(&mut self, out: &mut Out<'_>) -> bool {
-        if let Some(conn) = self.conns.lists.front(conns::ORPHANS) {
-            self.take_orphan(conn, out);
-        } else if let Some(peer) = self.peers.lists.front(peers::WOKEN) {
+        if let Some(peer) = self.peers.lists.front(peers::WOKEN) {
             self.wake(peer, out);
         } else if let Some(endpoint) = self.endpoints.queues.front(endpoints::DISPLACED) {
             self.place_again(endpoint, out);

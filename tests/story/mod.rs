@@ -1,0 +1,366 @@
+//! A script in, a timeline out: one line an event, what came of it beside it.
+//!
+//! ```text
+//! breaker b1                      peer p1 b1 b2 [as PROFILE]      endpoints p1 e0@b1 e7@b2
+//! +2s connected p1 resumed        dial-failed p1 refused 10s      lost c3 reset
+//! +1s wait                        sleep 10s (without a tick)      why p1
+//! ```
+//!
+//! A line begins with the time since the one before; on the way there the driver ticks at each
+//! deadline, and a tick that does something gets a line of its own. `p1` stands for the dial or the
+//! connection of p1, `c3` for that one, whatever has become of it. Invariants are checked after each
+//! step, and the driver's conduct by a ledger.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use steadfast::breaker::State;
+use steadfast::{
+    Action, Blocked, BreakerId, Config, ConnId, DialCause, Endpoint, EndpointId, Event, Ignored,
+    Ledger, LossCause, Manager, Notice, PeerCause, PeerId, PeerState, PingId, Tag, Time,
+};
+
+/// Plays the script and returns its timeline.
+pub fn story(config: Config, script: &str) -> String {
+    let manager = Manager::new(config, 7).unwrap();
+    let mut teller = Teller {
+        manager,
+        ledger: Ledger::new(),
+        now: Time::ZERO,
+        conns: BTreeMap::new(),
+        pings: BTreeMap::new(),
+        timeline: String::new(),
+    };
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        teller.tell(line);
+    }
+    teller.timeline
+}
+
+struct Teller {
+    manager: Manager,
+    ledger: Ledger,
+    now: Time,
+    conns: BTreeMap<PeerId, ConnId>,
+    pings: BTreeMap<ConnId, PingId>,
+    timeline: String,
+}
+
+impl Teller {
+    fn tell(&mut self, line: &str) {
+        let (after, line) = match line.strip_prefix('+') {
+            Some(timed) => {
+                let (after, rest) = timed.split_once(' ').unwrap();
+                (span(after), rest.trim())
+            }
+            None => (Duration::ZERO, line),
+        };
+        self.sleep_until(self.now + after);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["wait"] => self.step(Event::Tick, "tick", false),
+            ["sleep", late] => {
+                self.now += span(late);
+                self.step(Event::Tick, line, true);
+            }
+            ["why", peer] => {
+                let answer = self.why(PeerId(number(peer)));
+                self.write(line, &answer);
+            }
+            ["new-process"] => {
+                let json = serde_json::to_string(&self.manager.snapshot()).unwrap();
+                self.manager = Manager::restore(serde_json::from_str(&json).unwrap(), 8).unwrap();
+                self.ledger = Ledger::new();
+                self.step(Event::Restarted, line, true);
+            }
+            _ => {
+                let event = self.event(&words);
+                self.step(event, line, true);
+            }
+        }
+    }
+
+    fn sleep_until(&mut self, until: Time) {
+        while let Some(deadline) = self.manager.next_deadline().filter(|&due| due < until) {
+            self.now = deadline.max(self.now);
+            self.step(Event::Tick, "tick", false);
+        }
+        self.now = until;
+    }
+
+    fn step(&mut self, event: Event, told: &str, always: bool) {
+        let actions = self.manager.step(event.clone(), self.now);
+        self.manager.check().unwrap();
+        let verdict = self.ledger.observe(&event, &actions, self.now, self.manager.next_deadline());
+        for action in &actions {
+            match action {
+                Action::Dial { conn, peer, .. } | Action::Adopt { conn, peer, .. } => {
+                    self.conns.insert(*peer, *conn);
+                }
+                Action::Ping { ping, conn } => {
+                    self.pings.insert(*conn, *ping);
+                }
+                _ => {}
+            }
+        }
+        let mut answer: Vec<String> = actions.iter().map(render).collect();
+        answer.extend(verdict.err().map(|breach| format!("BREACH: {breach}")));
+        if always || !answer.is_empty() {
+            self.write(told, &answer.join("; "));
+        }
+    }
+
+    fn write(&mut self, told: &str, answer: &str) {
+        let line = format!("{:>9}  {told:<32}  {answer}", at(self.now));
+        writeln!(self.timeline, "{}", line.trim_end()).unwrap();
+    }
+
+    fn why(&self, peer: PeerId) -> String {
+        let why = self.manager.why(peer).unwrap();
+        let mut answer = format!("{} since {}", state(why.state), at(why.since));
+        if let Some(until) = why.until {
+            write!(answer, " until {}", at(until)).unwrap();
+        }
+        let blocked = why.blocked.map(|blocked| match blocked {
+            Blocked::Backoff => "backing off".into(),
+            Blocked::Dial(conn) => format!("dialing {conn}"),
+            Blocked::Breaker { breaker, state, ahead } => {
+                format!("waits for {breaker}, {}, {ahead} ahead", breaker_state(state))
+            }
+            Blocked::Turn { breaker, ahead } => {
+                format!("waits for its turn at {breaker}, {ahead} ahead")
+            }
+            Blocked::Network => "waits for the network".into(),
+            Blocked::Revival => "waits to be revived".into(),
+            other => format!("{other:?}"),
+        });
+        if let Some(blocked) = blocked {
+            write!(answer, ", {blocked}").unwrap();
+        }
+        write!(answer, ", failures {}", why.failures).unwrap();
+        answer
+    }
+
+    /// `p1`: its dial or connection; `c3` or `c3.1`: that one.
+    fn conn(&self, word: &str) -> ConnId {
+        if word.starts_with('p') {
+            return self.conns[&PeerId(number(word))];
+        }
+        let (slot, generation) = word[1..].split_once('.').unwrap_or((&word[1..], "0"));
+        let (slot, generation): (u64, u64) = (slot.parse().unwrap(), generation.parse().unwrap());
+        ConnId::from_raw(generation << 28 | slot)
+    }
+
+    fn event(&self, words: &[&str]) -> Event {
+        let config = self.manager.config();
+        let breaker = |word: &str| BreakerId(number(word));
+        match *words {
+            ["breaker", name] => Event::AddBreaker {
+                breaker: breaker(name),
+                profile: config.breaker_profile("default").unwrap(),
+            },
+            ["breaker", name, "as", profile] => Event::AddBreaker {
+                breaker: breaker(name),
+                profile: config.breaker_profile(profile).unwrap(),
+            },
+            ["remove-breaker", name] => Event::RemoveBreaker { breaker: breaker(name) },
+            ["peer", name, ref breakers @ ..] => {
+                let (breakers, profile) = match *breakers {
+                    [ref breakers @ .., "as", profile] => (breakers, profile),
+                    _ => (breakers, "default"),
+                };
+                Event::AddPeer {
+                    peer: PeerId(number(name)),
+                    profile: config.peer_profile(profile).unwrap(),
+                    endpoints: endpoints(breakers),
+                }
+            }
+            ["endpoints", name, ref breakers @ ..] => {
+                Event::SetEndpoints { peer: PeerId(number(name)), endpoints: endpoints(breakers) }
+            }
+            ["remove", name] => Event::RemovePeer { peer: PeerId(number(name)) },
+            ["connect", name] => Event::Connect { peer: PeerId(number(name)) },
+            ["disconnect", name] => Event::Disconnect { peer: PeerId(number(name)) },
+            ["connected", conn] => Event::Connected { conn: self.conn(conn), resumed: false },
+            ["connected", conn, "resumed"] => {
+                Event::Connected { conn: self.conn(conn), resumed: true }
+            }
+            ["dial-failed", conn, cause, ref hint @ ..] => Event::DialFailed {
+                conn: self.conn(conn),
+                cause: dial_cause(cause),
+                retry_after: hint.first().map(|hint| span(hint)),
+            },
+            ["lost", conn, cause] => {
+                Event::Lost { conn: self.conn(conn), cause: loss_cause(cause) }
+            }
+            ["heard", conn] => Event::Heard { conn: self.conn(conn) },
+            ["heartbeat", conn] => Event::Heartbeat { conn: self.conn(conn) },
+            ["pong", conn] => Event::Pong { ping: self.pings[&self.conn(conn)] },
+            ["metrics", conn, latency, loss] => Event::Metrics {
+                conn: self.conn(conn),
+                latency: span(latency),
+                loss: percent(loss),
+            },
+            ["accepted", peer, tag] => {
+                Event::Accepted { peer: PeerId(number(peer)), tag: Tag(number(tag)) }
+            }
+            ["network", "down"] => Event::NetworkDown,
+            ["network", "up"] => Event::NetworkUp,
+            ["load", load] => Event::Load { load: percent(load) },
+            ["force-open", name] => Event::ForceOpen { breaker: breaker(name) },
+            ["disable", name] => Event::Disable { breaker: breaker(name) },
+            ["reset", name] => Event::ResetBreaker { breaker: breaker(name) },
+            ["revive", "all"] => Event::Revive { peer: None },
+            ["revive", name] => Event::Revive { peer: Some(PeerId(number(name))) },
+            _ => panic!("no such line: {words:?}"),
+        }
+    }
+}
+
+/// `b1 b2`: endpoints e0 and e1 behind them; `e7@b1`: that one.
+fn endpoints(words: &[&str]) -> Vec<Endpoint> {
+    let endpoint = |(place, word): (u32, &&str)| {
+        let (id, breaker) = match word.split_once('@') {
+            Some((id, breaker)) => (id[1..].parse().unwrap(), breaker),
+            None => (place, *word),
+        };
+        Endpoint { id: EndpointId(id), breaker: BreakerId(number(breaker)) }
+    };
+    (0..).zip(words).map(endpoint).collect()
+}
+
+/// A moment, to the millisecond.
+fn at(time: Time) -> String {
+    let millis = Time::from_millis(time.as_nanos() / 1_000_000);
+    if time == Time::MAX { "never".into() } else { format!("+{millis}") }
+}
+
+/// A span, to the millisecond.
+fn long(span: &Duration) -> String {
+    let millis = u64::try_from(span.as_millis()).unwrap();
+    format!("{:?}", Duration::from_millis(millis))
+}
+
+fn number(word: &str) -> u64 {
+    word[1..].parse().unwrap()
+}
+
+fn span(word: &str) -> Duration {
+    let (digits, unit) = word.split_at(word.find(|c: char| c.is_alphabetic()).unwrap());
+    let nanos = match unit {
+        "ns" => 1,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000_u64,
+        "years" => 31_557_600_000_000_000,
+        _ => panic!("no such unit: {word}"),
+    };
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+    let part = if decimals.is_empty() { 0 } else { decimals.parse::<u64>().unwrap() * nanos };
+    let scale = 10_u64.pow(u32::try_from(decimals.len()).unwrap());
+    Duration::from_nanos(whole.parse::<u64>().unwrap().saturating_mul(nanos) + part / scale)
+}
+
+fn percent(word: &str) -> u32 {
+    word.strip_suffix('%').unwrap().parse::<u32>().unwrap() * 10_000
+}
+
+fn dial_cause(word: &str) -> DialCause {
+    serde_json::from_value(word.replace('-', "_").into()).unwrap()
+}
+
+fn loss_cause(word: &str) -> LossCause {
+    serde_json::from_value(word.replace('-', "_").into()).unwrap()
+}
+
+fn word(value: impl serde::Serialize) -> String {
+    serde_json::to_value(value).unwrap().as_str().unwrap().replace('_', " ")
+}
+
+fn state(state: PeerState) -> String {
+    word(state)
+}
+
+fn breaker_state(state: State) -> String {
+    match state {
+        State::Closed => "closed".into(),
+        State::Open { until } => format!("open until {}", at(until)),
+        State::HalfOpen => "half-open".into(),
+        State::ForcedOpen => "forced open".into(),
+        State::Disabled => "disabled".into(),
+    }
+}
+
+pub fn render(action: &Action) -> String {
+    match action {
+        Action::Dial { conn, peer, endpoint, resume } => {
+            format!("dial {peer}/{endpoint} {conn}{}", if *resume { " resume" } else { "" })
+        }
+        Action::CancelDial { conn } => format!("cancel {conn}"),
+        Action::Close { conn } => format!("close {conn}"),
+        Action::Ping { ping, conn } => format!("ping {conn} {ping}"),
+        Action::Adopt { conn, tag, .. } => format!("adopt {tag} as {conn}"),
+        Action::Refuse { tag } => format!("refuse {tag}"),
+        Action::Notice(notice) => render_notice(notice),
+    }
+}
+
+fn render_notice(notice: &Notice) -> String {
+    match notice {
+        Notice::Peer { peer, from, to, cause } => {
+            let cause = match cause {
+                PeerCause::DialFailed(cause) => format!("dial failed: {}", word(cause)),
+                PeerCause::Lost(cause) => format!("lost: {}", word(cause)),
+                other => word(other),
+            };
+            format!("{peer} {}→{} ({cause})", state(*from), state(*to))
+        }
+        Notice::RetryAt { peer, at: until, failures } => {
+            format!("{peer} waits until {}, failures {failures}", at(*until))
+        }
+        Notice::FailedOver { peer, from, to } => format!("{peer} goes over {from}→{to}"),
+        Notice::SessionLost { peer } => format!("session of {peer} lost"),
+        Notice::Suspected { conn, silence, phi, mean, std, .. } => {
+            let mut text = format!("suspect {conn}, silent for {}", long(silence));
+            if let (Some(phi), Some(mean), Some(std)) = (phi, mean, std) {
+                let phi = format!("{}.{:03}", phi / 1_000, phi % 1_000);
+                write!(text, ", phi {phi}, mean {} ± {}", long(mean), long(std)).unwrap();
+            }
+            text
+        }
+        Notice::Cleared { conn, suspected_for, .. } => {
+            format!("clear {conn} after {}", long(suspected_for))
+        }
+        Notice::Degraded { peer, latency, loss } => {
+            format!("{peer} degraded: {latency:?}, {loss} ppm lost")
+        }
+        Notice::Recovered { peer } => format!("{peer} recovered"),
+        Notice::Breaker { breaker, from, to } => {
+            // Where it came from has had its `until` told when it went there.
+            let from = match from {
+                State::Open { .. } => "open".into(),
+                from => breaker_state(*from),
+            };
+            format!("{breaker} {from}→{}", breaker_state(*to))
+        }
+        Notice::Load { relaxed: true } => "thresholds relaxed".into(),
+        Notice::Load { relaxed: false } => "thresholds as configured".into(),
+        Notice::Slept { late, hold_until } => {
+            format!("slept {}, judgement holds until {}", long(late), at(*hold_until))
+        }
+        Notice::Ignored(reason) => format!("ignored: {}", ignored(reason)),
+        other => format!("{other:?}"),
+    }
+}
+
+fn ignored(reason: &Ignored) -> String {
+    match reason {
+        Ignored::StaleConn(conn) => format!("{conn} is gone"),
+        Ignored::StalePing(ping) => format!("{ping} is gone"),
+        Ignored::AlreadyUp(conn) => format!("{conn} is up already"),
+        Ignored::NotUp(conn) => format!("{conn} is not up"),
+        other => format!("{other:?}"),
+    }
+}
