@@ -143,10 +143,12 @@ impl World<'_> {
         let manager = steadfast::draw::uniform(random(1), 0, managers);
         let at = steadfast::draw::uniform(random(2), self.now.as_nanos(), next.as_nanos());
         // At the very moment of the next event its I/O must come first.
-        if at < next.as_nanos() {
+        let manager = u32::try_from(manager).unwrap_or(0);
+        let awake = self.drivers[manager as usize].attends_to(&Event::Tick);
+        if at < next.as_nanos() && awake {
             self.now = Time::from_nanos(at);
             self.measures.advance(self.now);
-            self.tell(u32::try_from(manager).unwrap_or(0), Event::Tick)?;
+            self.tell(manager, Event::Tick)?;
         }
         Ok(())
     }
