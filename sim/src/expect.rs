@@ -65,13 +65,13 @@ impl Bound {
 
     /// What is wrong with this bound for that measure, if anything.
     pub(crate) fn problem(&self, measure: &Measure) -> Option<String> {
-        let fits = match (measure.unit, self.limit) {
+        let fits = matches!(
+            (measure.unit, self.limit),
             (Unit::Time, Limit::Span(_) | Limit::Ideal(_))
-            | (Unit::Rate, Limit::Rate(_))
-            | (Unit::Number, Limit::Number(_))
-            | (Unit::Share, Limit::Percent(_)) => true,
-            _ => false,
-        };
+                | (Unit::Rate, Limit::Rate(_))
+                | (Unit::Number, Limit::Number(_))
+                | (Unit::Share, Limit::Percent(_))
+        );
         if !fits {
             let wants = match measure.unit {
                 Unit::Time => "a span, as `<= 75s`, or a multiple of the ideal, as `<= 1.1x ideal`",

@@ -2,6 +2,13 @@
 //!
 //! The full ones run in release from the gate.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
 use steadfast_sim::{Run, Simulation, Verdict, built_in_names, built_in_scenarios};
 
 fn run(scenario: &str, policy: &str, seed: u64, sets: &[&str]) -> Run {
