@@ -237,7 +237,7 @@ const WHOLE: [Measure; 15] = measures![
         |facts, _| count(facts.server_wasted);
     recovered: Share, "peers up at the end", |facts, _| Measured::Value(facts.recovered_share());
     given_up: Number, "peers given up by policy", |facts, _| count(facts.given_up);
-    resumed: Share, "lost peers whose session was resumed", |facts, _| facts.resumed_share().into();
+    resumed: Share, "connections made that took up their old session", |facts, _| facts.resumed_share().into();
     breaker_opens: Number, "times that a breaker opened", |facts, _| count(facts.breaker_opens);
     half_open_dials: Number, "most dials at once through one half-open breaker",
         |facts, _| count(facts.half_open_dials);
