@@ -171,14 +171,13 @@ impl Driver {
     /// The rule that this driver broke; that is a bug of the simulator.
     pub(crate) fn step(
         &mut self,
-        event: Event,
+        event: &Event,
         now: Time,
         actions: &mut Vec<Action>,
     ) -> Result<(), String> {
-        let seen = event.clone();
-        self.manager.step_into(event, now, actions);
+        self.manager.step_into(event.clone(), now, actions);
         let deadline = self.manager.next_deadline();
-        self.ledger.observe(&seen, actions, now, deadline).map_err(|breach| breach.to_string())
+        self.ledger.observe(event, actions, now, deadline).map_err(|breach| breach.to_string())
     }
 
     /// Goes on from a snapshot that went through its text form, as a new process would.

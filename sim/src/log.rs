@@ -27,7 +27,7 @@ pub(crate) trait Recorder {
     /// The run begins with managers of this configuration and these seeds.
     fn begin(&mut self, config: &Config, seeds: &[u64]);
     /// An event reaches a manager.
-    fn record(&mut self, manager: u32, now: Time, event: &Event);
+    fn record(&mut self, manager: usize, now: Time, event: &Event);
     /// The run is over.
     fn end(&mut self, events: u64, digests: &[u64]);
 }
@@ -38,7 +38,7 @@ pub(crate) struct Forget;
 
 impl Recorder for Forget {
     fn begin(&mut self, _: &Config, _: &[u64]) {}
-    fn record(&mut self, _: u32, _: Time, _: &Event) {}
+    fn record(&mut self, _: usize, _: Time, _: &Event) {}
     fn end(&mut self, _: u64, _: &[u64]) {}
 }
 
@@ -58,7 +58,7 @@ struct Header {
 #[serde(deny_unknown_fields)]
 struct Entry {
     t: Time,
-    manager: u32,
+    manager: usize,
     event: Event,
 }
 
@@ -121,7 +121,7 @@ impl<W: Write> Recorder for Writer<W> {
         self.line(&header);
     }
 
-    fn record(&mut self, manager: u32, now: Time, event: &Event) {
+    fn record(&mut self, manager: usize, now: Time, event: &Event) {
         self.line(&Entry { t: now, manager, event: event.clone() });
     }
 
@@ -166,7 +166,7 @@ pub struct Replay {
     /// How many events were fed.
     pub events: u64,
     /// The managers whose digest is not the recorded one: they answered otherwise.
-    pub differing: Vec<u32>,
+    pub differing: Vec<usize>,
 }
 
 impl Log {
@@ -195,7 +195,7 @@ impl Log {
                 return Self { header, entries, end }.checked(place);
             }
             let entry: Entry = serde_json::from_str(&line).map_err(wrong)?;
-            if entry.manager as usize >= header.seeds.len() {
+            if entry.manager >= header.seeds.len() {
                 return Err(LogError::new(place, format!("there is no manager {}", entry.manager)));
             }
             entries.push(entry);
@@ -237,7 +237,7 @@ impl Log {
         let mut managers = managers.collect::<Result<Vec<_>, _>>()?;
         let mut actions = Vec::new();
         for entry in &self.entries {
-            if let Some(manager) = managers.get_mut(entry.manager as usize) {
+            if let Some(manager) = managers.get_mut(entry.manager) {
                 actions.clear();
                 manager.step_into(entry.event.clone(), entry.t, &mut actions);
             }

@@ -111,7 +111,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn simulation(scenario: &str, sets: &[String]) -> Result<Simulation, ScenarioError> {
-    sets.iter().try_fold(find(scenario)?, |simulation, set| simulation.set(set))
+    find(scenario)?.set_all(sets)
 }
 
 fn run(args: &RunArgs) -> Result<ExitCode, Failure> {

@@ -16,7 +16,7 @@ use crate::units::{Share, Span};
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
-    pub(crate) managers: u32,
+    pub(crate) managers: usize,
     pub(crate) duration: Span,
     /// When the last fault is over.
     pub(crate) heal: Span,
@@ -44,7 +44,7 @@ pub(crate) struct Group {
     pub(crate) name: String,
     hash: u32,
     /// Its first peer's index.
-    pub(crate) first: u32,
+    pub(crate) first: usize,
     pub(crate) count: u32,
     /// The servers that its peers may connect to, in order, each with the link to it.
     pub(crate) ways: Vec<Way>,
@@ -116,7 +116,8 @@ impl Plan {
             expects.flat_map(|bounds| bounds.values().filter_map(|bound| bound.get_ref().at()));
         Ok(Self {
             config,
-            managers: scenario.managers,
+            // A manager without peers would only idle.
+            managers: scenario.managers.min(peers.max(1)) as usize,
             duration: scenario.duration,
             heal,
             servers: servers.collect(),
@@ -129,14 +130,13 @@ impl Plan {
     }
 
     /// How many breakers there are, over all managers.
-    pub(crate) fn breaker_count(&self) -> u32 {
+    pub(crate) fn breaker_count(&self) -> usize {
         let of_group = |group: &Group| {
-            let managers = self.managers.min(group.count);
-            let ways = u32::try_from(group.ways.len()).unwrap_or(1);
+            let managers = self.managers.min(group.count as usize);
             match group.scope {
                 BreakerScope::Shared => managers,
-                BreakerScope::PerEndpoint => managers * ways,
-                BreakerScope::PerPeer => group.count,
+                BreakerScope::PerEndpoint => managers * group.ways.len(),
+                BreakerScope::PerPeer => group.count as usize,
             }
         };
         self.groups.iter().map(of_group).sum()
@@ -146,7 +146,7 @@ impl Plan {
     pub(crate) fn peer(&self, id: PeerId) -> Option<usize> {
         let hash = (id.0 >> 32) as u32;
         let group = self.groups.iter().find(|group| group.hash == hash)?;
-        Some((group.first + (id.0 & 0xffff_ffff) as u32) as usize)
+        Some(group.first + (id.0 & 0xffff_ffff) as usize)
     }
 }
 
@@ -157,13 +157,13 @@ impl Group {
     }
 
     /// The breaker of a peer's endpoint.
-    pub(crate) fn breaker_id(&self, place: u32, endpoint: u32) -> BreakerId {
+    pub(crate) fn breaker_id(&self, place: u32, way: usize) -> BreakerId {
         let low = match self.scope {
             BreakerScope::Shared => 0,
-            BreakerScope::PerEndpoint => endpoint,
-            BreakerScope::PerPeer => place,
+            BreakerScope::PerEndpoint => way as u64,
+            BreakerScope::PerPeer => u64::from(place),
         };
-        BreakerId(u64::from(self.hash) << 32 | u64::from(low))
+        BreakerId(u64::from(self.hash) << 32 | low)
     }
 
     /// The profile of its peer number `place`: they take turns.
@@ -217,7 +217,7 @@ fn groups(scenario: &Scenario) -> Result<(Vec<Group>, Vec<Link>), ScenarioError>
             let problem = format!("the groups `{name}` and `{}` hash alike; rename one", twin.name);
             return Err(ScenarioError::plain(problem));
         }
-        first += group.count;
+        first += group.count as usize;
         first_profile += group.profiles;
         groups.push(group);
     }

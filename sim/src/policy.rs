@@ -292,6 +292,8 @@ fn told_limit_of<'a>(
 ) -> Option<Told> {
     let rates: Option<Vec<Rate>> = servers.map(|server| server.accept).collect();
     let per_second: f64 = rates?.iter().map(|rate| rate.per_second()).sum();
-    (per_second >= 1.0)
-        .then_some(Told { per_second: per_second as u32, managers: scenario.managers })
+    (per_second >= 1.0).then_some(Told {
+        per_second: per_second as u32,
+        managers: scenario.managers.min(scenario.peer_count()).max(1),
+    })
 }

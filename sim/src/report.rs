@@ -78,7 +78,7 @@ impl<'a> Timeline<'a> {
         writeln!(f, "dials/s  {dials}   most in any second {}", grouped(facts.peak_dials))?;
         let many = self.run.breakers.div_ceil(2).max(1);
         let breaker = lane(&|column| match column {
-            _ if column.open >= many => 'O',
+            _ if column.open as usize >= many => 'O',
             _ if column.open > 0 => 'o',
             _ if column.half_open > 0 => 'h',
             _ if self.ascii => '.',
@@ -86,7 +86,7 @@ impl<'a> Timeline<'a> {
         });
         let breakers = match self.run.breakers {
             1 => "1 breaker".to_owned(),
-            n => format!("{} breakers", grouped(n.into())),
+            n => format!("{} breakers", grouped(n as u64)),
         };
         let opens = grouped(facts.breaker_opens);
         writeln!(f, "breaker  {breaker}   {breakers}, opened {opens} times")
@@ -156,8 +156,8 @@ impl fmt::Display for Timeline<'_> {
         let bold = if self.colour { Style::new().bold() } else { Style::new() };
         let (name, peers) = (&run.scenario.name, grouped(run.scenario.peer_count().into()));
         write!(f, "{bold}{name}{bold:#}  seed {}  {peers} peers", run.seed)?;
-        if run.scenario.managers > 1 {
-            write!(f, " in {} managers", grouped(run.scenario.managers.into()))?;
+        if run.managers > 1 {
+            write!(f, " in {} managers", grouped(run.managers as u64))?;
         }
         writeln!(f, "  policy {}  digest {:016x}", run.policy, outcome.digest)?;
         if facts.peers > 0 {

@@ -35,7 +35,8 @@ pub struct Scenario {
     pub source: String,
     /// How long it lasts.
     pub duration: Span,
-    /// Over how many managers the peers are dealt: one big client, or a fleet of small ones.
+    /// Over how many managers the peers are dealt: one big client, or a fleet of small ones. No
+    /// more than there are peers.
     #[serde(default = "one")]
     pub managers: u32,
     /// What peers connect to.

@@ -90,8 +90,17 @@ impl Simulation {
     /// # Errors
     ///
     /// A path or value that makes no sense.
-    pub fn set(mut self, change: &str) -> Result<Self, ScenarioError> {
-        self.sets.push(change.to_owned());
+    pub fn set(self, change: &str) -> Result<Self, ScenarioError> {
+        self.set_all(&[change.to_owned()])
+    }
+
+    /// Changes several settings together, where one alone would make no sense.
+    ///
+    /// # Errors
+    ///
+    /// A path or value that makes no sense.
+    pub fn set_all(mut self, changes: &[String]) -> Result<Self, ScenarioError> {
+        self.sets.extend_from_slice(changes);
         self.scenario = Scenario::parse_with(&self.text, &self.origin, &self.sets)?;
         Ok(self)
     }
@@ -180,6 +189,7 @@ impl Simulation {
             sets: self.sets.clone(),
             policy: self.policy.clone(),
             seed,
+            managers: plan.managers,
             breakers: plan.breaker_count(),
             outcome,
         })
@@ -206,7 +216,8 @@ pub struct Run {
     pub(crate) sets: Vec<String>,
     pub(crate) policy: String,
     pub(crate) seed: u64,
-    pub(crate) breakers: u32,
+    pub(crate) managers: usize,
+    pub(crate) breakers: usize,
     pub(crate) expects: Vec<Expectation>,
     pub(crate) outcome: Outcome,
 }
@@ -225,7 +236,7 @@ pub struct Summary {
     /// How many peers there are.
     pub peers: u32,
     /// Over how many managers they are dealt.
-    pub managers: u32,
+    pub managers: usize,
     /// How long the scenario lasted.
     pub virtual_s: f64,
     /// Events that reached managers, the warm-up's included.
@@ -345,7 +356,7 @@ impl Run {
             seed: self.seed,
             digest: format!("{:016x}", outcome.digest),
             peers: self.scenario.peer_count(),
-            managers: self.scenario.managers,
+            managers: self.managers,
             virtual_s: seconds(outcome.virtual_ns),
             events: outcome.events,
             actions: outcome.actions,

@@ -66,36 +66,36 @@ enum Answer {
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     /// A dial reaches its server.
-    Arrive { manager: u32, conn: ConnId, server: u16 },
+    Arrive { manager: usize, conn: ConnId, server: usize },
     /// A server is done with the handshake at its desk.
-    Done { server: u16, epoch: u32 },
+    Done { server: usize, epoch: u32 },
     /// A dial's answer reaches the client.
-    Answer { manager: u32, conn: ConnId, answer: Answer },
+    Answer { manager: usize, conn: ConnId, answer: Answer },
     /// The news that a connection is gone does.
-    Reset { manager: u32, conn: ConnId },
+    Reset { manager: usize, conn: ConnId },
     /// A server sends the next peer of a group its sign of life.
-    Beat { group: u16 },
+    Beat { group: usize },
     /// It reaches the client.
-    Heard { manager: u32, conn: ConnId },
+    Heard { manager: usize, conn: ConnId },
     /// A pong does.
-    Pong { manager: u32, conn: ConnId, ping: PingId },
+    Pong { manager: usize, conn: ConnId, ping: PingId },
     /// A recorded heartbeat arrives.
-    Traced { peer: u32, place: u32 },
+    Traced { peer: usize, place: usize },
     /// A fault begins, or ends.
-    Fault { fault: u16, begins: bool },
+    Fault { fault: usize, begins: bool },
     /// The last fault is over.
     Healed,
     /// A process that woke the wrong way round looks at its sockets at last.
-    Reads { manager: u32 },
+    Reads { manager: usize },
     /// A manager's alarm goes off.
-    Alarm { manager: u32 },
+    Alarm { manager: usize },
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Peer {
     group: usize,
     place: u32,
-    manager: u32,
+    manager: usize,
     dials: u64,
     beats: u64,
     pings: u64,
@@ -118,7 +118,7 @@ pub(crate) struct World<'a> {
     /// By group.
     circles: Vec<Circle>,
     peers: Vec<Peer>,
-    breakers: BTreeMap<(u32, BreakerId), BreakerView>,
+    breakers: BTreeMap<(usize, BreakerId), BreakerView>,
     half_open: u32,
     measures: Measures,
     ideal_s: Option<f64>,
@@ -150,9 +150,9 @@ impl<'a> World<'a> {
         recorder: &'a mut dyn Recorder,
     ) -> Result<Self, ScenarioError> {
         let draws = Draws::new(seed);
-        let seeds: Vec<u64> = (0..plan.managers)
-            .map(|manager| draws.draw(Purpose::Manager, u64::from(manager), 0))
-            .collect();
+        let managers = plan.managers as u64;
+        let seeds: Vec<u64> =
+            (0..managers).map(|manager| draws.draw(Purpose::Manager, manager, 0)).collect();
         recorder.begin(&plan.config, &seeds);
         let drivers = seeds.iter().map(|seed| {
             let config = steadfast::config::Config { seed: *seed, ..plan.config.clone() };
@@ -166,7 +166,7 @@ impl<'a> World<'a> {
                 peers.push(Peer {
                     group: index,
                     place,
-                    manager: (group.first + place) % plan.managers,
+                    manager: (group.first + place as usize) % plan.managers,
                     dials: 0,
                     beats: 0,
                     pings: 0,
@@ -238,8 +238,8 @@ impl<'a> World<'a> {
             let Peer { group, place, manager, .. } = self.peers[index];
             let group = &plan.groups[group];
             let mut endpoints = Vec::new();
-            for endpoint in 0..u32::try_from(group.ways.len()).unwrap_or(0) {
-                let breaker = group.breaker_id(place, endpoint);
+            for (endpoint, way) in (0..).zip(0..group.ways.len()) {
+                let breaker = group.breaker_id(place, way);
                 if breakers.insert((manager, breaker)) {
                     self.breakers.insert((manager, breaker), BreakerView::default());
                     let profile = group.breaker_profile;
@@ -255,8 +255,7 @@ impl<'a> World<'a> {
             if let Some(period) = group.heartbeat {
                 let phase = self.draws.draw(Purpose::BeatPhase, peer.0, 0);
                 let phase = steadfast::draw::uniform(phase, 0, period.as_nanos() - 1);
-                let number = u32::try_from(index).unwrap_or(u32::MAX);
-                self.circles[self.peers[index].group].beats.push((phase, number));
+                self.circles[self.peers[index].group].beats.push((phase, index));
             }
         }
         for group in 0..self.circles.len() {
@@ -275,7 +274,7 @@ impl<'a> World<'a> {
             }
             if !self.happen(LONGEST_WARM_UP)? {
                 let rule = format!("the warm-up brought up {up} of {wanting} peers");
-                return Err(self.violation(0, rule, "the warm-up"));
+                return Err(self.violation(0, rule, format_args!("the warm-up")));
             }
         }
         let stable = self.plan.config.peer_profiles.iter().map(|profile| profile.stable_after);
@@ -309,25 +308,25 @@ impl<'a> World<'a> {
         self.measures.advance(at);
         match happening {
             Happening::Arrive { manager, conn, server } => {
-                self.arrive(usize::from(server), manager, conn);
+                self.arrive(server, manager, conn);
             }
-            Happening::Done { server, epoch } => self.done(usize::from(server), epoch),
+            Happening::Done { server, epoch } => self.done(server, epoch),
             Happening::Answer { manager, conn, answer } => self.answered(manager, conn, answer)?,
             Happening::Reset { manager, conn } => {
                 let lost = Event::Lost { conn, cause: LossCause::Reset };
                 self.receive(manager, lost)?;
             }
-            Happening::Beat { group } => self.beat(usize::from(group)),
+            Happening::Beat { group } => self.beat(group),
             Happening::Heard { manager, conn } => {
                 self.receive(manager, Event::Heartbeat { conn })?;
             }
             Happening::Pong { manager, conn, ping } => {
-                if self.drivers[manager as usize].conn(conn).is_some() {
+                if self.drivers[manager].conn(conn).is_some() {
                     self.receive(manager, Event::Pong { ping })?;
                 }
             }
-            Happening::Traced { peer, place } => self.traced(peer as usize, place)?,
-            Happening::Fault { fault, begins } => self.fault(usize::from(fault), begins)?,
+            Happening::Traced { peer, place } => self.traced(peer, place)?,
+            Happening::Fault { fault, begins } => self.fault(fault, begins)?,
             Happening::Healed => self.healed()?,
             Happening::Reads { manager } => self.read_waiting(manager)?,
             Happening::Alarm { manager } => self.alarm(manager)?,
@@ -336,16 +335,16 @@ impl<'a> World<'a> {
     }
 
     /// Something comes in over the network, if there is one.
-    fn receive(&mut self, manager: u32, event: Event) -> Step {
-        if self.drivers[manager as usize].offline {
+    fn receive(&mut self, manager: usize, event: Event) -> Step {
+        if self.drivers[manager].offline {
             return Ok(());
         }
         self.tell(manager, event)
     }
 
     /// The driver tells its manager, or keeps it while its process sleeps.
-    fn tell(&mut self, manager: u32, event: Event) -> Step {
-        let driver = &mut self.drivers[manager as usize];
+    fn tell(&mut self, manager: usize, event: Event) -> Step {
+        let driver = &mut self.drivers[manager];
         if !driver.attends_to(&event) {
             driver.hold(event);
             return Ok(());
@@ -375,27 +374,22 @@ impl<'a> World<'a> {
     }
 
     /// One step of a manager, with all that watches it.
-    fn step(&mut self, manager: u32, event: Event) -> Step {
-        let driver = &mut self.drivers[manager as usize];
+    fn step(&mut self, manager: usize, event: Event) -> Step {
         self.recorder.record(manager, self.now, &event);
-        let name = self.check_always.then(|| format!("{event:?}"));
         let mut actions = std::mem::take(&mut self.scratch);
-        let ledger = driver.step(event, self.now, &mut actions);
+        let ledger = self.drivers[manager].step(&event, self.now, &mut actions);
         self.events += 1;
         self.actions += actions.len() as u64;
-        let name = name.as_deref().unwrap_or("an event");
+        let after = format_args!("{event:?}");
         if let Err(breach) = ledger {
-            return Err(self.violation(
-                manager,
-                format!("the driver broke a rule: {breach}"),
-                name,
-            ));
+            let rule = format!("the driver broke a rule: {breach}");
+            return Err(self.violation(manager, rule, after));
         }
         if self.check_always {
-            self.check(manager, name)?;
+            self.check(manager, after)?;
         }
         if self.options.restores > 0.0 {
-            self.restore(manager, name)?;
+            self.restore(manager, after)?;
         }
         for action in actions.drain(..) {
             self.obey(manager, action);
@@ -405,7 +399,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn obey(&mut self, manager: u32, action: Action) {
+    fn obey(&mut self, manager: usize, action: Action) {
         match action {
             Action::Dial { conn, peer, endpoint, resume } => {
                 if let Some(peer) = self.plan.peer(peer) {
@@ -421,8 +415,8 @@ impl<'a> World<'a> {
     }
 
     /// Makes sure that the manager is woken at its deadline.
-    fn set_alarm(&mut self, manager: u32) {
-        let driver = &mut self.drivers[manager as usize];
+    fn set_alarm(&mut self, manager: usize) {
+        let driver = &mut self.drivers[manager];
         let Some(deadline) = driver.manager.next_deadline() else { return };
         let at = deadline.max(self.now);
         if at < driver.alarm && driver.attends_to(&Event::Tick) {
@@ -431,8 +425,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn alarm(&mut self, manager: u32) -> Step {
-        let driver = &mut self.drivers[manager as usize];
+    fn alarm(&mut self, manager: usize) -> Step {
+        let driver = &mut self.drivers[manager];
         // An earlier alarm took its place, and has gone off.
         if driver.alarm != self.now || !driver.attends_to(&Event::Tick) {
             return Ok(());
@@ -447,13 +441,13 @@ impl<'a> World<'a> {
         }
     }
 
-    fn tick(&mut self, manager: u32) -> Step {
-        let driver = &mut self.drivers[manager as usize];
+    fn tick(&mut self, manager: usize) -> Step {
+        let driver = &mut self.drivers[manager];
         let (at, ticks) = driver.ticks;
         driver.ticks = if at == self.now { (at, ticks + 1) } else { (self.now, 1) };
         if driver.ticks.1 > MOST_TICKS {
             let rule = format!("time stands still: {MOST_TICKS} ticks at one moment");
-            return Err(self.violation(manager, rule, "Tick"));
+            return Err(self.violation(manager, rule, format_args!("Tick")));
         }
         self.tell(manager, Event::Tick)
     }

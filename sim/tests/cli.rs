@@ -107,7 +107,7 @@ fn a_log_that_was_written_can_be_replayed() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let log = std::fs::File::open(&path).map(std::io::BufReader::new).unwrap();
     let replay = steadfast_sim::Log::read(log).unwrap().replay().unwrap();
-    assert_eq!(replay.differing, Vec::<u32>::new());
+    assert_eq!(replay.differing, Vec::<usize>::new());
     std::fs::remove_file(path).unwrap();
 }
 

@@ -38,6 +38,7 @@ fn a_wrong_scenario_is_refused_at_its_place() {
         ("\"60s\"", "\"0s\""),
         ("count = 10", "count = 0"),
         ("count = 10", "count = -1"),
+        ("count = 10", "count = 4_000_000_000"),
         ("[\"lb\"]", "[\"lv\"]"),
         ("[\"lb\"]", "[]"),
         ("\"down\"", "\"dwon\""),
@@ -102,6 +103,25 @@ fn changes_reach_every_key() {
     let simulation = Simulation::from_toml(GOOD).unwrap();
     let set = |simulation: Simulation, change| simulation.set(change).unwrap();
     insta::assert_snapshot!(changes.into_iter().fold(simulation, set).scenario());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_and_no_change_makes_it_panic(
+        at in 0..GOOD.len(),
+        cut in 0_usize..20,
+        with in "[a-z0-9=\"\\[\\].\n -]{0,12}",
+        change in "[a-z0-9.]{0,20}=?[a-z0-9\"/%<= ]{0,10}",
+    ) {
+        let mut text = GOOD.to_owned();
+        text.replace_range(at..(at + cut).min(GOOD.len()), &with);
+        if let Err(error) = Scenario::parse(&text, "outage.toml") {
+            let _ = error.to_string();
+        }
+        if let Err(error) = Simulation::from_toml(GOOD).unwrap().set(&change) {
+            let _ = error.to_string();
+        }
+    }
 }
 
 #[test]

@@ -8,10 +8,19 @@ use crate::expect;
 use crate::policy;
 use crate::trace;
 
+/// What a manager can hold; far beyond what fits into memory.
+const MOST_PEERS: u64 = 1 << 27;
+/// How often a fault may come.
+const MOST_TIMES: u32 = 1_000_000;
+
 /// Refuses what makes no sense, at its place.
 pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
     if scenario.managers == 0 {
         return Err(ScenarioError::plain("managers is 0, must be at least 1"));
+    }
+    let peers: u64 = scenario.peers.values().map(|group| u64::from(group.count())).sum();
+    if peers > MOST_PEERS {
+        return Err(ScenarioError::plain(format!("{peers} peers, at most {MOST_PEERS}")));
     }
     if scenario.duration.as_nanos() == 0 {
         return Err(ScenarioError::plain("duration is 0s, must be longer"));
@@ -125,6 +134,7 @@ fn check_fault(
     }
     match (&fault.every, fault.times) {
         (_, 0) => Err(source.error("a fault that comes 0 times", &span)),
+        (_, MOST_TIMES..) => Err(source.error("a fault that comes too often", &span)),
         (None, 2..) => Err(source.error("`times` needs `every`", &span)),
         (Some(every), _) if fault.lasts.is_some_and(|lasts| lasts >= *every.get_ref()) => {
             Err(source.error("it must be over before it comes again", &every.span()))

@@ -11,7 +11,7 @@ use crate::queue::Rank;
 impl World<'_> {
     pub(super) fn dial(
         &mut self,
-        manager: u32,
+        manager: usize,
         id: ConnId,
         index: usize,
         way: usize,
@@ -22,10 +22,10 @@ impl World<'_> {
         peer.dials += 1;
         let (attempt, group) = (peer.dials, &plan.groups[peer.group]);
         let name = group.peer_id(peer.place).0;
-        let driver = &mut self.drivers[manager as usize];
+        let driver = &mut self.drivers[manager];
         driver.open(id, index, way, resume, attempt);
         if self.half_open > 0 {
-            let breaker = group.breaker_id(peer.place, u32::try_from(way).unwrap_or(0));
+            let breaker = group.breaker_id(peer.place, way);
             if let Some(view) = self.breakers.get_mut(&(manager, breaker))
                 && view.half_open > 0
                 && let Some(conn) = driver.conn(id)
@@ -54,14 +54,13 @@ impl World<'_> {
             let answer = Answer::Unreachable;
             self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
         } else if !self.is_lost(link, Purpose::LostOut, name, attempt) {
-            let server = u16::try_from(server).unwrap_or(u16::MAX);
             self.queue.push(at, Rank::World, Happening::Arrive { manager, conn: id, server });
         }
     }
 
     /// The client is done with a connection, however it came to that.
-    pub(super) fn close(&mut self, manager: u32, id: ConnId) {
-        let Some(conn) = self.drivers[manager as usize].close(id) else { return };
+    pub(super) fn close(&mut self, manager: usize, id: ConnId) {
+        let Some(conn) = self.drivers[manager].close(id) else { return };
         self.probe_over(manager, conn.peer, conn.half_open);
         if conn.phase.at_server() {
             self.forget_session_later(conn.peer);
@@ -81,14 +80,14 @@ impl World<'_> {
     }
 
     /// A dial that a half-open breaker admitted is over.
-    pub(super) fn probe_over(&mut self, manager: u32, peer: usize, period: u32) {
+    pub(super) fn probe_over(&mut self, manager: usize, peer: usize, period: u32) {
         if period == 0 {
             return;
         }
         let Peer { group, place, .. } = self.peers[peer];
         let group = &self.plan.groups[group];
-        for endpoint in 0..u32::try_from(group.ways.len()).unwrap_or(0) {
-            let breaker = group.breaker_id(place, endpoint);
+        for way in 0..group.ways.len() {
+            let breaker = group.breaker_id(place, way);
             if let Some(view) = self.breakers.get_mut(&(manager, breaker))
                 && view.half_open == period
             {
@@ -98,7 +97,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn answered(&mut self, manager: u32, conn: ConnId, answer: Answer) -> Step {
+    pub(super) fn answered(&mut self, manager: usize, conn: ConnId, answer: Answer) -> Step {
         let failed = |cause| Event::DialFailed { conn, cause, retry_after: None };
         let event = match answer {
             Answer::Accepted { resumed } => Event::Connected { conn, resumed },

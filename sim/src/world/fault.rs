@@ -16,15 +16,14 @@ impl World<'_> {
     /// Puts all beginnings and ends on the queue, and the heal behind the last of them.
     pub(super) fn schedule_faults(&mut self) {
         for (place, fault) in self.plan.faults.iter().enumerate() {
-            let number = u16::try_from(place).unwrap_or(u16::MAX);
             for time in 0..u64::from(fault.times) {
                 let after = fault.every.as_nanos().saturating_mul(time);
                 let at = self.now.plus_nanos(fault.at.as_nanos().saturating_add(after));
-                let begins = Happening::Fault { fault: number, begins: true };
+                let begins = Happening::Fault { fault: place, begins: true };
                 self.queue.push(at, Rank::World, begins);
                 if fault.trouble != Trouble::ResetAll {
                     let end = at.plus_nanos(fault.lasts.as_nanos());
-                    let ends = Happening::Fault { fault: number, begins: false };
+                    let ends = Happening::Fault { fault: place, begins: false };
                     self.queue.push(end, Rank::World, ends);
                 }
             }
@@ -96,9 +95,8 @@ impl World<'_> {
 
     /// The servers lose their connections over these ways; the clients will hear of it.
     fn cut(&mut self, over: impl Fn(&Way) -> bool) {
-        let mut cut: Vec<(u32, ConnId)> = Vec::new();
+        let mut cut: Vec<(usize, ConnId)> = Vec::new();
         for (manager, driver) in self.drivers.iter().enumerate() {
-            let manager = u32::try_from(manager).unwrap_or(u32::MAX);
             for (id, conn) in driver.live() {
                 let group = &self.plan.groups[self.peers[conn.peer].group];
                 if conn.phase.at_server() && group.ways.get(conn.way).is_some_and(&over) {
@@ -107,7 +105,7 @@ impl World<'_> {
             }
         }
         for (manager, id) in cut {
-            let Some(conn) = self.drivers[manager as usize].conn(id) else { continue };
+            let Some(conn) = self.drivers[manager].conn(id) else { continue };
             conn.phase = Phase::Cut;
             let (index, attempt, way) = (conn.peer, conn.attempt, conn.way);
             self.forget_session_later(index);
@@ -126,8 +124,8 @@ impl World<'_> {
     /// The manager's process stops, or wakes.
     ///
     /// Woken the wrong way round, it runs its timers first and comes to its sockets a moment later.
-    fn pause(&mut self, manager: u32, sleeps: Option<WakeOrder>) -> Step {
-        let driver = &mut self.drivers[manager as usize];
+    fn pause(&mut self, manager: usize, sleeps: Option<WakeOrder>) -> Step {
+        let driver = &mut self.drivers[manager];
         match (sleeps, driver.process) {
             (Some(order), _) => {
                 driver.process = Process::Sleeps(order);
@@ -148,8 +146,8 @@ impl World<'_> {
     }
 
     /// The driver feeds all that waits.
-    pub(super) fn read_waiting(&mut self, manager: u32) -> Step {
-        let driver = &mut self.drivers[manager as usize];
+    pub(super) fn read_waiting(&mut self, manager: usize) -> Step {
+        let driver = &mut self.drivers[manager];
         driver.process = Process::Runs;
         for event in driver.take_waiting() {
             self.tell(manager, event)?;
@@ -158,12 +156,12 @@ impl World<'_> {
         Ok(())
     }
 
-    fn offline(&mut self, manager: u32, begins: bool) -> Step {
-        self.drivers[manager as usize].offline = begins;
+    fn offline(&mut self, manager: usize, begins: bool) -> Step {
+        self.drivers[manager].offline = begins;
         self.tell(manager, if begins { Event::NetworkDown } else { Event::NetworkUp })?;
         if !begins {
             // News that could not be delivered meanwhile.
-            let live = self.drivers[manager as usize].live();
+            let live = self.drivers[manager].live();
             let cut: Vec<_> =
                 live.filter(|(_, conn)| conn.phase == Phase::Cut).map(|(id, _)| id).collect();
             for conn in cut {
@@ -178,8 +176,7 @@ impl World<'_> {
         let mut down = vec![0_u32; self.servers.len()];
         for peer in &self.peers {
             let group = &self.plan.groups[peer.group];
-            let conn =
-                peer.conn.and_then(|id| self.drivers[peer.manager as usize].conn(id).copied());
+            let conn = peer.conn.and_then(|id| self.drivers[peer.manager].conn(id).copied());
             let up = conn.is_some_and(|conn| conn.phase == Phase::Up);
             if let Some(way) = group.ways.first().filter(|_| !up && group.trace.is_none()) {
                 down[way.server] += 1;

@@ -16,7 +16,7 @@ use crate::units::Span;
 #[derive(Debug, Default)]
 pub(super) struct Circle {
     /// Phase and peer, in order.
-    pub(super) beats: Vec<(u64, u32)>,
+    pub(super) beats: Vec<(u64, usize)>,
     next: usize,
     round: u64,
 }
@@ -25,7 +25,6 @@ impl World<'_> {
     /// A group's heartbeats go round once more.
     pub(super) fn schedule_beats(&mut self, group: usize) {
         let Some(&(phase, _)) = self.circles[group].beats.first() else { return };
-        let group = u16::try_from(group).unwrap_or(u16::MAX);
         let at = Time::from_nanos(phase);
         self.queue.push(at, Rank::World, Happening::Beat { group });
     }
@@ -44,14 +43,13 @@ impl World<'_> {
         }
         let round = circle.round.saturating_mul(period.as_nanos());
         let next = Time::from_nanos(circle.beats[circle.next].0).plus_nanos(round);
-        let number = u16::try_from(index).unwrap_or(u16::MAX);
-        self.queue.push(next, Rank::World, Happening::Beat { group: number });
-        let peer = &mut self.peers[peer as usize];
+        self.queue.push(next, Rank::World, Happening::Beat { group: index });
+        let peer = &mut self.peers[peer];
         peer.beats += 1;
         let (manager, beats) = (peer.manager, peer.beats);
         let (name, id) = (group.peer_id(peer.place).0, peer.conn);
         let Some(id) = id else { return };
-        let Some(conn) = self.drivers[manager as usize].conn(id).copied() else { return };
+        let Some(conn) = self.drivers[manager].conn(id).copied() else { return };
         let Some(&Way { server, link }) = group.ways.get(conn.way) else { return };
         let speaks = conn.phase == Phase::Up && self.servers[server].speaks();
         if speaks && !self.is_lost(link, Purpose::BeatLost, name, beats) {
@@ -61,8 +59,8 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn ping(&mut self, manager: u32, id: ConnId, ping: PingId) {
-        let Some(conn) = self.drivers[manager as usize].conn(id).copied() else { return };
+    pub(super) fn ping(&mut self, manager: usize, id: ConnId, ping: PingId) {
+        let Some(conn) = self.drivers[manager].conn(id).copied() else { return };
         let peer = &mut self.peers[conn.peer];
         peer.pings += 1;
         let pings = peer.pings;
@@ -86,8 +84,7 @@ impl World<'_> {
                 // The connection is up at the very moment of the first arrival.
                 let at = self.traced_at(index, *first).as_nanos() - WARM_UP_DIAL_NS;
                 let at = Time::from_nanos(at);
-                let peer = u32::try_from(index).unwrap_or(u32::MAX);
-                self.queue.push(at, Rank::World, Happening::Traced { peer, place: 0 });
+                self.queue.push(at, Rank::World, Happening::Traced { peer: index, place: 0 });
             }
         }
     }
@@ -100,7 +97,7 @@ impl World<'_> {
     }
 
     /// A recorded heartbeat: the first is the connection itself, after the last the peer leaves.
-    pub(super) fn traced(&mut self, index: usize, place: u32) -> Step {
+    pub(super) fn traced(&mut self, index: usize, place: usize) -> Step {
         let plan = self.plan;
         let Peer { group, place: own, manager, conn, .. } = self.peers[index];
         let group = &plan.groups[group];
@@ -110,11 +107,11 @@ impl World<'_> {
         } else if let Some(conn) = conn {
             self.tell(manager, Event::Heartbeat { conn })?;
         }
-        let next = group.trace.as_ref().and_then(|trace| trace.get(place as usize + 1));
+        let next = group.trace.as_ref().and_then(|trace| trace.get(place + 1));
         let Some(next) = next else { return self.tell(manager, Event::Disconnect { peer }) };
         let at = self.traced_at(index, *next);
-        let peer = u32::try_from(index).unwrap_or(u32::MAX);
-        self.queue.push(at, Rank::World, Happening::Traced { peer, place: place + 1 });
+        let happening = Happening::Traced { peer: index, place: place + 1 };
+        self.queue.push(at, Rank::World, happening);
         Ok(())
     }
 }

@@ -48,9 +48,9 @@ impl World<'_> {
     }
 
     /// When a message of the server arrives: never before an earlier one.
-    pub(super) fn in_order(&mut self, manager: u32, id: ConnId, latency: Span) -> Time {
+    pub(super) fn in_order(&mut self, manager: usize, id: ConnId, latency: Span) -> Time {
         let at = self.now.plus_nanos(latency.as_nanos());
-        let Some(conn) = self.drivers[manager as usize].conn(id) else { return at };
+        let Some(conn) = self.drivers[manager].conn(id) else { return at };
         conn.ordered_until = conn.ordered_until.max(at);
         conn.ordered_until
     }

@@ -13,7 +13,7 @@ use crate::scenario::{Abandoned, Overflow};
 use crate::units::Span;
 
 /// A dial at a server: whose, and which.
-pub(super) type Caller = (u32, ConnId);
+pub(super) type Caller = (usize, ConnId);
 
 /// A server and what is wrong with it.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl Server {
 
 impl World<'_> {
     /// A dial reaches its server.
-    pub(super) fn arrive(&mut self, index: usize, manager: u32, conn: ConnId) {
+    pub(super) fn arrive(&mut self, index: usize, manager: usize, conn: ConnId) {
         let plan = &self.plan.servers[index];
         let server = &mut self.servers[index];
         if server.down > 0 {
@@ -81,7 +81,7 @@ impl World<'_> {
         let server = &mut self.servers[index];
         server.at_desk = Some(caller);
         let at = self.now.plus_nanos(server.turn.map_or(0, Span::as_nanos));
-        let (epoch, server) = (server.epoch, u16::try_from(index).unwrap_or(u16::MAX));
+        let (epoch, server) = (server.epoch, index);
         self.queue.push(at, Rank::World, Happening::Done { server, epoch });
     }
 
@@ -94,7 +94,7 @@ impl World<'_> {
         let Some((manager, conn)) = server.at_desk.take() else { return };
         self.accept(index, manager, conn);
         while let Some((manager, conn)) = self.servers[index].waiting.pop_front() {
-            let gone = self.drivers[manager as usize].conn(conn).is_none();
+            let gone = self.drivers[manager].conn(conn).is_none();
             if gone && self.plan.servers[index].abandoned == Abandoned::Skip {
                 continue;
             }
@@ -102,8 +102,8 @@ impl World<'_> {
         }
     }
 
-    fn accept(&mut self, index: usize, manager: u32, id: ConnId) {
-        let driver = &mut self.drivers[manager as usize];
+    fn accept(&mut self, index: usize, manager: usize, id: ConnId) {
+        let driver = &mut self.drivers[manager];
         let Some(conn) = driver.conn(id) else {
             self.measures.server_wasted += 1;
             return;
@@ -127,9 +127,9 @@ impl World<'_> {
     }
 
     /// A server says no.
-    pub(super) fn refuse(&mut self, manager: u32, id: ConnId) {
+    pub(super) fn refuse(&mut self, manager: usize, id: ConnId) {
         self.measures.refused += 1;
-        let Some(conn) = self.drivers[manager as usize].conn(id).copied() else { return };
+        let Some(conn) = self.drivers[manager].conn(id).copied() else { return };
         let peer = &self.peers[conn.peer];
         let group = &self.plan.groups[peer.group];
         let name = group.peer_id(peer.place).0;

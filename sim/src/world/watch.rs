@@ -18,19 +18,19 @@ pub struct Violation {
     /// Which rule, and what was seen.
     pub rule: String,
     /// In which manager.
-    pub manager: u32,
+    pub manager: usize,
     /// After how many events, over all managers.
     pub step: u64,
     /// When, in scenario time.
     pub at: Span,
-    /// The event of that step.
-    pub event: String,
+    /// After what.
+    pub after: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (manager {}, step {}", self.rule, self.manager, self.step)?;
-        write!(f, ", at {:.9}s, after {})", self.at.as_secs_f64(), self.event)
+        write!(f, ", at {:.9}s, after {})", self.at.as_secs_f64(), self.after)
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) struct BreakerView {
 }
 
 impl World<'_> {
-    pub(super) fn noticed(&mut self, manager: u32, notice: &Notice) {
+    pub(super) fn noticed(&mut self, manager: usize, notice: &Notice) {
         match *notice {
             Notice::Peer { peer, from, to, cause } => {
                 let Some(index) = self.plan.peer(peer) else { return };
@@ -114,7 +114,7 @@ impl World<'_> {
 
     pub(super) fn breaker_moved(
         &mut self,
-        manager: u32,
+        manager: usize,
         breaker: BreakerId,
         from: State,
         to: State,
@@ -139,12 +139,12 @@ impl World<'_> {
         if unit(random(0)) >= self.options.extra_ticks {
             return Ok(());
         }
-        let managers = u64::from(self.plan.managers) - 1;
-        let manager = steadfast::draw::uniform(random(1), 0, managers);
+        let last = self.drivers.len().saturating_sub(1) as u64;
+        let manager = steadfast::draw::uniform(random(1), 0, last);
+        let manager = usize::try_from(manager).unwrap_or(0);
         let at = steadfast::draw::uniform(random(2), self.now.as_nanos(), next.as_nanos());
         // At the very moment of the next event its I/O must come first.
-        let manager = u32::try_from(manager).unwrap_or(0);
-        let awake = self.drivers[manager as usize].attends_to(&Event::Tick);
+        let awake = self.drivers[manager].attends_to(&Event::Tick);
         if at < next.as_nanos() && awake {
             self.now = Time::from_nanos(at);
             self.measures.advance(self.now);
@@ -153,35 +153,40 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn restore(&mut self, manager: u32, event: &str) -> Step {
+    pub(super) fn restore(&mut self, manager: usize, after: fmt::Arguments<'_>) -> Step {
         self.draws_of_tests += 1;
-        let random = self.draws.draw(Purpose::Restore, u64::from(manager), self.draws_of_tests);
+        let random = self.draws.draw(Purpose::Restore, manager as u64, self.draws_of_tests);
         if unit(random) >= self.options.restores {
             return Ok(());
         }
-        let restored = self.drivers[manager as usize].restore(random);
-        restored.map_err(|problem| self.violation(manager, problem, event))
+        let restored = self.drivers[manager].restore(random);
+        restored.map_err(|problem| self.violation(manager, problem, after))
     }
 
-    pub(super) fn check(&mut self, manager: u32, event: &str) -> Step {
+    pub(super) fn check(&mut self, manager: usize, after: fmt::Arguments<'_>) -> Step {
         self.invariant_checks += 1;
-        let checked = self.drivers[manager as usize].manager.check();
+        let checked = self.drivers[manager].manager.check();
         checked
-            .map_err(|violation| self.violation(manager, format!("invariant {violation}"), event))
+            .map_err(|violation| self.violation(manager, format!("invariant {violation}"), after))
     }
 
     pub(super) fn check_all(&mut self, when: &str) -> Step {
-        (0..self.plan.managers).try_for_each(|manager| self.check(manager, when))
+        (0..self.plan.managers).try_for_each(|manager| self.check(manager, format_args!("{when}")))
     }
 
-    pub(super) fn violation(&self, manager: u32, rule: String, event: &str) -> Violation {
+    pub(super) fn violation(
+        &self,
+        manager: usize,
+        rule: String,
+        after: fmt::Arguments<'_>,
+    ) -> Violation {
         let at = self.now.since(self.measures.start());
         Violation {
             rule,
             manager,
             step: self.events,
             at: Span::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)),
-            event: event.to_owned(),
+            after: after.to_string(),
         }
     }
 
