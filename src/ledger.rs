@@ -63,7 +63,8 @@ impl core::error::Error for Breach {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     Dialing,
-    Up,
+    /// With the ping that is out: one at a time, so that a newer one retires the older.
+    Up(Option<PingId>),
 }
 
 /// Checks a driver against the contract, step by step, for tests and for debug builds.
@@ -86,8 +87,8 @@ enum Entry {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
+    /// By slot, which a connection shares with its pings.
     conns: HashTable<(ConnId, Entry)>,
-    pings: HashTable<PingId>,
     now: Time,
     deadline: Option<Time>,
     ticked_at: Option<Time>,
@@ -149,14 +150,13 @@ impl Ledger {
         let (conn, ends) = match event {
             Event::Connected { conn, .. } => {
                 let answered = self.entry(*conn);
-                self.set(*conn, Some(Entry::Up));
                 return match answered {
-                    Some(Entry::Dialing) => self.after_tick(*conn, now),
-                    Some(Entry::Up) => Err(Breach::AnsweredTwice(*conn)),
-                    None => {
-                        self.set(*conn, None);
-                        Err(Breach::DeadConn(*conn))
+                    Some(Entry::Dialing) => {
+                        self.set(*conn, Some(Entry::Up(None)));
+                        self.after_tick(*conn, now)
                     }
+                    Some(Entry::Up(_)) => Err(Breach::AnsweredTwice(*conn)),
+                    None => Err(Breach::DeadConn(*conn)),
                 };
             }
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => (*conn, true),
@@ -164,18 +164,14 @@ impl Ledger {
                 (*conn, false)
             }
             Event::Pong { ping } => {
-                let pings = &mut self.pings;
-                return match pings.find_entry(hash(ping.to_raw()), |known| known == ping) {
-                    Ok(known) => {
-                        known.remove();
-                        Ok(())
-                    }
-                    Err(_) => Err(Breach::DeadPing(*ping)),
-                };
+                let out = Entry::Up(Some(*ping));
+                let known = self.conns.find_mut(hash(ping.slot()), |(_, entry)| *entry == out);
+                let Some((_, entry)) = known else { return Err(Breach::DeadPing(*ping)) };
+                *entry = Entry::Up(None);
+                return Ok(());
             }
             Event::Restarted => {
                 self.conns.clear();
-                self.pings.clear();
                 return Ok(());
             }
             _ => return Ok(()),
@@ -187,7 +183,7 @@ impl Ledger {
         match entry {
             None => Err(Breach::DeadConn(conn)),
             Some(Entry::Dialing) if !ends => Err(Breach::NotUp(conn)),
-            Some(Entry::Up) if matches!(event, Event::DialFailed { .. }) => {
+            Some(Entry::Up(_)) if matches!(event, Event::DialFailed { .. }) => {
                 Err(Breach::AnsweredTwice(conn))
             }
             Some(_) => self.after_tick(conn, now),
@@ -202,36 +198,31 @@ impl Ledger {
     fn note(&mut self, action: &Action) {
         match action {
             Action::Dial { conn, .. } => self.set(*conn, Some(Entry::Dialing)),
-            Action::Adopt { conn, .. } => self.set(*conn, Some(Entry::Up)),
+            Action::Adopt { conn, .. } => self.set(*conn, Some(Entry::Up(None))),
             Action::CancelDial { conn } | Action::Close { conn } => self.set(*conn, None),
-            Action::Ping { ping, .. } => {
-                let slot = ping.slot();
-                // A connection has one ping out at a time, so a newer one retires the older.
-                self.pings.retain(|known| known.slot() != slot);
-                self.pings.insert_unique(hash(ping.to_raw()), *ping, |ping| hash(ping.to_raw()));
-            }
+            Action::Ping { ping, conn } => self.set(*conn, Some(Entry::Up(Some(*ping)))),
             Action::Refuse { .. } | Action::Notice(_) => {}
         }
     }
 
     fn entry(&self, conn: ConnId) -> Option<Entry> {
-        let known = self.conns.find(hash(conn.to_raw()), |(known, _)| *known == conn)?;
+        let known = self.conns.find(hash(conn.slot()), |(known, _)| *known == conn)?;
         Some(known.1)
     }
 
     fn set(&mut self, conn: ConnId, entry: Option<Entry>) {
-        if let Ok(known) = self.conns.find_entry(hash(conn.to_raw()), |(known, _)| *known == conn) {
+        if let Ok(known) = self.conns.find_entry(hash(conn.slot()), |(known, _)| *known == conn) {
             known.remove();
         }
         if let Some(entry) = entry {
-            let hash_of = |(conn, _): &(ConnId, Entry)| hash(conn.to_raw());
-            self.conns.insert_unique(hash(conn.to_raw()), (conn, entry), hash_of);
+            let hash_of = |(conn, _): &(ConnId, Entry)| hash(conn.slot());
+            self.conns.insert_unique(hash(conn.slot()), (conn, entry), hash_of);
         }
     }
 }
 
-/// Ids that we issued are no attacker's choice, so one multiplication mixes them enough.
-const fn hash(id: u64) -> u64 {
-    let product = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// Slots that we issued are no attacker's choice, so one multiplication mixes them enough.
+const fn hash(slot: u32) -> u64 {
+    let product = (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ product >> 32
 }
