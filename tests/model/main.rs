@@ -18,7 +18,7 @@ use steadfast::config::{
 };
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
-use steadfast::strategy::{Act, Script, Shape, Step, World, Wrong};
+use steadfast::strategy::{Act, Op, Script, Shape, Step, World, Wrong};
 use steadfast::{Action, Breach, Config, Event, Ledger, Manager, Time};
 
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/model.txt");
@@ -347,6 +347,17 @@ proptest! {
         let (split, done) = replay(Manager::new(small, 7)?, &steps, |_, _, _| {});
         prop_assert_eq!(done, deeds(&steps));
         prop_assert_eq!(split.run_digest(), world.manager().run_digest());
+    }
+
+    #[test]
+    fn the_end_of_time_is_survived(script in shape().script(), left in 0..40_u64) {
+        let mut world = World::new(Manager::new(config(), 7)?);
+        let long = Duration::from_nanos(u64::MAX) - Duration::from_secs(left);
+        world.play(&Op { after: long, act: Act::Tick });
+        for op in &script {
+            world.play(op);
+            world.manager().check()?;
+        }
     }
 
     #[test]
