@@ -1,5 +1,11 @@
 //! Golden timelines: what the manager does, told as stories. To change one on purpose:
 //! `INSTA_UPDATE=always cargo test --test golden`, and read what changed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod story;
 

@@ -1,5 +1,11 @@
 //! Damaged, truncated and hostile snapshots: always an error that names the place, never a panic
 //! and never a manager that cannot go on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
 
 use std::time::Duration;
 

@@ -2,6 +2,12 @@
 //!
 //! `PROPTEST_CASES=100000 cargo test --release --test model` for a long run. A failure leaves its
 //! seed in `proptest-regressions/model.txt`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod reference;
 

@@ -552,7 +552,8 @@ impl Model {
         let breaker = conn.breaker.unwrap();
         let shared = self.endpoints_behind(breaker) > 1;
         self.peers.get_mut(&conn.peer).unwrap().coming_back = true;
-        let counts = !self.down && !cause.is_ours() && !(cause.is_peer_specific() && shared);
+        let uncounted = cause.is_ours() || cause.is_peer_specific() && shared;
+        let counts = !self.down && !uncounted;
         self.dial_ended(id, counts.then_some(false));
         if self.down {
             return;
