@@ -41,7 +41,7 @@ pub const BUILT_IN: [BuiltIn; 6] = [
     },
     BuiltIn {
         name: "naive",
-        about: "every second, all together, for ever: no jitter, no limit, no breaker, no patience",
+        about: "every second, all together, for ever: no jitter, no limit, no breaker; a dial takes 10 s",
         settings: naive,
     },
     BuiltIn {
@@ -93,8 +93,8 @@ fn naive() -> Settings {
     let peer = PeerSettings {
         backoff,
         first_retry: Some(FirstRetryWord(FirstRetry::Backoff)),
-        dial_timeout: Some(Span::from_secs(20)),
-        max_dial_timeout: Some(Span::from_secs(20)),
+        dial_timeout: Some(Span::from_secs(10)),
+        max_dial_timeout: Some(Span::from_secs(10)),
         stable_after: Some(Span::ZERO),
         ..PeerSettings::default()
     };
@@ -206,6 +206,7 @@ pub(crate) fn config(scenario: &Scenario, policy: &str) -> Result<Config, Scenar
         let mut breaker = settings.breaker.profile(name.get_ref());
         if settings.told == Some(true)
             && let Some(told) = told_limit(scenario, group)
+            && told.in_flight() > 0
         {
             (breaker.rate, breaker.max_in_flight) = (Some(told.bucket()), told.in_flight());
         }
@@ -232,7 +233,13 @@ pub(crate) fn config(scenario: &Scenario, policy: &str) -> Result<Config, Scenar
     if settings.told == Some(true)
         && let Some(told) = told_limit_of(scenario, scenario.servers.values())
     {
-        (config.pacer.rate, config.pacer.max_in_flight) = (Some(told.bucket()), told.in_flight());
+        // A share of less than one a second is no pace to keep: the tokens of a fleet would all
+        // come due together. It is still what the first retries are spread by.
+        if told.in_flight() > 0 {
+            config.pacer.rate = Some(told.bucket());
+            config.pacer.max_in_flight = told.in_flight();
+        }
+        config.pacer.assumed_rate = told.rate();
     }
     config.validate().map_err(|error| {
         ScenarioError::plain(format!("policy `{policy}` makes no sense here: {error}"))
@@ -250,18 +257,21 @@ struct Told {
 }
 
 impl Told {
-    /// The client's share of the rate, with a burst of a twentieth of a second.
-    fn bucket(self) -> steadfast::bucket::BucketConfig {
+    /// The client's share of the rate.
+    fn rate(self) -> steadfast::bucket::Rate {
         let per = Span::from_secs(u64::from(self.managers));
-        steadfast::bucket::BucketConfig {
-            rate: steadfast::bucket::Rate { count: self.per_second, per: per.into() },
-            burst: (self.per_second / self.managers / 20).max(1),
-        }
+        steadfast::bucket::Rate { count: self.per_second, per: per.into() }
     }
 
-    /// One second's worth.
+    /// The same, with a burst of a twentieth of a second.
+    fn bucket(self) -> steadfast::bucket::BucketConfig {
+        let burst = (self.in_flight() / 20).max(1);
+        steadfast::bucket::BucketConfig { rate: self.rate(), burst }
+    }
+
+    /// One second's worth; 0 where the share is less than one a second.
     fn in_flight(self) -> u32 {
-        (self.per_second / self.managers).max(1)
+        self.per_second / self.managers
     }
 }
 

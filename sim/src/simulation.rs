@@ -34,7 +34,10 @@ use crate::world::{Options, Outcome, Violation, World};
 #[derive(Clone, Debug)]
 pub struct Simulation {
     text: String,
+    /// What errors call the text.
     origin: String,
+    /// What the command calls the scenario.
+    asked_for: String,
     sets: Vec<String>,
     scenario: Scenario,
     policy: String,
@@ -48,7 +51,9 @@ impl Simulation {
     ///
     /// A name that is none of them.
     pub fn from_scenario(name: &str) -> Result<Self, ScenarioError> {
-        Self::new(catalog::text(name)?.to_owned(), format!("{name}.toml"))
+        let text = catalog::text(name)?.to_owned();
+        let built_in = Self::new(text, format!("{name}.toml"))?;
+        Ok(Self { asked_for: name.to_owned(), ..built_in })
     }
 
     /// A scenario from its text, under `ours`.
@@ -76,7 +81,8 @@ impl Simulation {
         let scenario = Scenario::parse(&text, &origin)?;
         let policy = policy::BUILT_IN.first().map_or("ours", |policy| policy.name).to_owned();
         let options = Options::default();
-        Ok(Self { text, origin, sets: Vec::new(), scenario, policy, options })
+        let asked_for = origin.clone();
+        Ok(Self { text, origin, asked_for, sets: Vec::new(), scenario, policy, options })
     }
 
     /// Changes one setting of the file, as `peers.device.count=100`.
@@ -167,14 +173,10 @@ impl Simulation {
         let bounds = tables.into_iter().filter_map(|name| scenario.expect.get(name)).flatten();
         let expects =
             bounds.map(|(name, bound)| judge(name.get_ref(), bound.get_ref(), &outcome.facts));
-        let name = match Path::new(&self.origin).file_stem() {
-            Some(stem) if catalog::text(&stem.to_string_lossy()).is_ok() => scenario.name.clone(),
-            _ => self.origin.clone(),
-        };
         Ok(Run {
             expects: expects.collect(),
             scenario: scenario.clone(),
-            asked_for: name,
+            asked_for: self.asked_for.clone(),
             sets: self.sets.clone(),
             policy: self.policy.clone(),
             seed,

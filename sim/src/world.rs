@@ -2,32 +2,37 @@
 //!
 //! One loop takes the next thing that happens and lets it happen. What reaches a manager goes
 //! through [`World::tell`]; what it orders comes back through [`World::obey`], which only ever
-//! schedules, so that nothing recurses. Servers and faults are in files of their own.
+//! schedules, so that nothing recurses. Each kind of thing that happens has a file of its own.
 
 #![expect(clippy::indexing_slicing, reason = "indices come from the plan, which made the lists")]
 
+mod client;
 mod fault;
+mod heartbeat;
+mod link;
 mod server;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use steadfast::breaker::State;
 use steadfast::{
-    Action, BreakerId, ConnId, DialCause, Endpoint, EndpointId, Event, LossCause, Manager, Notice,
-    PeerCause, PeerState, PingId, Time,
+    Action, BreakerId, ConnId, Endpoint, EndpointId, Event, LossCause, Manager, PingId, Time,
 };
 
-use crate::dist::unit;
 use crate::draws::{Draws, Purpose};
 use crate::driver::{Driver, Phase};
 use crate::log::Recorder;
-use crate::measure::{Facts, Measures, Watch};
-use crate::plan::{Plan, Way};
+use crate::measure::{Measures, Watch};
+use crate::plan::Plan;
 use crate::queue::{Queue, Rank};
-use crate::scenario::{Link, ScenarioError};
+use crate::scenario::ScenarioError;
 use crate::units::Span;
+use heartbeat::Circle;
+use link::Road;
 use server::Server;
+use watch::BreakerView;
+pub(crate) use watch::Outcome;
+pub use watch::Violation;
 
 /// How much is checked while a world runs. None of it changes what happens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,50 +55,6 @@ impl Default for Options {
     }
 }
 
-/// A rule that was broken during a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Which rule, and what was seen.
-    pub rule: String,
-    /// In which manager.
-    pub manager: u32,
-    /// After how many events, over all managers.
-    pub step: u64,
-    /// When, in scenario time.
-    pub at: Span,
-    /// The event of that step.
-    pub event: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (manager {}, step {}", self.rule, self.manager, self.step)?;
-        write!(f, ", at {:.9}s, after {})", self.at.as_secs_f64(), self.event)
-    }
-}
-
-/// What a finished world leaves behind.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) facts: Facts,
-    pub(crate) digest: u64,
-    pub(crate) digests: Vec<u64>,
-    pub(crate) events: u64,
-    pub(crate) actions: u64,
-    pub(crate) invariant_checks: u64,
-    pub(crate) virtual_ns: u64,
-    pub(crate) watched: Vec<Watched>,
-    pub(crate) violation: Option<Violation>,
-}
-
-/// A peer with a detector of its own, and what that said.
-#[derive(Clone, Debug)]
-pub(crate) struct Watched {
-    pub(crate) group: String,
-    pub(crate) place: u32,
-    pub(crate) watch: Watch,
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Accepted { resumed: bool },
@@ -112,8 +73,8 @@ enum Happening {
     Answer { manager: u32, conn: ConnId, answer: Answer },
     /// The news that a connection is gone does.
     Reset { manager: u32, conn: ConnId },
-    /// A server sends a peer its sign of life.
-    Beat { peer: u32 },
+    /// A server sends the next peer of a group its sign of life.
+    Beat { group: u16 },
     /// It reaches the client.
     Heard { manager: u32, conn: ConnId },
     /// A pong does.
@@ -144,26 +105,6 @@ struct Peer {
     watch: Watch,
 }
 
-/// A link and what is wrong with it.
-#[derive(Clone, Debug)]
-struct Road {
-    link: Link,
-    slow: Vec<crate::dist::Dist>,
-    lossy: Vec<f64>,
-    partitioned: u32,
-    cut: u32,
-}
-
-/// A breaker as seen through notices.
-#[derive(Clone, Copy, Debug, Default)]
-struct BreakerView {
-    /// Which half-open period it is in; 0 in none.
-    half_open: u32,
-    periods: u32,
-    /// Dials out that this period admitted.
-    dials: u32,
-}
-
 /// A world in progress.
 pub(crate) struct World<'a> {
     plan: &'a Plan,
@@ -174,6 +115,8 @@ pub(crate) struct World<'a> {
     drivers: Vec<Driver>,
     servers: Vec<Server>,
     links: Vec<Road>,
+    /// By group.
+    circles: Vec<Circle>,
     peers: Vec<Peer>,
     breakers: BTreeMap<(u32, BreakerId), BreakerView>,
     half_open: u32,
@@ -192,6 +135,8 @@ pub(crate) struct World<'a> {
 
 type Step = Result<(), Violation>;
 
+/// What a dial takes in the warm-up, and before a recording.
+const WARM_UP_DIAL_NS: u64 = 500;
 /// How long the warm-up may take.
 const LONGEST_WARM_UP: Time = Time::from_secs(3_600);
 /// How often a manager may be ticked at one moment before time counts as standing still.
@@ -240,17 +185,8 @@ impl<'a> World<'a> {
             queue: Queue::new(),
             drivers,
             servers: plan.servers.iter().map(Server::new).collect(),
-            links: plan
-                .links
-                .iter()
-                .map(|link| Road {
-                    link: link.clone(),
-                    slow: Vec::new(),
-                    lossy: Vec::new(),
-                    partitioned: 0,
-                    cut: 0,
-                })
-                .collect(),
+            links: plan.links.iter().map(Road::new).collect(),
+            circles: plan.groups.iter().map(|_| Circle::default()).collect(),
             peers,
             breakers: BTreeMap::new(),
             half_open: 0,
@@ -319,9 +255,13 @@ impl<'a> World<'a> {
             if let Some(period) = group.heartbeat {
                 let phase = self.draws.draw(Purpose::BeatPhase, peer.0, 0);
                 let phase = steadfast::draw::uniform(phase, 0, period.as_nanos() - 1);
-                let peer = u32::try_from(index).unwrap_or(u32::MAX);
-                self.queue.push(Time::from_nanos(phase), Rank::World, Happening::Beat { peer });
+                let number = u32::try_from(index).unwrap_or(u32::MAX);
+                self.circles[self.peers[index].group].beats.push((phase, number));
             }
+        }
+        for group in 0..self.circles.len() {
+            self.circles[group].beats.sort_unstable();
+            self.schedule_beats(group);
         }
         Ok(())
     }
@@ -377,7 +317,7 @@ impl<'a> World<'a> {
                 let lost = Event::Lost { conn, cause: LossCause::Reset };
                 self.receive(manager, lost)?;
             }
-            Happening::Beat { peer } => self.beat(peer as usize),
+            Happening::Beat { group } => self.beat(usize::from(group)),
             Happening::Heard { manager, conn } => {
                 self.receive(manager, Event::Heartbeat { conn })?;
             }
@@ -480,263 +420,6 @@ impl<'a> World<'a> {
         }
     }
 
-    fn dial(&mut self, manager: u32, id: ConnId, index: usize, way: usize, resume: bool) {
-        let plan = self.plan;
-        let peer = &mut self.peers[index];
-        peer.dials += 1;
-        let (attempt, group) = (peer.dials, &plan.groups[peer.group]);
-        let name = group.peer_id(peer.place).0;
-        let driver = &mut self.drivers[manager as usize];
-        driver.open(id, index, way, resume, attempt);
-        if self.half_open > 0 {
-            let breaker = group.breaker_id(peer.place, u32::try_from(way).unwrap_or(0));
-            if let Some(view) = self.breakers.get_mut(&(manager, breaker))
-                && view.half_open > 0
-                && let Some(conn) = driver.conn(id)
-            {
-                conn.half_open = view.half_open;
-                view.dials += 1;
-                let most = &mut self.measures.half_open_dials;
-                *most = (*most).max(u64::from(view.dials));
-            }
-        }
-        if self.warming || group.trace.is_some() {
-            if let Some(conn) = driver.conn(id) {
-                conn.phase = Phase::Answered;
-            }
-            let answer = Answer::Accepted { resumed: false };
-            self.queue.push(self.now, Rank::World, Happening::Answer { manager, conn: id, answer });
-            return;
-        }
-        self.measures.dialed(self.now);
-        let Some(&Way { server, link }) = group.ways.get(way) else { return };
-        let offline = driver.offline;
-        let at =
-            self.now.plus_nanos(self.latency(link, Purpose::DialOut, name, attempt).as_nanos());
-        if offline || self.links[link].cut > 0 {
-            let answer = Answer::Unreachable;
-            self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
-        } else if !self.is_lost(link, Purpose::LostOut, name, attempt) {
-            let server = u16::try_from(server).unwrap_or(u16::MAX);
-            self.queue.push(at, Rank::World, Happening::Arrive { manager, conn: id, server });
-        }
-    }
-
-    /// The client is done with a connection, however it came to that.
-    fn close(&mut self, manager: u32, id: ConnId) {
-        let Some(conn) = self.drivers[manager as usize].close(id) else { return };
-        self.probe_over(manager, conn.peer, conn.half_open);
-        if conn.phase.at_server() {
-            self.forget_session_later(conn.peer);
-        }
-        let peer = &mut self.peers[conn.peer];
-        if peer.conn == Some(id) {
-            peer.conn = None;
-        }
-    }
-
-    /// The server lost the peer's connection and keeps the session for a while.
-    fn forget_session_later(&mut self, peer: usize) {
-        let peer = &mut self.peers[peer];
-        if let Some(ttl) = self.plan.groups[peer.group].session_ttl {
-            peer.session_until = self.now.plus_nanos(ttl.as_nanos());
-        }
-    }
-
-    /// A dial that a half-open breaker admitted is over.
-    fn probe_over(&mut self, manager: u32, peer: usize, period: u32) {
-        if period == 0 {
-            return;
-        }
-        let Peer { group, place, .. } = self.peers[peer];
-        let group = &self.plan.groups[group];
-        for endpoint in 0..u32::try_from(group.ways.len()).unwrap_or(0) {
-            let breaker = group.breaker_id(place, endpoint);
-            if let Some(view) = self.breakers.get_mut(&(manager, breaker))
-                && view.half_open == period
-            {
-                view.dials = view.dials.saturating_sub(1);
-                return;
-            }
-        }
-    }
-
-    fn answered(&mut self, manager: u32, conn: ConnId, answer: Answer) -> Step {
-        let failed = |cause| Event::DialFailed { conn, cause, retry_after: None };
-        let event = match answer {
-            Answer::Accepted { resumed } => Event::Connected { conn, resumed },
-            Answer::Refused => failed(DialCause::Refused),
-            Answer::Unreachable => failed(DialCause::Unreachable),
-        };
-        self.receive(manager, event)
-    }
-
-    fn beat(&mut self, index: usize) {
-        let plan = self.plan;
-        let peer = &mut self.peers[index];
-        peer.beats += 1;
-        let (manager, beats) = (peer.manager, peer.beats);
-        let group = &plan.groups[peer.group];
-        let (name, id) = (group.peer_id(peer.place).0, peer.conn);
-        if let Some(period) = group.heartbeat {
-            let peer = u32::try_from(index).unwrap_or(u32::MAX);
-            let next = self.now.plus_nanos(period.as_nanos());
-            self.queue.push(next, Rank::World, Happening::Beat { peer });
-        }
-        let Some(id) = id else { return };
-        let Some(conn) = self.drivers[manager as usize].conn(id).copied() else { return };
-        let Some(&Way { server, link }) = group.ways.get(conn.way) else { return };
-        let speaks = conn.phase == Phase::Up && self.servers[server].speaks();
-        if speaks && !self.is_lost(link, Purpose::BeatLost, name, beats) {
-            let latency = self.latency(link, Purpose::Beat, name, beats);
-            let at = self.in_order(manager, id, latency);
-            self.queue.push(at, Rank::World, Happening::Heard { manager, conn: id });
-        }
-    }
-
-    fn ping(&mut self, manager: u32, id: ConnId, ping: PingId) {
-        let Some(conn) = self.drivers[manager as usize].conn(id).copied() else { return };
-        let peer = &mut self.peers[conn.peer];
-        peer.pings += 1;
-        let pings = peer.pings;
-        let group = &self.plan.groups[peer.group];
-        let name = group.peer_id(peer.place).0;
-        let Some(&Way { server, link }) = group.ways.get(conn.way) else { return };
-        let speaks = conn.phase == Phase::Up && self.servers[server].speaks();
-        if speaks && !self.is_lost(link, Purpose::PongLost, name, pings) {
-            let there = self.latency(link, Purpose::Pong, name, 2 * pings);
-            let back = self.latency(link, Purpose::Pong, name, 2 * pings + 1);
-            let both = Span::from_nanos(there.as_nanos().saturating_add(back.as_nanos()));
-            let at = self.in_order(manager, id, both);
-            self.queue.push(at, Rank::World, Happening::Pong { manager, conn: id, ping });
-        }
-    }
-
-    fn schedule_traces(&mut self) {
-        for index in 0..self.peers.len() {
-            let group = &self.plan.groups[self.peers[index].group];
-            if let Some(first) = group.trace.as_ref().and_then(|trace| trace.first()) {
-                let at = self.traced_at(index, *first);
-                let peer = u32::try_from(index).unwrap_or(u32::MAX);
-                self.queue.push(at, Rank::World, Happening::Traced { peer, place: 0 });
-            }
-        }
-    }
-
-    /// Each peer's recording begins a microsecond after the last one's, so that no two of them are
-    /// heard at one moment: the first of two would fire the timer that the second comes to settle.
-    fn traced_at(&self, index: usize, ms: u64) -> Time {
-        let own = u64::try_from(index).unwrap_or(0).saturating_mul(1_000);
-        self.measures.start()
-            + std::time::Duration::from_millis(ms)
-            + std::time::Duration::from_nanos(own)
-    }
-
-    /// A recorded heartbeat: the first is the connection itself, after the last the peer leaves.
-    fn traced(&mut self, index: usize, place: u32) -> Step {
-        let plan = self.plan;
-        let Peer { group, place: own, manager, conn, .. } = self.peers[index];
-        let group = &plan.groups[group];
-        let peer = group.peer_id(own);
-        if place == 0 {
-            self.tell(manager, Event::Connect { peer })?;
-        } else if let Some(conn) = conn {
-            self.tell(manager, Event::Heartbeat { conn })?;
-        }
-        let next = group.trace.as_ref().and_then(|trace| trace.get(place as usize + 1));
-        let Some(next) = next else { return self.tell(manager, Event::Disconnect { peer }) };
-        let at = self.traced_at(index, *next);
-        let peer = u32::try_from(index).unwrap_or(u32::MAX);
-        self.queue.push(at, Rank::World, Happening::Traced { peer, place: place + 1 });
-        Ok(())
-    }
-
-    fn noticed(&mut self, manager: u32, notice: &Notice) {
-        match *notice {
-            Notice::Peer { peer, from, to, cause } => {
-                let Some(index) = self.plan.peer(peer) else { return };
-                if cause == PeerCause::Lost(LossCause::Suspected) && self.was_alive(index) {
-                    self.peers[index].watch.false_losses += u64::from(!self.warming);
-                }
-                if self.plan.groups[self.peers[index].group].trace.is_some() {
-                    return;
-                }
-                match (from == PeerState::Connected, to == PeerState::Connected) {
-                    (false, true) => self.measures.came_up(index, self.now),
-                    (true, false) => self.measures.went_down(index, self.now),
-                    _ => {}
-                }
-                self.measures.given_up += u64::from(to == PeerState::Failed);
-            }
-            Notice::Suspected { peer, silence, .. } if !self.warming => {
-                if let Some(index) = self.plan.peer(peer) {
-                    let silence = u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
-                    self.peers[index].watch.suspected(silence);
-                }
-            }
-            Notice::Cleared { peer, suspected_for, .. } if !self.warming => {
-                if let Some(index) = self.plan.peer(peer) {
-                    let watch = &mut self.peers[index].watch;
-                    watch.cleared += 1;
-                    watch.suspected_ns += u64::try_from(suspected_for.as_nanos()).unwrap_or(0);
-                }
-            }
-            Notice::Breaker { breaker, from, to } => self.breaker_moved(manager, breaker, from, to),
-            _ => {}
-        }
-    }
-
-    /// Whether the peer's server was there, and could be heard.
-    fn was_alive(&self, index: usize) -> bool {
-        let peer = &self.peers[index];
-        // The order to close comes with the notice, so the connection may be gone already.
-        let Some(Way { server, link }) = self.plan.groups[peer.group].ways.first() else {
-            return false;
-        };
-        self.servers[*server].speaks() && self.links[*link].partitioned == 0
-    }
-
-    fn breaker_moved(&mut self, manager: u32, breaker: BreakerId, from: State, to: State) {
-        let open = |state| i32::from(matches!(state, State::Open { .. } | State::ForcedOpen));
-        let half = |state| i32::from(state == State::HalfOpen);
-        let (opened, halved) = (open(to) - open(from), half(to) - half(from));
-        self.measures.breakers(opened, halved, self.now);
-        self.half_open = self.half_open.saturating_add_signed(halved);
-        if let Some(view) = self.breakers.get_mut(&(manager, breaker)) {
-            view.periods += u32::from(to == State::HalfOpen);
-            view.half_open = if to == State::HalfOpen { view.periods } else { 0 };
-            view.dials = 0;
-        }
-    }
-
-    fn latency(&self, link: usize, purpose: Purpose, who: u64, n: u64) -> Span {
-        let way = &self.links[link];
-        let generator = &mut self.draws.generator(purpose, who, n);
-        let mut nanos = way.link.latency.sample(generator).as_nanos();
-        for slow in &way.slow {
-            nanos = nanos.saturating_add(slow.sample(generator).as_nanos());
-        }
-        Span::from_nanos(nanos)
-    }
-
-    fn is_lost(&self, link: usize, purpose: Purpose, who: u64, n: u64) -> bool {
-        let way = &self.links[link];
-        if way.partitioned > 0 {
-            return true;
-        }
-        let base = way.link.loss.as_f64();
-        let kept = way.lossy.iter().fold(1.0 - base, |kept, loss| kept * (1.0 - loss));
-        kept < 1.0 && unit(self.draws.draw(purpose, who, n)) >= kept
-    }
-
-    /// When a message of the server arrives: never before an earlier one.
-    fn in_order(&mut self, manager: u32, id: ConnId, latency: Span) -> Time {
-        let at = self.now.plus_nanos(latency.as_nanos());
-        let Some(conn) = self.drivers[manager as usize].conn(id) else { return at };
-        conn.ordered_until = conn.ordered_until.max(at);
-        conn.ordered_until
-    }
-
     /// Makes sure that the manager is woken at its deadline.
     fn set_alarm(&mut self, manager: u32) {
         let driver = &mut self.drivers[manager as usize];
@@ -773,89 +456,5 @@ impl<'a> World<'a> {
             return Err(self.violation(manager, rule, "Tick"));
         }
         self.tell(manager, Event::Tick)
-    }
-
-    /// A test's tick somewhere before the next event.
-    fn tick_before(&mut self, next: Time) -> Step {
-        self.draws_of_tests += 1;
-        let n = self.draws_of_tests;
-        let random = |kind| self.draws.draw(Purpose::ExtraTick, kind, n);
-        if unit(random(0)) >= self.options.extra_ticks {
-            return Ok(());
-        }
-        let managers = u64::from(self.plan.managers) - 1;
-        let manager = steadfast::draw::uniform(random(1), 0, managers);
-        let at = steadfast::draw::uniform(random(2), self.now.as_nanos(), next.as_nanos());
-        // At the very moment of the next event its I/O must come first.
-        if at < next.as_nanos() {
-            self.now = Time::from_nanos(at);
-            self.measures.advance(self.now);
-            self.tell(u32::try_from(manager).unwrap_or(0), Event::Tick)?;
-        }
-        Ok(())
-    }
-
-    fn restore(&mut self, manager: u32, event: &str) -> Step {
-        self.draws_of_tests += 1;
-        let random = self.draws.draw(Purpose::Restore, u64::from(manager), self.draws_of_tests);
-        if unit(random) >= self.options.restores {
-            return Ok(());
-        }
-        let restored = self.drivers[manager as usize].restore(random);
-        restored.map_err(|problem| self.violation(manager, problem, event))
-    }
-
-    fn check(&mut self, manager: u32, event: &str) -> Step {
-        self.invariant_checks += 1;
-        let checked = self.drivers[manager as usize].manager.check();
-        checked
-            .map_err(|violation| self.violation(manager, format!("invariant {violation}"), event))
-    }
-
-    fn check_all(&mut self, when: &str) -> Step {
-        (0..self.plan.managers).try_for_each(|manager| self.check(manager, when))
-    }
-
-    fn violation(&self, manager: u32, rule: String, event: &str) -> Violation {
-        let at = self.now.since(self.measures.start());
-        Violation {
-            rule,
-            manager,
-            step: self.events,
-            at: Span::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)),
-            event: event.to_owned(),
-        }
-    }
-
-    fn outcome(self, violation: Option<Violation>) -> Outcome {
-        let digests: Vec<u64> =
-            self.drivers.iter().map(|driver| driver.manager.run_digest()).collect();
-        let digest = digests.iter().fold(0, |digest: u64, one| {
-            (digest.rotate_left(5) ^ one).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        });
-        self.recorder.end(self.events, &digests);
-        let mut groups: Vec<_> =
-            self.plan.groups.iter().map(|group| (group.name.clone(), Watch::default())).collect();
-        let mut watched = Vec::new();
-        for peer in &self.peers {
-            let group = &self.plan.groups[peer.group];
-            groups[peer.group].1.add(&peer.watch);
-            if group.trace.is_some() {
-                let (group, place) = (group.name.clone(), peer.place);
-                watched.push(Watched { group, place, watch: peer.watch });
-            }
-        }
-        let virtual_ns = self.now.since(self.measures.start()).as_nanos();
-        Outcome {
-            digest,
-            digests,
-            events: self.events,
-            actions: self.actions,
-            invariant_checks: self.invariant_checks,
-            virtual_ns: u64::try_from(virtual_ns).unwrap_or(u64::MAX),
-            watched,
-            violation,
-            facts: self.measures.facts(self.now, self.ideal_s, groups),
-        }
     }
 }

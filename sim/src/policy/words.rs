@@ -64,7 +64,7 @@ fn call<'a>(text: &'a str, choices: &str) -> Result<Call<'a>, ParseError> {
 }
 
 fn none_of(text: &str, choices: &str) -> ParseError {
-    ParseError::new(format!("`{text}` is none of {choices}"))
+    ParseError::new(format!("`{text}` is unknown; it may be {choices}"))
 }
 
 fn span(duration: Duration) -> Span {

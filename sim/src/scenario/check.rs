@@ -103,8 +103,7 @@ fn check_fault(
         _ => vec!["managers".to_owned()],
     };
     if !known.contains(fault.on.get_ref()) {
-        let what = format!("target for {}", word(kind));
-        return Err(source.unknown(&what, &fault.on, known.iter().map(String::as_str)));
+        return Err(source.unknown("target", &fault.on, known.iter().map(String::as_str)));
     }
     let span = fault.kind.span();
     let parameters = [

@@ -80,6 +80,7 @@ impl<'a> Source<'a> {
         let mut table = root;
         let mut offset = start;
         let mut segments = path.split('.').peekable();
+        let mut parent = None;
         while let Some(segment) = segments.next() {
             let span = offset..offset + segment.len();
             offset += segment.len() + 1;
@@ -89,9 +90,21 @@ impl<'a> Source<'a> {
                 return Ok(());
             }
             if !table.contains_key(key) {
+                // Peers and servers must be there already: a new one is a misspelt old one.
+                if let Some(what) = parent.filter(|_| offset < whole.end) {
+                    let known: Vec<_> = table.keys().map(|name| name.get_ref().as_ref()).collect();
+                    let mut error = self.error(format!("unknown {what} `{key}`"), &span);
+                    error.help = suggestion(key, &known);
+                    return Err(error);
+                }
                 let empty = Spanned::new(whole.clone(), DeValue::Table(DeTable::new()));
                 table.insert(Spanned::new(span.clone(), Cow::Owned(key.to_owned())), empty);
             }
+            parent = match (key, span.start == start) {
+                ("peers", true) => Some("group of peers"),
+                ("servers", true) => Some("server"),
+                _ => None,
+            };
             let inner = table.get_mut(key).map(Spanned::get_mut);
             table = match inner {
                 Some(DeValue::Table(inner)) => inner,

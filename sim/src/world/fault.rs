@@ -66,11 +66,10 @@ impl World<'_> {
                     slow.remove(place);
                 }
             }
-            Trouble::Lossy(loss) if begins => self.links[on].lossy.push(loss.as_f64()),
+            Trouble::Lossy(loss) if begins => self.links[on].lossy.push(loss),
             Trouble::Lossy(loss) => {
                 let lossy = &mut self.links[on].lossy;
-                let same = |other: &f64| other.to_bits() == loss.as_f64().to_bits();
-                if let Some(place) = lossy.iter().position(same) {
+                if let Some(place) = lossy.iter().position(|other| *other == loss) {
                     lossy.remove(place);
                 }
             }
