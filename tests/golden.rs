@@ -750,3 +750,19 @@ fn no_hint_of_a_server_parks_a_peer_for_ever() {
          why p1"
     ));
 }
+
+#[test]
+fn a_connection_that_came_up_has_left_the_slow_lane() {
+    assert_snapshot!(story(
+        with(|peer| peer.backoff.cap = secs(2)),
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         dial-failed p1 auth
+         +1010ms dial-failed p1 auth
+         +2010ms dial-failed p1 auth
+         +4010ms connected p1
+         +1s lost p1 kicked"
+    ));
+}
