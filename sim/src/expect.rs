@@ -65,13 +65,13 @@ impl Bound {
 
     /// What is wrong with this bound for that measure, if anything.
     pub(crate) fn problem(&self, measure: &Measure) -> Option<String> {
-        let fits = match (measure.unit, self.limit) {
+        let fits = matches!(
+            (measure.unit, self.limit),
             (Unit::Time, Limit::Span(_) | Limit::Ideal(_))
-            | (Unit::Rate, Limit::Rate(_))
-            | (Unit::Number, Limit::Number(_))
-            | (Unit::Share, Limit::Percent(_)) => true,
-            _ => false,
-        };
+                | (Unit::Rate, Limit::Rate(_))
+                | (Unit::Number, Limit::Number(_))
+                | (Unit::Share, Limit::Percent(_))
+        );
         if !fits {
             let wants = match measure.unit {
                 Unit::Time => "a span, as `<= 75s`, or a multiple of the ideal, as `<= 1.1x ideal`",
@@ -237,7 +237,7 @@ const WHOLE: [Measure; 15] = measures![
         |facts, _| count(facts.server_wasted);
     recovered: Share, "peers up at the end", |facts, _| Measured::Value(facts.recovered_share());
     given_up: Number, "peers given up by policy", |facts, _| count(facts.given_up);
-    resumed: Share, "lost peers whose session was resumed", |facts, _| facts.resumed_share().into();
+    resumed: Share, "connections made that took up their old session", |facts, _| facts.resumed_share().into();
     breaker_opens: Number, "times that a breaker opened", |facts, _| count(facts.breaker_opens);
     half_open_dials: Number, "most dials at once through one half-open breaker",
         |facts, _| count(facts.half_open_dials);

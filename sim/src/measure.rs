@@ -72,7 +72,8 @@ pub(crate) struct Measures {
     pub(crate) refused: u64,
     pub(crate) server_wasted: u64,
     pub(crate) given_up: u64,
-    pub(crate) resumed: u64,
+    connects: u64,
+    resumed: u64,
     pub(crate) breaker_opens: u64,
     pub(crate) half_open_dials: u64,
     last_closed: Option<Time>,
@@ -105,6 +106,7 @@ impl Measures {
             refused: 0,
             server_wasted: 0,
             given_up: 0,
+            connects: 0,
             resumed: 0,
             breaker_opens: 0,
             half_open_dials: 0,
@@ -135,7 +137,8 @@ impl Measures {
         looks.dedup();
         self.looks = looks.into();
         // What the warm-up counted does not count.
-        (self.refused, self.server_wasted, self.given_up, self.resumed) = (0, 0, 0, 0);
+        (self.refused, self.server_wasted, self.given_up) = (0, 0, 0);
+        (self.connects, self.resumed) = (0, 0);
         (self.breaker_opens, self.half_open_dials) = (0, 0);
         self.last_closed = None;
         self.full_since = (self.up == self.peers).then_some(now);
@@ -179,6 +182,11 @@ impl Measures {
             self.recent.pop_front();
         }
         self.peak_dials = self.peak_dials.max(u64::try_from(self.recent.len()).unwrap_or(0));
+    }
+
+    pub(crate) fn connected(&mut self, resumed: bool) {
+        self.connects += 1;
+        self.resumed += u64::from(resumed);
     }
 
     pub(crate) fn came_up(&mut self, peer: usize, now: Time) {
@@ -254,6 +262,7 @@ impl Measures {
             refused: self.refused,
             server_wasted: self.server_wasted,
             given_up: self.given_up,
+            connects: self.connects,
             resumed: self.resumed,
             breaker_opens: self.breaker_opens,
             half_open_dials: self.half_open_dials,
@@ -284,6 +293,7 @@ pub(crate) struct Facts {
     pub(crate) refused: u64,
     pub(crate) server_wasted: u64,
     pub(crate) given_up: u64,
+    connects: u64,
     pub(crate) resumed: u64,
     pub(crate) breaker_opens: u64,
     pub(crate) half_open_dials: u64,
@@ -343,7 +353,7 @@ impl Facts {
 
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(crate) fn resumed_share(&self) -> Option<f64> {
-        (self.lost > 0).then(|| self.resumed as f64 / f64::from(self.lost))
+        (self.connects > 0).then(|| self.resumed as f64 / self.connects as f64)
     }
 
     pub(crate) const fn open_after_heal(&self) -> Measured {

@@ -50,6 +50,7 @@ pub(crate) struct Group {
     pub(crate) ways: Vec<Way>,
     scope: BreakerScope,
     pub(crate) breaker_profile: BreakerProfileId,
+    /// The place of its first peer profile, and how many it has.
     first_profile: u16,
     profiles: u16,
     pub(crate) heartbeat: Option<Span>,
@@ -165,8 +166,10 @@ impl Group {
         BreakerId(u64::from(self.hash) << 32 | u64::from(low))
     }
 
-    pub(crate) const fn profile(&self, place: u32) -> PeerProfileId {
-        PeerProfileId(self.first_profile + (place % self.profiles as u32) as u16)
+    /// The profile of its peer number `place`: they take turns.
+    pub(crate) fn profile(&self, place: u32) -> PeerProfileId {
+        let turn = u16::try_from(place % u32::from(self.profiles)).unwrap_or(0);
+        PeerProfileId(self.first_profile + turn)
     }
 }
 

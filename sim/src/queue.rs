@@ -76,7 +76,6 @@ impl<T> Queue<T> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of 128 bits")]
 fn at(key: u128) -> Time {
     Time::from_nanos((key >> 64) as u64)
 }

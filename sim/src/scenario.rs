@@ -116,7 +116,7 @@ pub enum Abandoned {
 }
 
 /// A group of peers that are alike.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Peers {
     /// How many; one, or as many as there are `detectors`.
@@ -142,21 +142,6 @@ pub struct Peers {
     /// Settings of these peers that hold under every policy.
     #[serde(skip_serializing_if = "crate::policy::is_empty")]
     pub profile: PeerSettings,
-}
-
-impl Default for Peers {
-    fn default() -> Self {
-        Self {
-            count: None,
-            endpoints: Vec::new(),
-            breaker: BreakerScope::default(),
-            heartbeat: None,
-            session_ttl: None,
-            heartbeat_trace: None,
-            detectors: Vec::new(),
-            profile: PeerSettings::default(),
-        }
-    }
 }
 
 impl Peers {

@@ -119,7 +119,7 @@ impl fmt::Display for Span {
         if self.0 == 0 {
             return f.write_str("0s");
         }
-        let fits = UNITS.iter().find(|(_, nanos)| self.0 % nanos == 0);
+        let fits = UNITS.iter().find(|(_, nanos)| self.0.is_multiple_of(*nanos));
         match fits {
             Some((unit, nanos)) => write!(f, "{}{unit}", self.0 / nanos),
             None => write!(f, "{}ns", self.0),

@@ -363,7 +363,7 @@ impl<'a> World<'a> {
                     let (peer, period) = (conn.peer, std::mem::take(&mut conn.half_open));
                     self.probe_over(manager, peer, period);
                     self.peers[peer].conn = Some(id);
-                    self.measures.resumed += u64::from(resumed);
+                    self.measures.connected(resumed);
                 }
             }
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => {

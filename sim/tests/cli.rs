@@ -1,5 +1,12 @@
 //! The command, from outside.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 

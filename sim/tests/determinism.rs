@@ -1,5 +1,12 @@
 //! One seed, one run: whatever else is done meanwhile.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
 use steadfast_sim::{Options, Run, Simulation};
 
 /// Small variants of the scenarios that come with the simulator, each with what makes it small.

@@ -1,5 +1,12 @@
 //! Bad input gets an error that names the place.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
 use std::fmt::Write as _;
 
 use steadfast_sim::{Scenario, Simulation};

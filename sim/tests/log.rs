@@ -1,5 +1,12 @@
 //! A run as a file, and the file lived through again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
 use steadfast_sim::{Log, Simulation};
 
 fn logged() -> (String, u64) {

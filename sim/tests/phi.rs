@@ -11,6 +11,13 @@
 //! The tuning runs on the leaf. That the leaf is what the manager does is not taken on trust: the
 //! same settings then go through the simulator, and counts and suspected times must be equal.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;

@@ -2,6 +2,13 @@
 //!
 //! The full ones run in release from the gate.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
 use steadfast_sim::{Run, Simulation, Verdict, built_in_names, built_in_scenarios};
 
 fn run(scenario: &str, policy: &str, seed: u64, sets: &[&str]) -> Run {
@@ -84,7 +91,7 @@ fn a_half_open_breaker_admits_its_probes_and_nobody_else() {
 fn a_link_that_flaps_is_dialed_less_and_less() {
     holds("flapping-link", "ours", &["peers.device.count=100"]);
     let grpc = run("flapping-link", "grpc", 1, &["peers.device.count=20"]);
-    assert!(grpc.summary().dials_per_peer > 200.0, "{}", grpc.timeline());
+    assert!(grpc.summary().dials_per_peer > 240.0, "{}", grpc.timeline());
 }
 
 #[test]

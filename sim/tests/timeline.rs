@@ -1,5 +1,12 @@
 //! Timelines as snapshots, as a user's own tests would have them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
 use steadfast_sim::Simulation;
 
 #[test]

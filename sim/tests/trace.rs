@@ -1,5 +1,12 @@
 //! The deadline detector on measured arrivals, through a manager, against outside arithmetic.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
 use steadfast_sim::Simulation;
 
 /// One row of `data/deadline_detector.csv`: a timeout, and what it makes of a trace.
