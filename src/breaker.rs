@@ -752,6 +752,34 @@ impl Breaker {
     }
 }
 
+// Comparing: what two breakers that behave alike may differ in is taken out.
+impl Breaker {
+    /// The breaker with its times relative to `now`, and without its counts of the past.
+    pub(crate) fn shape(mut self, now: Time) -> Self {
+        let relative = |time: Time| Time::from_nanos(nanos(time.since(now)));
+        self.generation = 0;
+        self.trips = 0;
+        for out in &mut self.probes {
+            out.deadline = relative(out.deadline);
+        }
+        match &mut self.phase {
+            // How long it has been closed matters, and is told by the time itself.
+            Phase::Closed { since, .. } => *since = Time::from_nanos(nanos(now.since(*since))),
+            Phase::Open { until } => *until = relative(*until),
+            Phase::HalfOpen { .. } | Phase::ForcedOpen | Phase::Disabled => {}
+        }
+        self
+    }
+}
+
+impl Permit {
+    /// The permit as the breaker sees it: of its current generation, or inert.
+    pub(crate) const fn shape(self, current: u64) -> Self {
+        let generation = if self.generation == current { 0 } else { 1 };
+        Self { generation, probe: self.probe }
+    }
+}
+
 // Transitions: each of them through `enter`.
 impl Breaker {
     fn enter(&mut self, phase: Phase) -> Transition {
@@ -774,11 +802,11 @@ impl Breaker {
         now: Time,
         draws: &Draws,
     ) -> Transition {
-        if let Phase::Closed { since, .. } = self.phase {
-            if now.since(since) >= policy.stable_after {
-                self.level = 0;
-                self.opened_for = Duration::ZERO;
-            }
+        if let Phase::Closed { since, .. } = self.phase
+            && now.since(since) >= policy.stable_after
+        {
+            self.level = 0;
+            self.opened_for = Duration::ZERO;
         }
         let random = draws.draw(Purpose::OpenFor, self.trips);
         self.opened_for = policy.open_for.jittered(self.level, self.opened_for, random);

@@ -81,6 +81,7 @@ mod tests {
     use super::*;
     use crate::id::ConnId;
     use crate::{Event, LossCause, PeerId, Time};
+    use alloc::vec::Vec;
 
     #[test]
     fn the_digest_of_an_event_is_pinned() {
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn close_values_have_far_digests() {
-        let mut seen: alloc::vec::Vec<u64> =
+        let mut seen: Vec<u64> =
             (0..100_000).map(|n| Digest::of(&Time::from_nanos(n)) >> 20).collect();
         seen.sort_unstable();
         seen.dedup();

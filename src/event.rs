@@ -181,7 +181,7 @@ pub enum Event {
 
 /// Why a dial failed, in classes that differ in what they count against.
 ///
-/// Source: the error classes of Azure IoT, async-nats and Discord's gateway; `reference` rule R9.
+/// Source: the error classes that Azure `IoT`, async-nats and Discord's gateway tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

@@ -67,6 +67,7 @@ macro_rules! issued_id {
                 Self(generation << SLOT_BITS | slot as u64)
             }
 
+            #[expect(clippy::cast_possible_truncation, reason = "masked to 28 bits")]
             pub(crate) const fn slot(self) -> u32 {
                 (self.0 & (MAX_SLOTS as u64 - 1)) as u32
             }

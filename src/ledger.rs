@@ -61,10 +61,19 @@ impl fmt::Display for Breach {
 impl core::error::Error for Breach {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
+enum Phase {
     Dialing,
     /// With the ping that is out: one at a time, so that a newer one retires the older.
     Up(Option<PingId>),
+}
+
+/// A connection that is alive.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    conn: ConnId,
+    phase: Phase,
+    /// When it was issued.
+    since: Time,
 }
 
 /// Checks a driver against the contract, step by step, for tests and for debug builds.
@@ -88,7 +97,7 @@ enum Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     /// By slot, which a connection shares with its pings.
-    conns: HashTable<(ConnId, Entry)>,
+    conns: HashTable<Entry>,
     now: Time,
     deadline: Option<Time>,
     ticked_at: Option<Time>,
@@ -125,7 +134,7 @@ impl Ledger {
     ) -> Result<(), Breach> {
         let verdict = self.judge_time(event, now).and(self.judge_fact(event, now));
         for action in actions {
-            self.note(action);
+            self.note(action, now);
         }
         self.now = self.now.max(now);
         self.deadline = next_deadline;
@@ -149,14 +158,13 @@ impl Ledger {
     fn judge_fact(&mut self, event: &Event, now: Time) -> Result<(), Breach> {
         let (conn, ends) = match event {
             Event::Connected { conn, .. } => {
-                let answered = self.entry(*conn);
-                return match answered {
-                    Some(Entry::Dialing) => {
-                        self.set(*conn, Some(Entry::Up(None)));
-                        self.after_tick(*conn, now)
+                let Some(entry) = self.entry(*conn) else { return Err(Breach::DeadConn(*conn)) };
+                return match entry.phase {
+                    Phase::Dialing => {
+                        self.set(*conn, Some((Phase::Up(None), entry.since)));
+                        self.after_tick(entry, now)
                     }
-                    Some(Entry::Up(_)) => Err(Breach::AnsweredTwice(*conn)),
-                    None => Err(Breach::DeadConn(*conn)),
+                    Phase::Up(_) => Err(Breach::AnsweredTwice(*conn)),
                 };
             }
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => (*conn, true),
@@ -164,10 +172,10 @@ impl Ledger {
                 (*conn, false)
             }
             Event::Pong { ping } => {
-                let out = Entry::Up(Some(*ping));
-                let known = self.conns.find_mut(hash(ping.slot()), |(_, entry)| *entry == out);
-                let Some((_, entry)) = known else { return Err(Breach::DeadPing(*ping)) };
-                *entry = Entry::Up(None);
+                let out = Phase::Up(Some(*ping));
+                let known = self.conns.find_mut(hash(ping.slot()), |entry| entry.phase == out);
+                let Some(entry) = known else { return Err(Breach::DeadPing(*ping)) };
+                entry.phase = Phase::Up(None);
                 return Ok(());
             }
             Event::Restarted => {
@@ -176,47 +184,54 @@ impl Ledger {
             }
             _ => return Ok(()),
         };
-        let entry = self.entry(conn);
+        let Some(entry) = self.entry(conn) else { return Err(Breach::DeadConn(conn)) };
         if ends {
             self.set(conn, None);
         }
-        match entry {
-            None => Err(Breach::DeadConn(conn)),
-            Some(Entry::Dialing) if !ends => Err(Breach::NotUp(conn)),
-            Some(Entry::Up(_)) if matches!(event, Event::DialFailed { .. }) => {
+        match entry.phase {
+            Phase::Dialing if !ends => Err(Breach::NotUp(conn)),
+            Phase::Up(_) if matches!(event, Event::DialFailed { .. }) => {
                 Err(Breach::AnsweredTwice(conn))
             }
-            Some(_) => self.after_tick(conn, now),
+            Phase::Dialing | Phase::Up(_) => self.after_tick(entry, now),
         }
     }
 
-    /// Waiting I/O is fed before the tick: a fact after a tick of the same moment came too late.
-    fn after_tick(&self, conn: ConnId, now: Time) -> Result<(), Breach> {
-        if self.ticked_at == Some(now) { Err(Breach::TickBeforeIo(conn)) } else { Ok(()) }
+    /// Waiting I/O is fed before the tick: a fact after a tick of the same moment came too late,
+    /// unless the connection is of that moment itself.
+    fn after_tick(&self, entry: Entry, now: Time) -> Result<(), Breach> {
+        if self.ticked_at == Some(now) && entry.since < now {
+            return Err(Breach::TickBeforeIo(entry.conn));
+        }
+        Ok(())
     }
 
-    fn note(&mut self, action: &Action) {
+    fn note(&mut self, action: &Action, now: Time) {
         match action {
-            Action::Dial { conn, .. } => self.set(*conn, Some(Entry::Dialing)),
-            Action::Adopt { conn, .. } => self.set(*conn, Some(Entry::Up(None))),
+            Action::Dial { conn, .. } => self.set(*conn, Some((Phase::Dialing, now))),
+            Action::Adopt { conn, .. } => self.set(*conn, Some((Phase::Up(None), now))),
             Action::CancelDial { conn } | Action::Close { conn } => self.set(*conn, None),
-            Action::Ping { ping, conn } => self.set(*conn, Some(Entry::Up(Some(*ping)))),
+            Action::Ping { ping, conn } => {
+                if let Some(entry) = self.entry(*conn) {
+                    self.set(*conn, Some((Phase::Up(Some(*ping)), entry.since)));
+                }
+            }
             Action::Refuse { .. } | Action::Notice(_) => {}
         }
     }
 
     fn entry(&self, conn: ConnId) -> Option<Entry> {
-        let known = self.conns.find(hash(conn.slot()), |(known, _)| *known == conn)?;
-        Some(known.1)
+        self.conns.find(hash(conn.slot()), |known| known.conn == conn).copied()
     }
 
-    fn set(&mut self, conn: ConnId, entry: Option<Entry>) {
-        if let Ok(known) = self.conns.find_entry(hash(conn.slot()), |(known, _)| *known == conn) {
+    fn set(&mut self, conn: ConnId, state: Option<(Phase, Time)>) {
+        let hash_of = |entry: &Entry| hash(entry.conn.slot());
+        if let Ok(known) = self.conns.find_entry(hash(conn.slot()), |known| known.conn == conn) {
             known.remove();
         }
-        if let Some(entry) = entry {
-            let hash_of = |(conn, _): &(ConnId, Entry)| hash(conn.slot());
-            self.conns.insert_unique(hash(conn.slot()), (conn, entry), hash_of);
+        if let Some((phase, since)) = state {
+            let entry = Entry { conn, phase, since };
+            self.conns.insert_unique(hash(conn.slot()), entry, hash_of);
         }
     }
 }
@@ -225,4 +240,89 @@ impl Ledger {
 const fn hash(slot: u32) -> u64 {
     let product = (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ product >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DialCause, EndpointId, LossCause, PeerId};
+
+    const CONN: ConnId = ConnId::new(3, 1);
+
+    fn dialed(ledger: &mut Ledger, now: Time) {
+        let dial =
+            Action::Dial { conn: CONN, peer: PeerId(1), endpoint: EndpointId(0), resume: false };
+        assert_eq!(ledger.observe(&Event::Connect { peer: PeerId(1) }, &[dial], now, None), Ok(()));
+    }
+
+    fn fact(ledger: &mut Ledger, event: &Event, millis: u64) -> Result<(), Breach> {
+        ledger.observe(event, &[], Time::from_millis(millis), None)
+    }
+
+    #[test]
+    fn a_dial_is_answered_once() {
+        let mut ledger = Ledger::new();
+        dialed(&mut ledger, Time::ZERO);
+        let connected = Event::Connected { conn: CONN, resumed: false };
+        let failed = Event::DialFailed { conn: CONN, cause: DialCause::Refused, retry_after: None };
+        assert_eq!(fact(&mut ledger, &Event::Heard { conn: CONN }, 1), Err(Breach::NotUp(CONN)));
+        assert_eq!(fact(&mut ledger, &connected, 1), Ok(()));
+        assert_eq!(fact(&mut ledger, &connected, 2), Err(Breach::AnsweredTwice(CONN)));
+        assert_eq!(fact(&mut ledger, &failed, 3), Err(Breach::AnsweredTwice(CONN)));
+    }
+
+    #[test]
+    fn nothing_may_be_said_of_what_was_closed_or_of_an_earlier_process() {
+        for order in [Action::Close { conn: CONN }, Action::CancelDial { conn: CONN }] {
+            let mut ledger = Ledger::new();
+            dialed(&mut ledger, Time::ZERO);
+            ledger.observe(&Event::Tick, &[order], Time::from_millis(1), None).unwrap();
+            let lost = Event::Lost { conn: CONN, cause: LossCause::Eof };
+            assert_eq!(fact(&mut ledger, &lost, 2), Err(Breach::DeadConn(CONN)));
+        }
+        let mut ledger = Ledger::new();
+        dialed(&mut ledger, Time::ZERO);
+        fact(&mut ledger, &Event::Restarted, 1).unwrap();
+        let heard = Event::Heard { conn: CONN };
+        assert_eq!(fact(&mut ledger, &heard, 2), Err(Breach::DeadConn(CONN)));
+    }
+
+    #[test]
+    fn a_ping_is_answered_once_and_a_newer_one_retires_it() {
+        let mut ledger = Ledger::new();
+        dialed(&mut ledger, Time::ZERO);
+        fact(&mut ledger, &Event::Connected { conn: CONN, resumed: false }, 0).unwrap();
+        let (first, second) = (PingId::new(3, 0), PingId::new(3, 1));
+        for ping in [first, second] {
+            let order = Action::Ping { ping, conn: CONN };
+            ledger.observe(&Event::Tick, &[order], Time::ZERO, None).unwrap();
+        }
+        let pong = |ping| Event::Pong { ping };
+        assert_eq!(fact(&mut ledger, &pong(first), 1), Err(Breach::DeadPing(first)));
+        assert_eq!(fact(&mut ledger, &pong(second), 1), Ok(()));
+        assert_eq!(fact(&mut ledger, &pong(second), 1), Err(Breach::DeadPing(second)));
+    }
+
+    #[test]
+    fn io_comes_before_the_tick_and_the_driver_comes_in_time() {
+        let mut ledger = Ledger::exact();
+        dialed(&mut ledger, Time::ZERO);
+        let at = Time::from_millis(5);
+        ledger.observe(&Event::Tick, &[], at, Some(Time::from_millis(7))).unwrap();
+        let connected = Event::Connected { conn: CONN, resumed: false };
+        assert_eq!(fact(&mut ledger, &connected, 5), Err(Breach::TickBeforeIo(CONN)));
+        let back = Breach::Backwards { from: at, to: Time::from_millis(4) };
+        assert_eq!(fact(&mut ledger, &Event::Tick, 4), Err(back));
+        ledger.observe(&Event::Tick, &[], at, Some(Time::from_millis(7))).unwrap();
+        let late = Breach::Overslept { deadline: Time::from_millis(7), now: Time::from_millis(8) };
+        assert_eq!(fact(&mut ledger, &Event::Tick, 8), Err(late));
+    }
+
+    #[test]
+    fn what_a_tick_ordered_may_be_answered_at_once() {
+        let mut ledger = Ledger::exact();
+        dialed(&mut ledger, Time::from_millis(5));
+        fact(&mut ledger, &Event::Tick, 5).unwrap();
+        assert_eq!(fact(&mut ledger, &Event::Connected { conn: CONN, resumed: false }, 5), Ok(()));
+    }
 }

@@ -461,6 +461,8 @@ pub struct World {
     /// The latest moment of a step.
     told_at: Time,
     ticked_at: Option<Time>,
+    /// Issued at this very moment: what is said of them was not waiting before the tick.
+    fresh: Vec<ConnId>,
     tags: u64,
 }
 
@@ -481,6 +483,7 @@ impl World {
             breakers: BTreeSet::new(),
             told_at: Time::ZERO,
             ticked_at: None,
+            fresh: Vec::new(),
             tags: 0,
         }
     }
@@ -628,8 +631,13 @@ impl World {
     fn step(&mut self, event: Event, at: Time, breach: bool) -> Step {
         let actions = self.manager.step(event.clone(), at);
         // Waiting I/O must be fed before the tick of the same moment.
-        let late = self.ticked_at == Some(at) && self.is_of_a_live_connection(&event);
+        let conn = self.live_conn(&event);
+        let late =
+            self.ticked_at == Some(at) && conn.is_some_and(|conn| !self.fresh.contains(&conn));
         self.follow(&event);
+        if at > self.told_at {
+            self.fresh.clear();
+        }
         for action in &actions {
             self.obey(action);
         }
@@ -641,17 +649,19 @@ impl World {
         Step { at, event, actions, breach: breach || late || backwards }
     }
 
-    fn is_of_a_live_connection(&self, event: &Event) -> bool {
-        match event {
-            Event::Connected { conn, .. } => self.dialing.contains(conn),
+    /// The connection that the event tells of, if it is one that may be told of.
+    fn live_conn(&self, event: &Event) -> Option<ConnId> {
+        let (conn, live) = match event {
+            Event::Connected { conn, .. } => (conn, self.dialing.contains(conn)),
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => {
-                self.dialing.contains(conn) || self.up.contains(conn)
+                (conn, self.dialing.contains(conn) || self.up.contains(conn))
             }
             Event::Heard { conn } | Event::Heartbeat { conn } | Event::Metrics { conn, .. } => {
-                self.up.contains(conn)
+                (conn, self.up.contains(conn))
             }
-            _ => false,
-        }
+            _ => return None,
+        };
+        live.then_some(*conn)
     }
 
     fn follow(&mut self, event: &Event) {
@@ -676,8 +686,14 @@ impl World {
 
     fn obey(&mut self, action: &Action) {
         match action {
-            Action::Dial { conn, .. } => self.dialing.push(*conn),
-            Action::Adopt { conn, .. } => self.up.push(*conn),
+            Action::Dial { conn, .. } => {
+                self.dialing.push(*conn);
+                self.fresh.push(*conn);
+            }
+            Action::Adopt { conn, .. } => {
+                self.up.push(*conn);
+                self.fresh.push(*conn);
+            }
             Action::CancelDial { conn } | Action::Close { conn } => self.bury(*conn),
             Action::Ping { ping, conn } => {
                 self.pings.insert(*conn, *ping);

@@ -1,1 +1,69 @@
-//! sim
+//! A discrete-event simulator of outages around real Steadfast managers.
+//!
+//! A scenario says what there is (peers, servers, links), what goes wrong when, and what must hold.
+//! The simulator lives through it in virtual time: the managers are the shipped ones, everything
+//! around them is simulated. One seed gives one run, byte for byte.
+//!
+//! As a development dependency it turns an outage into a test, and the timeline into a snapshot:
+//!
+//! ```
+//! use steadfast_sim::{Simulation, Verdict};
+//!
+//! let outage = r#"
+//!     name = "restart"
+//!     about = "our server restarts and is gone for five seconds"
+//!     duration = "60s"
+//!     [servers.api]
+//!     accept = "200/s"
+//!     [peers.worker]
+//!     count = 50
+//!     endpoints = ["api"]
+//!     [links."worker-api"]
+//!     latency = "lognormal(p50=5ms, p99=40ms)"
+//!     [[faults]]
+//!     kind = "down"
+//!     on = "servers.api"
+//!     at = "1s"
+//!     for = "5s"
+//!     [expect.ours]
+//!     all_up = "<= 20s after heal"
+//!     server_wasted = "== 0"
+//! "#;
+//! let run = Simulation::from_toml(outage)?.run(1)?;
+//! assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+//! // insta::assert_snapshot!(run.timeline());
+//! # Ok::<(), steadfast_sim::ScenarioError>(())
+//! ```
+//!
+//! The modules, in reading order: [`units`] and [`dist`] are the grammar of a scenario's texts,
+//! [`scenario`] its shape, [`policy`] what the clients are, [`expect`] what must hold; `plan` turns
+//! names into numbers, `driver` surrounds one manager, `world` lets things happen, `measure` counts
+//! them, `report` prints; [`Simulation`] puts them together and [`Log`] makes a run a file.
+
+#![deny(missing_docs)]
+
+mod catalog;
+mod draws;
+mod driver;
+mod log;
+mod measure;
+mod plan;
+mod queue;
+mod report;
+mod simulation;
+mod world;
+
+pub mod dist;
+pub mod expect;
+pub mod policy;
+pub mod scenario;
+pub mod trace;
+pub mod units;
+
+pub use catalog::{all as built_in_scenarios, names as built_in_names};
+pub use expect::Expectation;
+pub use log::{Log, LogError, Replay};
+pub use report::Timeline;
+pub use scenario::{Scenario, ScenarioError};
+pub use simulation::{Run, Simulation, Summary, Verdict, WatchedPeer, find};
+pub use world::{Options, Violation};

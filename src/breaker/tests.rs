@@ -647,17 +647,17 @@ proptest! {
                     None
                 }
             };
-            if let Some(outcome) = outcome {
-                if !permits.is_empty() {
-                    let permit = permits.swap_remove(which % permits.len());
-                    let current = permit.generation() == bench.breaker.generation();
-                    let before = bench.breaker.clone();
-                    let took = Duration::from_millis(millis / 8);
-                    let (recorded, _) = bench.answer_after(permit, outcome, took);
-                    if recorded == Recorded::Stale {
-                        prop_assert_eq!(&bench.breaker, &before);
-                        prop_assert!(!current || permit.is_probe());
-                    }
+            if let Some(outcome) = outcome
+                && !permits.is_empty()
+            {
+                let permit = permits.swap_remove(which % permits.len());
+                let current = permit.generation() == bench.breaker.generation();
+                let before = bench.breaker.clone();
+                let took = Duration::from_millis(millis / 8);
+                let (recorded, _) = bench.answer_after(permit, outcome, took);
+                if recorded == Recorded::Stale {
+                    prop_assert_eq!(&bench.breaker, &before);
+                    prop_assert!(!current || permit.is_probe());
                 }
             }
             prop_assert!(bench.breaker.is_valid(&policy));

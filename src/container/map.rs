@@ -60,11 +60,12 @@ const fn fold(a: u64, b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn it_finds_what_was_put_in_under_any_key() {
         for key in [0, 1, 42, u64::MAX] {
-            let ids: alloc::vec::Vec<u64> = (0..1000).map(|n: u64| n << 32 | n % 7).collect();
+            let ids: Vec<u64> = (0..1000).map(|n: u64| (n << 32) | (n % 7)).collect();
             let id_of = |slot: u32| ids[slot as usize];
             let mut map = Map::new(key);
             for (slot, &id) in (0..).zip(&ids) {

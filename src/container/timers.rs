@@ -157,10 +157,7 @@ impl Timers {
         if places.len() <= index {
             places.resize(index + 1, NOWHERE);
         }
-        #[expect(clippy::indexing_slicing, reason = "grown to it in the line above")]
-        {
-            places[index] = place;
-        }
+        places[index] = place;
     }
 
     fn remove(&mut self, heap: usize, place: usize) {
@@ -175,8 +172,6 @@ impl Timers {
             self.sift_down(heap, place);
         }
     }
-
-    #[expect(clippy::indexing_slicing, reason = "a heap's own arithmetic, below its length")]
     fn sift_up(&mut self, heap: usize, mut place: usize) -> usize {
         let moving = self.heaps[heap][place];
         while place > 0 {
@@ -191,8 +186,6 @@ impl Timers {
         self.put(heap, place, moving);
         place
     }
-
-    #[expect(clippy::indexing_slicing, reason = "a heap's own arithmetic, below its length")]
     fn sift_down(&mut self, heap: usize, mut place: usize) {
         let moving = self.heaps[heap][place];
         loop {
@@ -209,8 +202,6 @@ impl Timers {
         }
         self.put(heap, place, moving);
     }
-
-    #[expect(clippy::indexing_slicing, reason = "a heap's own arithmetic, below its length")]
     fn put(&mut self, heap: usize, place: usize, timer: Timer) {
         self.heaps[heap][place] = timer;
         self.set_place(timer, u32::try_from(place).unwrap_or(NOWHERE));

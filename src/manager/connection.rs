@@ -1,8 +1,8 @@
 //! A connection's life: it comes up, is taken in, is lost.
 
-use crate::action::{Action, Ignored, Notice, PeerCause};
+use crate::action::{Action, Ignored, PeerCause};
 use crate::breaker::Outcome;
-use crate::config::{DetectorPolicy, FirstRetry};
+use crate::config::DetectorPolicy;
 use crate::container::timers::TimerKind;
 use crate::event::LossCause;
 use crate::id::{ConnId, PeerId, Tag};
@@ -150,16 +150,10 @@ impl Manager {
         if stable {
             self.forget_failures(conn.peer);
         }
-        if stable && policy_spreads(self.first_retry(conn.peer)) {
-            let at = self.now + self.draw_first_retry(conn.peer);
-            self.back_off_until(conn.peer, at, told, out);
-        } else {
-            self.end_round(conn.peer, None, told, out);
+        match stable.then(|| self.draw_first_retry(conn.peer)).flatten() {
+            Some(delay) => self.back_off_until(conn.peer, self.now + delay, told, out),
+            None => self.end_round(conn.peer, None, told, out),
         }
-    }
-
-    fn first_retry(&self, peer: u32) -> FirstRetry {
-        self.policies.peer(self.peers.slab[peer].profile).profile.first_retry
     }
 
     /// Takes the connection out, keeping what its detector learned; the peer's phase is for the
@@ -172,33 +166,5 @@ impl Manager {
         }
         self.forget_measurements(conn.peer);
         Some(conn)
-    }
-}
-
-/// Whether the first retry is a matter of its own, rather than the first of the backoff.
-const fn policy_spreads(first_retry: FirstRetry) -> bool {
-    !matches!(first_retry, FirstRetry::Backoff)
-}
-
-impl Manager {
-    /// Tells of a connection that has been silent for too long, and drops it if the profile says so.
-    pub(crate) fn suspect(&mut self, slot: u32, drop: bool, out: &mut Out<'_>) {
-        let conn = &self.conns.slab[slot];
-        let silence = self.now.since(conn.last_heard);
-        let peer = &self.peers.slab[conn.peer];
-        let phi = self.phi_of(conn, peer.profile);
-        let (id, conn_id) = (peer.id, conn.id);
-        let rhythm = conn.rhythm.as_ref();
-        let (mean, std) = (rhythm.map(Phi::mean), rhythm.map(Phi::std));
-        self.stats.suspected += 1;
-        out.notice(Notice::Suspected { peer: id, conn: conn_id, silence, phi, mean, std });
-        if drop {
-            out.push(Action::Close { conn: conn_id });
-            return self.lose(slot, LossCause::Suspected, out);
-        }
-        let conn = &mut self.conns.slab[slot];
-        conn.suspected_at = Some(self.now);
-        conn.last_beat = None;
-        conn.attentive = true;
     }
 }

@@ -266,7 +266,7 @@ impl Manager {
         out.push(Action::CancelDial { conn: conn.id });
         self.stats.dials_cancelled += 1;
         if before_outage {
-            self.dial_void(slot, out);
+            self.void_dial(slot, PeerCause::Asked, out);
         } else {
             self.fail_dial(slot, DialCause::Timeout, None, out);
         }
@@ -283,7 +283,7 @@ impl Manager {
         let told = PeerCause::DialFailed(cause);
         if self.network.down {
             self.peers.slab[self.conns.slab[slot].peer].coming_back = true;
-            return self.dial_void(slot, out);
+            return self.void_dial(slot, told, out);
         }
         let endpoint = self.conns.slab[slot].endpoint;
         let outcome = self.outcome_of(endpoint, cause);
@@ -314,10 +314,10 @@ impl Manager {
     }
 
     /// Ends a dial as if it had not been: nothing counts, and the peer stands in line again.
-    pub(crate) fn dial_void(&mut self, slot: u32, out: &mut Out<'_>) {
+    pub(crate) fn void_dial(&mut self, slot: u32, cause: PeerCause, out: &mut Out<'_>) {
         let Some(conn) = self.end_dial(slot, Outcome::Dropped, None, out) else { return };
         self.untry(conn.endpoint);
-        self.enqueue(conn.peer, PeerCause::Asked, out);
+        self.enqueue(conn.peer, cause, out);
     }
 
     /// Cancels the dial; the peer's phase is for the caller to set.
@@ -400,7 +400,7 @@ impl Manager {
     }
 
     /// Draws the delay after `failures` earlier failures.
-    fn draw_backoff(&mut self, slot: u32, failures: u32) -> Duration {
+    pub(crate) fn draw_backoff(&mut self, slot: u32, failures: u32) -> Duration {
         let peer = &mut self.peers.slab[slot];
         let draws = Draws::new(self.policies.config.seed, peer.id.0);
         let random = draws.draw(Purpose::Backoff, u64::from(peer.backoff_draws));
@@ -410,19 +410,20 @@ impl Manager {
         backoff.jittered(failures, peer.previous_delay, random)
     }
 
-    /// Draws the delay of the first retry after the loss of a stable connection.
-    pub(crate) fn draw_first_retry(&mut self, slot: u32) -> Duration {
+    /// Draws the delay of the first retry after the loss of a stable connection; `None` if the
+    /// profile treats it as any other retry.
+    pub(crate) fn draw_first_retry(&mut self, slot: u32) -> Option<Duration> {
         let profile = self.peers.slab[slot].profile;
         match self.policies.peer(profile).profile.first_retry {
-            FirstRetry::Immediate => Duration::ZERO,
-            FirstRetry::Backoff => self.draw_backoff(slot, 0),
+            FirstRetry::Immediate => Some(Duration::ZERO),
+            FirstRetry::Backoff => None,
             FirstRetry::Spread { max } => {
                 let spread = self.spread(slot, max);
                 let peer = &mut self.peers.slab[slot];
                 let draws = Draws::new(self.policies.config.seed, peer.id.0);
                 let random = draws.draw(Purpose::FirstRetry, u64::from(peer.retry_draws));
                 peer.retry_draws = peer.retry_draws.wrapping_add(1);
-                Duration::from_nanos(uniform(random, 0, nanos(spread)))
+                Some(Duration::from_nanos(uniform(random, 0, nanos(spread))))
             }
         }
     }

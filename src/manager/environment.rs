@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::action::{Ignored, Notice, PeerCause};
+use crate::event::LossCause;
 use crate::manager::Manager;
 use crate::manager::conns::ConnPhase;
 use crate::manager::out::Out;
@@ -108,8 +109,10 @@ impl Manager {
     /// Takes leave of a connection whose process is gone: nothing to close, nothing to count.
     pub(crate) fn take_orphan(&mut self, slot: u32, out: &mut Out<'_>) {
         match self.conns.slab[slot].phase {
-            ConnPhase::Dialing { .. } => self.dial_void(slot, out),
-            ConnPhase::Up => self.lose(slot, crate::LossCause::Local, out),
+            ConnPhase::Dialing { .. } => {
+                self.void_dial(slot, PeerCause::Lost(LossCause::Local), out);
+            }
+            ConnPhase::Up => self.lose(slot, LossCause::Local, out),
         }
     }
 
@@ -117,8 +120,12 @@ impl Manager {
     pub(crate) fn wake(&mut self, slot: u32, out: &mut Out<'_>) {
         match self.peers.slab[slot].phase {
             Phase::BackingOff { until } => {
-                let at = self.now + self.draw_first_retry(slot);
-                self.back_off_until(slot, at.min(until), PeerCause::Asked, out);
+                let delay = match self.draw_first_retry(slot) {
+                    Some(delay) => delay,
+                    None => self.draw_backoff(slot, 0),
+                };
+                let at = until.min(self.now + delay);
+                self.back_off_until(slot, at, PeerCause::Asked, out);
             }
             _ => self.revive(slot, out),
         }

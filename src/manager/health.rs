@@ -8,10 +8,12 @@ use core::time::Duration;
 use crate::action::{Action, Ignored, Notice};
 use crate::config::{DetectorPolicy, OnSuspect, WatchPolicy};
 use crate::container::timers::TimerKind;
+use crate::event::LossCause;
 use crate::id::{ConnId, PingId};
 use crate::manager::Manager;
 use crate::manager::conns::{Conn, ConnPhase};
 use crate::manager::out::Out;
+use crate::phi::Phi;
 use crate::probe::{Heard, ProbeVerdict};
 use crate::time::{Time, nanos};
 
@@ -121,6 +123,9 @@ impl Manager {
 /// # Silence
 impl Manager {
     pub(crate) fn on_conn_timer(&mut self, slot: u32, out: &mut Out<'_>) {
+        if self.conns.slab[slot].process != self.conns.process {
+            return self.take_orphan(slot, out);
+        }
         match self.conns.slab[slot].phase {
             ConnPhase::Dialing { deadline, .. } => self.on_dial_timer(slot, deadline, out),
             ConnPhase::Up if self.now < self.sleep.hold_until => {
@@ -159,6 +164,27 @@ impl Manager {
         if !(silent && drop) {
             self.arm_watch(slot);
         }
+    }
+
+    /// Tells of a connection that has been silent for too long, and drops it if the profile says so.
+    fn suspect(&mut self, slot: u32, drop: bool, out: &mut Out<'_>) {
+        let conn = &self.conns.slab[slot];
+        let silence = self.now.since(conn.last_heard);
+        let peer = &self.peers.slab[conn.peer];
+        let phi = self.phi_of(conn, peer.profile);
+        let (id, conn_id) = (peer.id, conn.id);
+        let rhythm = conn.rhythm.as_ref();
+        let (mean, std) = (rhythm.map(Phi::mean), rhythm.map(Phi::std));
+        self.stats.suspected += 1;
+        out.notice(Notice::Suspected { peer: id, conn: conn_id, silence, phi, mean, std });
+        if drop {
+            out.push(Action::Close { conn: conn_id });
+            return self.lose(slot, LossCause::Suspected, out);
+        }
+        let conn = &mut self.conns.slab[slot];
+        conn.suspected_at = Some(self.now);
+        conn.last_beat = None;
+        conn.attentive = true;
     }
 
     fn ping(&mut self, slot: u32, out: &mut Out<'_>) {

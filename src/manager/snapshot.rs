@@ -29,7 +29,7 @@ use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Peer, Phase, WOKEN};
 use crate::phi::Phi;
 use crate::probe::Probe;
 use crate::stats::Stats;
-use crate::time::Time;
+use crate::time::{Time, nanos};
 use crate::window::Recent;
 
 /// The version of the snapshots that this crate writes and reads.
@@ -671,11 +671,12 @@ impl Snapshot {
     /// The snapshot with everything taken out that two states of one shape may differ in.
     pub(crate) fn into_shape(mut self) -> Self {
         let now = self.now;
+        // What lies ahead keeps its distance; what lies behind keeps its age, under the top bit.
         let relative = |time: &mut Time| {
-            // What lies ahead keeps its distance; what is past is past.
             *time = match *time {
                 Time::MAX => Time::MAX,
-                time => Time::from_nanos(time.as_nanos().saturating_sub(now.as_nanos())),
+                time if time >= now => Time::from_nanos(nanos(time.since(now))),
+                time => Time::from_nanos(nanos(now.since(time)) | (1 << 63)),
             };
         };
         self.run = 0;
@@ -729,14 +730,19 @@ impl Snapshot {
             relative(&mut conn.since);
             conn.last_beat.as_mut().map(relative);
             conn.suspected_at.as_mut().map(relative);
-            if let ConnPhase::Dialing { deadline, .. } = &mut conn.phase {
+            if let ConnPhase::Dialing { deadline, permit, .. } = &mut conn.phase {
                 relative(deadline);
+                let endpoint = conn.endpoint.and_then(|slot| self.endpoints.get(slot));
+                let breaker = endpoint.and_then(|endpoint| self.breakers.get(endpoint.breaker));
+                let current = breaker.map_or(0, |breaker| breaker.breaker.generation());
+                *permit = permit.shape(current);
             }
         }
         for (slot, entry) in (0..).zip(&mut self.breakers.slots) {
             let Some(breaker) = entry else { continue };
             breaker.id = BreakerId(slot);
             breaker.tickets = 0;
+            breaker.breaker = breaker.breaker.clone().shape(now);
         }
         self
     }

@@ -1,0 +1,78 @@
+//! Fleets to measure: peers behind a hundred breakers, connected at once by an obliging network.
+
+use std::time::Duration;
+
+use steadfast::config::{Detector, HealthConfig, Signs};
+use steadfast::{
+    Action, BreakerId, BreakerProfileId, Config, ConnId, Endpoint, EndpointId, Event, Manager,
+    PeerId, PeerProfileId, Time,
+};
+
+pub(crate) const BREAKERS: u32 = 100;
+
+/// A connected fleet, its connections in the order of their peers.
+pub(crate) fn connected(n: u32) -> (Manager, Vec<ConnId>) {
+    let mut config = Config::new(1);
+    config.pacer.max_in_flight = u32::MAX;
+    config.breaker_profiles[0].max_in_flight = u32::MAX;
+    config.peer_profiles[0].health = HealthConfig {
+        signs: Signs::Heartbeats,
+        detector: Detector::Deadline(Duration::from_secs(30)),
+        ..HealthConfig::default()
+    };
+    let mut manager = Manager::new(config, 2).unwrap();
+    let mut actions = Vec::new();
+    let mut step = |event| manager.step_into(event, Time::ZERO, &mut actions);
+    for id in 0..BREAKERS {
+        let (breaker, profile) = (BreakerId(id.into()), BreakerProfileId(0));
+        step(Event::AddBreaker { breaker, profile });
+    }
+    for id in 0..n {
+        let breaker = BreakerId((id % BREAKERS).into());
+        let endpoints = vec![Endpoint { id: EndpointId(0), breaker }];
+        step(Event::AddPeer { peer: PeerId(id.into()), profile: PeerProfileId(0), endpoints });
+        step(Event::Connect { peer: PeerId(id.into()) });
+    }
+    let mut conns = Vec::new();
+    connect_all(&mut manager, Time::ZERO, &mut actions, &mut conns);
+    assert_eq!(manager.stats().peers.connected, n);
+    (manager, conns)
+}
+
+/// Answers every dial with success until nobody dials any more; leaves the connections in `conns`.
+pub(crate) fn connect_all(
+    manager: &mut Manager,
+    now: Time,
+    actions: &mut Vec<Action>,
+    conns: &mut Vec<ConnId>,
+) {
+    let mut next = conns.len();
+    loop {
+        let dials = actions.drain(..).filter_map(|action| match action {
+            Action::Dial { conn, .. } => Some(conn),
+            _ => None,
+        });
+        conns.extend(dials);
+        match conns.get(next) {
+            Some(&conn) => {
+                next += 1;
+                manager.step_into(Event::Connected { conn, resumed: false }, now, actions);
+            }
+            None if manager.next_deadline() == Some(now) => {
+                manager.step_into(Event::Tick, now, actions);
+            }
+            None => return,
+        }
+    }
+}
+
+/// Numbers below `n`, each as likely, by a linear congruential generator.
+pub(crate) fn random_below(n: u32, count: usize) -> Vec<usize> {
+    let mut state = 1_u64;
+    let mut draw = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (((state >> 32) * u64::from(n)) >> 32) as usize
+    };
+    (0..count).map(|_| draw()).collect()
+}

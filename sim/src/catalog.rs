@@ -1,0 +1,36 @@
+//! The scenarios that come with the simulator.
+
+use crate::scenario::{Scenario, ScenarioError};
+
+/// Names and texts, as `list` shows them.
+const BUILT_IN: [(&str, &str); 8] = [
+    ("herd-lb-restart", include_str!("../scenarios/herd-lb-restart.toml")),
+    ("herd-queueing", include_str!("../scenarios/herd-queueing.toml")),
+    ("herd-queueing-down60", include_str!("../scenarios/herd-queueing-down60.toml")),
+    ("herd-fleet", include_str!("../scenarios/herd-fleet.toml")),
+    ("half-open-stampede", include_str!("../scenarios/half-open-stampede.toml")),
+    ("flapping-link", include_str!("../scenarios/flapping-link.toml")),
+    ("suspend-resume", include_str!("../scenarios/suspend-resume.toml")),
+    ("trace-5g", include_str!("../scenarios/trace-5g.toml")),
+];
+
+/// The names of the built-in scenarios.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    BUILT_IN.iter().map(|(name, _)| *name)
+}
+
+/// The text of a built-in scenario.
+///
+/// # Errors
+///
+/// A name that is none of them, with the one that was most likely meant.
+pub(crate) fn text(name: &str) -> Result<&'static str, ScenarioError> {
+    let found = BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+    let unknown = || ScenarioError::unknown("scenario", name, &names().collect::<Vec<_>>());
+    found.ok_or_else(unknown)
+}
+
+/// All built-in scenarios, read.
+pub fn all() -> impl Iterator<Item = Result<Scenario, ScenarioError>> {
+    BUILT_IN.iter().map(|(name, text)| Scenario::parse(text, &format!("{name}.toml")))
+}

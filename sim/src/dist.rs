@@ -1,0 +1,207 @@
+//! How long things take when chance decides: `10ms`, `10ms..20ms`, `exp(5ms)`,
+//! `lognormal(p50=20ms, p99=200ms)`.
+//!
+//! Sampled through `libm`, so that every platform gets the same nanoseconds.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand_pcg::Pcg64Dxsm;
+use rand_pcg::rand_core::Rng;
+
+use crate::units::{Call, ParseError, Span, as_text};
+
+/// A distribution over spans of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dist {
+    /// Always the same.
+    Fixed(Span),
+    /// Anything from the one to the other, alike.
+    Uniform(Span, Span),
+    /// Exponential, by its mean: waiting without memory.
+    Exp(Span),
+    /// Lognormal, by its median and 99th percentile: the usual shape of a network's latency.
+    LogNormal {
+        /// The median.
+        p50: Span,
+        /// The 99th percentile.
+        p99: Span,
+    },
+}
+
+impl Default for Dist {
+    fn default() -> Self {
+        Self::Fixed(Span::ZERO)
+    }
+}
+
+/// The 99th percentile of the standard normal distribution.
+const Z99: f64 = 2.326_347_874_040_841;
+
+impl Dist {
+    /// One value. Whatever the draws, it is finite and not negative.
+    pub(crate) fn sample(&self, generator: &mut Pcg64Dxsm) -> Span {
+        match *self {
+            Self::Fixed(span) => span,
+            Self::Uniform(low, high) => {
+                let random = generator.next_u64();
+                Span::from_nanos(steadfast::draw::uniform(random, low.as_nanos(), high.as_nanos()))
+            }
+            Self::Exp(mean) => {
+                let far = -libm::log(1.0 - unit(generator.next_u64()));
+                times(mean, far)
+            }
+            Self::LogNormal { p50, p99 } => {
+                // Box and Muller.
+                let radius = libm::sqrt(-2.0 * libm::log(1.0 - unit(generator.next_u64())));
+                let angle = 2.0 * std::f64::consts::PI * unit(generator.next_u64());
+                let sigma = libm::log(p99.as_secs_f64() / p50.as_secs_f64()) / Z99;
+                times(p50, libm::exp(sigma * radius * libm::cos(angle)))
+            }
+        }
+    }
+}
+
+/// Maps 64 uniform bits to \[0, 1).
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "53 bits are exact")]
+pub(crate) fn unit(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a sample is rounded to a nanosecond; the cast saturates"
+)]
+fn times(span: Span, factor: f64) -> Span {
+    Span::from_nanos((span.as_nanos() as f64 * factor) as u64)
+}
+
+impl fmt::Display for Dist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(span) => write!(f, "{span}"),
+            Self::Uniform(low, high) => write!(f, "{low}..{high}"),
+            Self::Exp(mean) => write!(f, "exp({mean})"),
+            Self::LogNormal { p50, p99 } => write!(f, "lognormal(p50={p50}, p99={p99})"),
+        }
+    }
+}
+
+impl FromStr for Dist {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if let Some((low, high)) = text.split_once("..") {
+            let (low, high) = (low.parse()?, high.parse()?);
+            if low > high {
+                return Err(ParseError::new(format!("`{text}` runs backwards")));
+            }
+            return Ok(Self::Uniform(low, high));
+        }
+        let wrong = || {
+            ParseError::new(format!(
+                "`{text}` is no distribution; write it as 10ms, 10ms..20ms, exp(5ms) or \
+                 lognormal(p50=20ms, p99=200ms)"
+            ))
+        };
+        let mut call = Call::parse(text).ok_or_else(wrong)?;
+        let dist = match call.name {
+            "exp" => Self::Exp(call.need("")?),
+            "lognormal" => {
+                let (p50, p99) = (call.need("p50")?, call.need("p99")?);
+                if p50 == Span::ZERO || p99 < p50 {
+                    return Err(ParseError::new("lognormal needs 0 < p50 <= p99"));
+                }
+                Self::LogNormal { p50, p99 }
+            }
+            _ => Self::Fixed(text.parse().map_err(|_| wrong())?),
+        };
+        call.end()?;
+        Ok(dist)
+    }
+}
+
+as_text!(Dist, "a distribution in quotes, as \"10ms\" or \"lognormal(p50=20ms, p99=200ms)\"");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draws::{Draws, Purpose};
+    use proptest::prelude::*;
+
+    fn samples(dist: Dist) -> Vec<u64> {
+        let draws = Draws::new(1);
+        let one = |n| dist.sample(&mut draws.generator(Purpose::Beat, 0, n)).as_nanos();
+        let mut samples: Vec<_> = (0..20_000).map(one).collect();
+        samples.sort_unstable();
+        samples
+    }
+
+    fn near(value: u64, wanted: f64, tolerance: f64) {
+        let off = (value as f64 / wanted - 1.0).abs();
+        assert!(off < tolerance, "{value} is not {wanted}");
+    }
+
+    #[test]
+    fn a_lognormal_has_the_median_and_the_tail_that_it_was_told() {
+        let sorted = samples("lognormal(p50=40ms, p99=300ms)".parse().unwrap());
+        near(sorted[10_000], 40e6, 0.03);
+        near(sorted[19_800], 300e6, 0.08);
+    }
+
+    #[test]
+    fn an_exponential_has_its_mean() {
+        let sorted = samples("exp(5ms)".parse().unwrap());
+        near(sorted.iter().sum::<u64>() / 20_000, 5e6, 0.03);
+        near(sorted[10_000], 5e6 * std::f64::consts::LN_2, 0.04);
+    }
+
+    #[test]
+    fn a_range_is_filled_from_end_to_end() {
+        let sorted = samples("10ms..20ms".parse().unwrap());
+        near(sorted[0], 10e6, 0.001);
+        near(sorted[19_999], 20e6, 0.001);
+        near(sorted[10_000], 15e6, 0.01);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for bad in [
+            "",
+            "20ms..10ms",
+            "exp()",
+            "exp(5ms",
+            "exp(5ms, 6ms)",
+            "normal(1ms)",
+            "lognormal(p50=20ms)",
+            "lognormal(p50=0s, p99=1s)",
+            "lognormal(p50=2s, p99=1s)",
+            "lognormal(p50=1s, p99=2s, p50=3s)",
+        ] {
+            assert!(bad.parse::<Dist>().is_err(), "{bad}");
+        }
+    }
+
+    fn any_dist() -> impl Strategy<Value = Dist> {
+        let span = || any::<u64>().prop_map(Span::from_nanos);
+        prop_oneof![
+            span().prop_map(Dist::Fixed),
+            (span(), span()).prop_map(|(a, b)| Dist::Uniform(a.min(b), a.max(b))),
+            span().prop_map(Dist::Exp),
+            (1..u64::MAX, 0..u64::MAX).prop_map(|(p50, more)| Dist::LogNormal {
+                p50: Span::from_nanos(p50),
+                p99: Span::from_nanos(p50.saturating_add(more)),
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_back(dist in any_dist()) {
+            prop_assert_eq!(dist.to_string().parse(), Ok(dist));
+        }
+    }
+}

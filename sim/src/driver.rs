@@ -1,0 +1,200 @@
+//! A manager and the driver around it: its table of connections, its alarm, its waiting I/O.
+//!
+//! The driver does what the core's contract asks of any driver, and the core's `Ledger` watches it.
+
+use steadfast::{Action, ConnId, Event, Ledger, Manager, Snapshot, Time};
+
+use crate::scenario::WakeOrder;
+
+/// What became of one dial.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conn {
+    id: ConnId,
+    pub(crate) peer: usize,
+    /// Which of the group's ways it takes.
+    pub(crate) way: usize,
+    pub(crate) phase: Phase,
+    /// Whether the client asked for its old session.
+    pub(crate) resume: bool,
+    /// Which dial of its peer it is; what its draws are numbered by.
+    pub(crate) attempt: u64,
+    /// In which half-open period of its breaker the dial began; 0 in none.
+    pub(crate) half_open: u32,
+    /// Messages from the server arrive in order: none before this.
+    pub(crate) ordered_until: Time,
+}
+
+/// How far a connection has come, seen by somebody who sees both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Over for the client.
+    Gone,
+    /// The client waits.
+    Dialing,
+    /// The server has it; the answer is on its way.
+    Answered,
+    /// Both have it.
+    Up,
+    /// The server no longer has it; the client does not know.
+    Cut,
+}
+
+impl Phase {
+    /// Whether the server holds the connection.
+    pub(crate) const fn at_server(self) -> bool {
+        matches!(self, Self::Answered | Self::Up)
+    }
+}
+
+/// What a driver's process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Process {
+    /// It looks at its sockets and at its alarm.
+    Runs,
+    /// It looks at its alarm only: it has woken the wrong way round.
+    OnlyTicks,
+    /// It sleeps, and will wake in that order.
+    Sleeps(WakeOrder),
+}
+
+/// One manager's driver.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) manager: Manager,
+    pub(crate) ledger: Ledger,
+    /// By the slot of the id: a driver may use it as its table's index, the id tells old from new.
+    conns: Vec<Conn>,
+    /// The earliest alarm in the queue; `MAX` if there is none.
+    pub(crate) alarm: Time,
+    /// How often it ticked at the moment of the last tick.
+    pub(crate) ticks: (Time, u32),
+    pub(crate) process: Process,
+    pub(crate) offline: bool,
+    /// What came in while it slept.
+    waiting: Vec<Event>,
+}
+
+/// The slot of an issued id: its lower 28 bits.
+const fn slot(id: ConnId) -> usize {
+    (id.to_raw() & 0xfff_ffff) as usize
+}
+
+impl Driver {
+    pub(crate) fn new(manager: Manager) -> Self {
+        Self {
+            manager,
+            ledger: Ledger::new(),
+            conns: Vec::new(),
+            alarm: Time::MAX,
+            ticks: (Time::ZERO, 0),
+            process: Process::Runs,
+            offline: false,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// The connection of that name, unless it is gone.
+    pub(crate) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let conn = self.conns.get_mut(slot(id))?;
+        (conn.id == id && conn.phase != Phase::Gone).then_some(conn)
+    }
+
+    /// A dial begins.
+    pub(crate) fn open(&mut self, id: ConnId, peer: usize, way: usize, resume: bool, attempt: u64) {
+        let conn = Conn {
+            id,
+            peer,
+            way,
+            phase: Phase::Dialing,
+            resume,
+            attempt,
+            half_open: 0,
+            ordered_until: Time::ZERO,
+        };
+        let slot = slot(id);
+        while self.conns.len() <= slot {
+            self.conns.push(Conn { phase: Phase::Gone, ..conn });
+        }
+        if let Some(place) = self.conns.get_mut(slot) {
+            *place = conn;
+        }
+    }
+
+    /// The connection is over; what it was.
+    pub(crate) fn close(&mut self, id: ConnId) -> Option<Conn> {
+        let conn = self.conn(id)?;
+        let was = *conn;
+        conn.phase = Phase::Gone;
+        Some(was)
+    }
+
+    /// All connections that are not over.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
+        let live = self.conns.iter().filter(|conn| conn.phase != Phase::Gone);
+        live.map(|conn| (conn.id, conn))
+    }
+
+    /// Whether the process attends to this now.
+    pub(crate) fn attends_to(&self, event: &Event) -> bool {
+        match self.process {
+            Process::Runs => true,
+            Process::OnlyTicks => *event == Event::Tick,
+            Process::Sleeps(_) => false,
+        }
+    }
+
+    /// Keeps what came in until the process attends to it.
+    pub(crate) fn hold(&mut self, event: Event) {
+        self.waiting.push(event);
+    }
+
+    pub(crate) fn take_waiting(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Whether the fact may still be told: the ids that the manager has given up are dead.
+    pub(crate) fn may_tell(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Connected { conn, .. }
+            | Event::DialFailed { conn, .. }
+            | Event::Lost { conn, .. }
+            | Event::Heard { conn }
+            | Event::Heartbeat { conn } => self.conn(*conn).is_some(),
+            _ => true,
+        }
+    }
+
+    /// One step of the manager, under the ledger's eyes.
+    ///
+    /// # Errors
+    ///
+    /// The rule that this driver broke; that is a bug of the simulator.
+    pub(crate) fn step(
+        &mut self,
+        event: Event,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), String> {
+        let seen = event.clone();
+        self.manager.step_into(event, now, actions);
+        let deadline = self.manager.next_deadline();
+        self.ledger.observe(&seen, actions, now, deadline).map_err(|breach| breach.to_string())
+    }
+
+    /// Goes on from a snapshot that went through its text form, as a new process would.
+    ///
+    /// # Errors
+    ///
+    /// That it could not be restored; that is a bug of the core.
+    pub(crate) fn restore(&mut self, hash_key: u64) -> Result<(), String> {
+        let text =
+            serde_json::to_string(&self.manager.snapshot()).map_err(|error| error.to_string())?;
+        let snapshot: Snapshot = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let restored = Manager::restore(snapshot, hash_key).map_err(|error| error.to_string())?;
+        if restored.state_digest() != self.manager.state_digest() {
+            return Err("the restored manager's state differs".to_owned());
+        }
+        self.manager = restored;
+        Ok(())
+    }
+}

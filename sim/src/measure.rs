@@ -1,0 +1,414 @@
+//! What a run is measured by: counts, series and moments, kept as it goes.
+
+use std::collections::VecDeque;
+
+use steadfast::Time;
+
+use crate::expect::Measured;
+use crate::units::{Span, seconds};
+
+/// Columns of a timeline.
+const COLUMNS: u64 = 60;
+/// What one column may stand for.
+const COLUMN_SPANS: [u64; 9] = [1, 2, 5, 10, 15, 30, 60, 120, 300];
+const SECOND: u64 = 1_000_000_000;
+
+/// One column of the timeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Column {
+    /// Peers up at its end.
+    pub(crate) up: u32,
+    /// Dials begun in it.
+    pub(crate) dials: u64,
+    /// Most breakers open, and half-open, at once.
+    pub(crate) open: u32,
+    pub(crate) half_open: u32,
+}
+
+/// What the detectors of some peers said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Watch {
+    pub(crate) suspicions: u64,
+    pub(crate) cleared: u64,
+    pub(crate) suspected_ns: u64,
+    pub(crate) false_losses: u64,
+    pub(crate) shortest_silence_ns: Option<u64>,
+}
+
+impl Watch {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.suspicions += other.suspicions;
+        self.cleared += other.cleared;
+        self.suspected_ns += other.suspected_ns;
+        self.false_losses += other.false_losses;
+        self.shortest_silence_ns =
+            self.shortest_silence_ns.into_iter().chain(other.shortest_silence_ns).min();
+    }
+
+    pub(crate) fn suspected(&mut self, silence_ns: u64) {
+        self.suspicions += 1;
+        let shortest = self.shortest_silence_ns.map_or(silence_ns, |known| known.min(silence_ns));
+        self.shortest_silence_ns = Some(shortest);
+    }
+}
+
+/// The measures of a run in progress. Nothing counts before [`begin`](Self::begin).
+#[derive(Debug)]
+pub(crate) struct Measures {
+    begun: bool,
+    start: Time,
+    heal: Time,
+    column_ns: u64,
+    column: Column,
+    columns: Vec<Column>,
+    peers: u32,
+    up: u32,
+    open: u32,
+    half_open: u32,
+    /// Dials of the last second.
+    recent: VecDeque<Time>,
+    peak_dials: u64,
+    dials: u64,
+    pub(crate) refused: u64,
+    pub(crate) server_wasted: u64,
+    pub(crate) given_up: u64,
+    connects: u64,
+    resumed: u64,
+    pub(crate) breaker_opens: u64,
+    pub(crate) half_open_dials: u64,
+    last_closed: Option<Time>,
+    first_lost: Option<Time>,
+    full_since: Option<Time>,
+    /// When each peer came back last; `MAX` while a lost one is down, `ZERO` if it never was lost.
+    back_at: Vec<Time>,
+    lost: u32,
+    /// Moments to look at the number of peers up, soonest first, and what was seen.
+    looks: VecDeque<Time>,
+    looked: Vec<(Time, u32)>,
+}
+
+impl Measures {
+    pub(crate) fn new(peers: u32) -> Self {
+        Self {
+            begun: false,
+            start: Time::ZERO,
+            heal: Time::ZERO,
+            column_ns: SECOND,
+            column: Column::default(),
+            columns: Vec::new(),
+            peers,
+            up: 0,
+            open: 0,
+            half_open: 0,
+            recent: VecDeque::new(),
+            peak_dials: 0,
+            dials: 0,
+            refused: 0,
+            server_wasted: 0,
+            given_up: 0,
+            connects: 0,
+            resumed: 0,
+            breaker_opens: 0,
+            half_open_dials: 0,
+            last_closed: None,
+            first_lost: None,
+            full_since: None,
+            back_at: vec![Time::ZERO; usize::try_from(peers).unwrap_or(0)],
+            lost: 0,
+            looks: VecDeque::new(),
+            looked: Vec::new(),
+        }
+    }
+
+    /// The warm-up is over: from here on everything counts.
+    ///
+    /// `looks` are moments after the heal at which the share of peers up is wanted.
+    pub(crate) fn begin(&mut self, now: Time, heal: Span, duration: Span, looks: &[Span]) {
+        let seconds = duration.as_nanos().div_ceil(SECOND);
+        let fits = |span: &&u64| seconds.div_ceil(**span) <= COLUMNS;
+        let column = COLUMN_SPANS.iter().find(fits).copied();
+        self.column_ns = column.unwrap_or(seconds.div_ceil(COLUMNS)) * SECOND;
+        self.begun = true;
+        self.start = now;
+        self.heal = now.plus_nanos(heal.as_nanos());
+        let mut looks: Vec<_> =
+            looks.iter().map(|look| self.heal.plus_nanos(look.as_nanos())).collect();
+        looks.sort_unstable();
+        looks.dedup();
+        self.looks = looks.into();
+        // What the warm-up counted does not count.
+        (self.refused, self.server_wasted, self.given_up) = (0, 0, 0);
+        (self.connects, self.resumed) = (0, 0);
+        (self.breaker_opens, self.half_open_dials) = (0, 0);
+        self.last_closed = None;
+        self.full_since = (self.up == self.peers).then_some(now);
+    }
+
+    /// When it began.
+    pub(crate) const fn start(&self) -> Time {
+        self.start
+    }
+
+    /// Everything before `now` has been told.
+    pub(crate) fn advance(&mut self, now: Time) {
+        if !self.begun {
+            return;
+        }
+        while let Some(look) = self.looks.front().copied().filter(|look| *look < now) {
+            self.looks.pop_front();
+            self.looked.push((look, self.up));
+        }
+        let column_end = |columns: usize| {
+            let done = u64::try_from(columns).unwrap_or(u64::MAX).saturating_add(1);
+            self.start.plus_nanos(self.column_ns.saturating_mul(done))
+        };
+        let mut end = column_end(self.columns.len());
+        while end <= now {
+            self.columns.push(Column { up: self.up, ..self.column });
+            self.column =
+                Column { open: self.open, half_open: self.half_open, ..Column::default() };
+            end = end.plus_nanos(self.column_ns);
+        }
+    }
+
+    pub(crate) fn dialed(&mut self, now: Time) {
+        if !self.begun {
+            return;
+        }
+        self.dials += 1;
+        self.column.dials += 1;
+        self.recent.push_back(now);
+        while self.recent.front().is_some_and(|first| first.plus_nanos(SECOND) <= now) {
+            self.recent.pop_front();
+        }
+        self.peak_dials = self.peak_dials.max(u64::try_from(self.recent.len()).unwrap_or(0));
+    }
+
+    pub(crate) fn connected(&mut self, resumed: bool) {
+        self.connects += 1;
+        self.resumed += u64::from(resumed);
+    }
+
+    pub(crate) fn came_up(&mut self, peer: usize, now: Time) {
+        self.up += 1;
+        if self.up == self.peers && self.begun {
+            self.full_since = Some(now);
+        }
+        if let Some(back_at) = self.back_at.get_mut(peer).filter(|at| **at != Time::ZERO) {
+            *back_at = now;
+        }
+    }
+
+    pub(crate) fn went_down(&mut self, peer: usize, now: Time) {
+        self.up -= 1;
+        if !self.begun {
+            return;
+        }
+        self.full_since = None;
+        self.first_lost.get_or_insert(now);
+        if let Some(back_at) = self.back_at.get_mut(peer) {
+            self.lost += u32::from(*back_at == Time::ZERO);
+            *back_at = Time::MAX;
+        }
+    }
+
+    /// How many breakers are now open, and half-open.
+    pub(crate) fn breakers(&mut self, open: i32, half_open: i32, now: Time) {
+        self.open = self.open.saturating_add_signed(open);
+        self.half_open = self.half_open.saturating_add_signed(half_open);
+        self.column.open = self.column.open.max(self.open);
+        self.column.half_open = self.column.half_open.max(self.half_open);
+        self.breaker_opens += u64::from(open > 0);
+        if self.open == 0 && self.half_open == 0 {
+            self.last_closed = Some(now);
+        }
+    }
+
+    pub(crate) const fn is_up(&self) -> (u32, u32) {
+        (self.up, self.peers)
+    }
+
+    /// The facts of the finished run.
+    pub(crate) fn facts(
+        mut self,
+        now: Time,
+        ideal_s: Option<f64>,
+        groups: Vec<(String, Watch)>,
+    ) -> Facts {
+        self.advance(now.plus_nanos(1));
+        let since_heal = |at: Time| seconds(at.as_nanos().saturating_sub(self.heal.as_nanos()));
+        let mut back: Vec<Time> =
+            self.back_at.iter().copied().filter(|at| *at != Time::ZERO).collect();
+        back.sort_unstable();
+        let open_after_heal = match (self.open + self.half_open, self.last_closed) {
+            (0, closed) => Measured::Value(closed.map_or(0.0, since_heal)),
+            _ => Measured::AtLeast(since_heal(now)),
+        };
+        Facts {
+            peers: self.peers,
+            lost: self.lost,
+            up: self.up,
+            lost_at_s: self.first_lost.map(|at| seconds(at.as_nanos() - self.start.as_nanos())),
+            healed_at_s: seconds(self.heal.as_nanos() - self.start.as_nanos()),
+            since_heal_s: since_heal(now),
+            full_s: self.full_since.map(since_heal),
+            back_s: back
+                .iter()
+                .map(|at| if *at == Time::MAX { f64::INFINITY } else { since_heal(*at) })
+                .collect(),
+            ideal_s,
+            dials: self.dials,
+            peak_dials: self.peak_dials,
+            refused: self.refused,
+            server_wasted: self.server_wasted,
+            given_up: self.given_up,
+            connects: self.connects,
+            resumed: self.resumed,
+            breaker_opens: self.breaker_opens,
+            half_open_dials: self.half_open_dials,
+            open_after_heal,
+            looked: self.looked.iter().map(|(at, up)| (since_heal(*at), *up)).collect(),
+            groups,
+            column_s: self.column_ns / SECOND,
+            columns: self.columns,
+        }
+    }
+}
+
+/// What a finished run found.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) peers: u32,
+    pub(crate) lost: u32,
+    pub(crate) up: u32,
+    pub(crate) lost_at_s: Option<f64>,
+    pub(crate) healed_at_s: f64,
+    pub(crate) since_heal_s: f64,
+    full_s: Option<f64>,
+    /// When the lost peers were back for good, soonest first; infinite for those that are not.
+    back_s: Vec<f64>,
+    pub(crate) ideal_s: Option<f64>,
+    pub(crate) dials: u64,
+    pub(crate) peak_dials: u64,
+    pub(crate) refused: u64,
+    pub(crate) server_wasted: u64,
+    pub(crate) given_up: u64,
+    connects: u64,
+    pub(crate) resumed: u64,
+    pub(crate) breaker_opens: u64,
+    pub(crate) half_open_dials: u64,
+    open_after_heal: Measured,
+    looked: Vec<(f64, u32)>,
+    pub(crate) groups: Vec<(String, Watch)>,
+    pub(crate) column_s: u64,
+    pub(crate) columns: Vec<Column>,
+}
+
+impl Facts {
+    pub(crate) fn all_up(&self) -> Measured {
+        match self.full_s {
+            _ if self.lost == 0 => Measured::Unknown,
+            Some(full) => Measured::Value(full),
+            None => Measured::AtLeast(self.since_heal_s),
+        }
+    }
+
+    /// When that share of the lost peers was back.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a list of at most 2^32"
+    )]
+    pub(crate) fn quantile(&self, share: f64) -> Measured {
+        let place = (self.back_s.len() as f64 * share) as usize;
+        match self.back_s.get(place.min(self.back_s.len().saturating_sub(1))) {
+            None => Measured::Unknown,
+            Some(back) if back.is_finite() => Measured::Value(*back),
+            Some(_) => Measured::AtLeast(self.since_heal_s),
+        }
+    }
+
+    pub(crate) fn efficiency(&self) -> Option<f64> {
+        match (self.all_up(), self.ideal_s) {
+            (Measured::Value(all_up), Some(ideal)) if all_up > 0.0 => Some(ideal / all_up),
+            _ => None,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    pub(crate) fn dials_per_peer(&self) -> f64 {
+        self.dials as f64 / f64::from(self.peers.max(1))
+    }
+
+    /// Lost peers that were up at the end.
+    pub(crate) fn recovered(&self) -> u32 {
+        let back = self.back_s.iter().filter(|back| back.is_finite()).count();
+        u32::try_from(back).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn recovered_share(&self) -> f64 {
+        f64::from(self.up) / f64::from(self.peers.max(1))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    pub(crate) fn resumed_share(&self) -> Option<f64> {
+        (self.connects > 0).then(|| self.resumed as f64 / self.connects as f64)
+    }
+
+    pub(crate) const fn open_after_heal(&self) -> Measured {
+        self.open_after_heal
+    }
+
+    pub(crate) fn up_share(&self, at: Option<Span>) -> Option<f64> {
+        let at = at?.as_secs_f64();
+        let look = self.looked.iter().find(|(looked_at, _)| (looked_at - at).abs() < 1e-9);
+        look.map(|(_, up)| f64::from(*up) / f64::from(self.peers.max(1)))
+    }
+
+    /// What the detectors of a group said, or all of them together.
+    pub(crate) fn watch(&self, group: Option<&str>) -> Watch {
+        let mut sum = Watch::default();
+        for (name, watch) in &self.groups {
+            if group.is_none_or(|group| group == name) {
+                sum.add(watch);
+            }
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_is_that_of_any_second_not_of_a_clock_second() {
+        let mut measures = Measures::new(1);
+        measures.begin(Time::ZERO, Span::ZERO, Span::from_secs(10), &[]);
+        for ms in [900, 950, 1_050, 1_100, 1_950] {
+            measures.dialed(Time::from_millis(ms));
+        }
+        assert_eq!(measures.facts(Time::from_secs(10), None, Vec::new()).peak_dials, 4);
+    }
+
+    #[test]
+    fn a_peer_is_back_when_it_came_back_last() {
+        let mut measures = Measures::new(2);
+        measures.came_up(0, Time::ZERO);
+        measures.came_up(1, Time::ZERO);
+        let look = [Span::from_secs(1)];
+        measures.begin(Time::ZERO, Span::from_secs(5), Span::from_secs(60), &look);
+        measures.went_down(0, Time::from_secs(1));
+        measures.came_up(0, Time::from_secs(4));
+        measures.went_down(0, Time::from_secs(6));
+        measures.advance(Time::from_secs(7));
+        measures.came_up(0, Time::from_secs(8));
+        let facts = measures.facts(Time::from_secs(60), None, Vec::new());
+        assert_eq!(facts.all_up(), Measured::Value(3.0));
+        assert_eq!(facts.quantile(0.5), Measured::Value(3.0));
+        assert_eq!((facts.lost, facts.lost_at_s), (1, Some(1.0)));
+        assert_eq!(facts.up_share(Some(look[0])), Some(0.5));
+        assert_eq!(facts.columns.len(), 60);
+    }
+}

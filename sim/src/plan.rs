@@ -1,0 +1,266 @@
+//! A scenario under one policy with its names turned into numbers: what a world is built from.
+
+use steadfast::config::Config;
+use steadfast::{BreakerId, BreakerProfileId, PeerId, PeerProfileId};
+
+use crate::dist::Dist;
+use crate::draws::group_hash;
+use crate::policy;
+use crate::scenario::{
+    Abandoned, BreakerScope, Fault, FaultKind, Link, Overflow, Scenario, ScenarioError, WakeOrder,
+};
+use crate::trace;
+use crate::units::{Share, Span};
+
+/// Everything that a world is made of; indices refer to its lists.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) managers: u32,
+    pub(crate) duration: Span,
+    /// When the last fault is over.
+    pub(crate) heal: Span,
+    pub(crate) servers: Vec<ServerPlan>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) faults: Vec<FaultPlan>,
+    pub(crate) peers: u32,
+    /// Moments after the heal at which the share of peers up is wanted.
+    pub(crate) looks: Vec<Span>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ServerPlan {
+    /// How long one handshake occupies it.
+    pub(crate) turn: Option<Span>,
+    pub(crate) queue: usize,
+    pub(crate) overflow: Overflow,
+    pub(crate) service: Dist,
+    pub(crate) abandoned: Abandoned,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    hash: u32,
+    /// Its first peer's index.
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+    /// The servers that its peers may connect to, in order, each with the link to it.
+    pub(crate) ways: Vec<Way>,
+    scope: BreakerScope,
+    pub(crate) breaker_profile: BreakerProfileId,
+    /// The place of its first peer profile, and how many it has.
+    first_profile: u16,
+    profiles: u16,
+    pub(crate) heartbeat: Option<Span>,
+    pub(crate) session_ttl: Option<Span>,
+    /// Arrivals in milliseconds, in place of the server's heartbeats.
+    pub(crate) trace: Option<Vec<u64>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) server: usize,
+    pub(crate) link: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct FaultPlan {
+    pub(crate) trouble: Trouble,
+    /// The index of the server or link; unused for the managers.
+    pub(crate) on: usize,
+    pub(crate) at: Span,
+    pub(crate) lasts: Span,
+    pub(crate) every: Span,
+    pub(crate) times: u32,
+}
+
+/// What goes wrong, with all that must be known about it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Trouble {
+    Down,
+    Silent,
+    ResetAll,
+    Capacity(Span),
+    Slow(Dist),
+    Lossy(Share),
+    Partition,
+    Cut,
+    Pause(WakeOrder),
+    Offline,
+}
+
+impl Plan {
+    /// # Errors
+    ///
+    /// A policy that does not exist or that the core refuses.
+    pub(crate) fn new(scenario: &Scenario, policy: &str) -> Result<Self, ScenarioError> {
+        let mut config = policy::config(scenario, policy)?;
+        let peers = scenario.peer_count();
+        config.limits.max_peers = config.limits.max_peers.max(peers);
+        config.limits.max_breakers = config.limits.max_breakers.max(peers);
+        let (groups, links) = groups(scenario)?;
+        let servers = scenario.servers.values().map(|server| ServerPlan {
+            turn: server.accept.map(crate::units::Rate::period),
+            queue: usize::try_from(server.queue).unwrap_or(usize::MAX),
+            overflow: server.overflow,
+            service: server.service,
+            abandoned: server.abandoned,
+        });
+        let faults: Vec<_> =
+            scenario.faults.iter().map(|fault| fault_plan(scenario, &groups, fault)).collect();
+        let heal = faults.iter().map(FaultPlan::over).max().unwrap_or(Span::ZERO);
+        let expects = [policy, "every"].into_iter().filter_map(|name| scenario.expect.get(name));
+        let looks =
+            expects.flat_map(|bounds| bounds.values().filter_map(|bound| bound.get_ref().at()));
+        Ok(Self {
+            config,
+            managers: scenario.managers,
+            duration: scenario.duration,
+            heal,
+            servers: servers.collect(),
+            links,
+            faults,
+            peers,
+            looks: looks.collect(),
+            groups,
+        })
+    }
+
+    /// How many breakers there are, over all managers.
+    pub(crate) fn breaker_count(&self) -> u32 {
+        let of_group = |group: &Group| {
+            let managers = self.managers.min(group.count);
+            let ways = u32::try_from(group.ways.len()).unwrap_or(1);
+            match group.scope {
+                BreakerScope::Shared => managers,
+                BreakerScope::PerEndpoint => managers * ways,
+                BreakerScope::PerPeer => group.count,
+            }
+        };
+        self.groups.iter().map(of_group).sum()
+    }
+
+    /// The index of the peer of that name.
+    pub(crate) fn peer(&self, id: PeerId) -> Option<usize> {
+        let hash = (id.0 >> 32) as u32;
+        let group = self.groups.iter().find(|group| group.hash == hash)?;
+        Some((group.first + (id.0 & 0xffff_ffff) as u32) as usize)
+    }
+}
+
+impl Group {
+    /// The name of its peer number `place`, which no other group's peers have.
+    pub(crate) fn peer_id(&self, place: u32) -> PeerId {
+        PeerId(u64::from(self.hash) << 32 | u64::from(place))
+    }
+
+    /// The breaker of a peer's endpoint.
+    pub(crate) fn breaker_id(&self, place: u32, endpoint: u32) -> BreakerId {
+        let low = match self.scope {
+            BreakerScope::Shared => 0,
+            BreakerScope::PerEndpoint => endpoint,
+            BreakerScope::PerPeer => place,
+        };
+        BreakerId(u64::from(self.hash) << 32 | u64::from(low))
+    }
+
+    /// The profile of its peer number `place`: they take turns.
+    pub(crate) fn profile(&self, place: u32) -> PeerProfileId {
+        let turn = u16::try_from(place % u32::from(self.profiles)).unwrap_or(0);
+        PeerProfileId(self.first_profile + turn)
+    }
+}
+
+impl FaultPlan {
+    /// When it is over for good.
+    fn over(&self) -> Span {
+        let last = self.every.as_nanos().saturating_mul(u64::from(self.times - 1));
+        let end = self.at.as_nanos().saturating_add(last).saturating_add(self.lasts.as_nanos());
+        Span::from_nanos(end)
+    }
+}
+
+fn groups(scenario: &Scenario) -> Result<(Vec<Group>, Vec<Link>), ScenarioError> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut links = Vec::new();
+    let (mut first, mut first_profile) = (0, 0);
+    for (place, (name, peers)) in scenario.peers.iter().enumerate() {
+        let name = name.get_ref();
+        let ways = peers.endpoints.iter().map(|server| {
+            let server = server.get_ref();
+            let link = scenario.links.get(format!("{name}-{server}").as_str());
+            links.push(link.cloned().unwrap_or_default());
+            let server = scenario.servers.keys().position(|known| known.get_ref() == server);
+            Way { server: server.unwrap_or(0), link: links.len() - 1 }
+        });
+        let ways = ways.collect();
+        let trace = peers.heartbeat_trace.as_ref().map(|trace| {
+            trace::arrivals(trace.get_ref(), &scenario.folder).map_err(ScenarioError::plain)
+        });
+        let group = Group {
+            name: name.clone(),
+            hash: group_hash(name),
+            first,
+            count: peers.count(),
+            ways,
+            scope: peers.breaker,
+            breaker_profile: BreakerProfileId(u16::try_from(place).unwrap_or(u16::MAX)),
+            first_profile,
+            profiles: u16::try_from(peers.detectors.len().max(1)).unwrap_or(u16::MAX),
+            heartbeat: peers.heartbeat.as_ref().map(|heartbeat| *heartbeat.get_ref()),
+            session_ttl: peers.session_ttl,
+            trace: trace.transpose()?,
+        };
+        if let Some(twin) = groups.iter().find(|other| other.hash == group.hash) {
+            let problem = format!("the groups `{name}` and `{}` hash alike; rename one", twin.name);
+            return Err(ScenarioError::plain(problem));
+        }
+        first += group.count;
+        first_profile += group.profiles;
+        groups.push(group);
+    }
+    Ok((groups, links))
+}
+
+fn fault_plan(scenario: &Scenario, groups: &[Group], fault: &Fault) -> FaultPlan {
+    let trouble = match *fault.kind.get_ref() {
+        FaultKind::Down => Trouble::Down,
+        FaultKind::Silent => Trouble::Silent,
+        FaultKind::ResetAll => Trouble::ResetAll,
+        FaultKind::Capacity => {
+            Trouble::Capacity(fault.accept.map_or(Span::ZERO, crate::units::Rate::period))
+        }
+        FaultKind::Slow => Trouble::Slow(fault.latency.unwrap_or_default()),
+        FaultKind::Lossy => Trouble::Lossy(fault.loss.unwrap_or_default()),
+        FaultKind::Partition => Trouble::Partition,
+        FaultKind::Cut => Trouble::Cut,
+        FaultKind::Pause => Trouble::Pause(fault.wake.unwrap_or_default()),
+        FaultKind::Offline => Trouble::Offline,
+    };
+    FaultPlan {
+        trouble,
+        on: target(scenario, groups, fault.on.get_ref()).unwrap_or(0),
+        at: fault.at,
+        lasts: fault.lasts.unwrap_or_default(),
+        every: fault.every.as_ref().map_or(Span::ZERO, |every| *every.get_ref()),
+        times: fault.times.max(1),
+    }
+}
+
+/// The index that `servers.NAME` or `links.NAME` means.
+fn target(scenario: &Scenario, groups: &[Group], on: &str) -> Option<usize> {
+    let (kind, name) = on.split_once('.')?;
+    if kind == "servers" {
+        return scenario.servers.keys().position(|known| known.get_ref() == name);
+    }
+    let servers: Vec<_> = scenario.servers.keys().map(|known| known.get_ref().as_str()).collect();
+    let ways = groups.iter().flat_map(|group| group.ways.iter().map(move |way| (group, way)));
+    ways.filter(|(group, way)| {
+        let server = servers.get(way.server).copied().unwrap_or_default();
+        format!("{}-{server}", group.name) == name
+    })
+    .map(|(_, way)| way.link)
+    .next()
+}

@@ -1,0 +1,218 @@
+//! A run as text.
+//!
+//! Everything here is a function of the scenario, the policy and the seed, so that it can be the
+//! snapshot of a test. What the wall clock says is printed elsewhere.
+
+use std::fmt::{self, Write as _};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::expect::Measured;
+use crate::measure::{Column, Facts};
+use crate::simulation::Run;
+use crate::units::seconds;
+
+/// A run, ready to be printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeline<'a> {
+    run: &'a Run,
+    ascii: bool,
+    colour: bool,
+}
+
+const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+const PLAIN: [char; 8] = ['_', '.', '-', ':', '=', '+', '*', '#'];
+/// Columns between two marks of the time axis.
+const MARK: usize = 10;
+
+impl<'a> Timeline<'a> {
+    pub(crate) const fn new(run: &'a Run) -> Self {
+        Self { run, ascii: false, colour: false }
+    }
+
+    /// With plain characters only.
+    #[must_use]
+    pub const fn ascii(mut self, ascii: bool) -> Self {
+        self.ascii = ascii;
+        self
+    }
+
+    /// With terminal colours.
+    #[must_use]
+    pub const fn colour(mut self, colour: bool) -> Self {
+        self.colour = colour;
+        self
+    }
+
+    /// A level from 0 to 1 as one character; anything above nothing is more than the lowest.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a small number, at least 0"
+    )]
+    fn spark(self, level: f64) -> char {
+        let place =
+            (level.clamp(0.0, 1.0) * 7.0) as usize + usize::from(level > 0.0 && level < 1.0 / 7.0);
+        let set = if self.ascii { PLAIN } else { BLOCKS };
+        set.get(place).copied().unwrap_or(' ')
+    }
+
+    fn lanes(self, f: &mut fmt::Formatter<'_>, facts: &Facts) -> fmt::Result {
+        let mut axis = String::new();
+        for place in (0..facts.columns.len()).step_by(MARK) {
+            let second = facts.column_s * u64::try_from(place).unwrap_or(0);
+            let _ = write!(axis, "{:<MARK$}", format!("{second}s"));
+        }
+        writeln!(f, "t        {}", axis.trim_end())?;
+        let lane = |of: &dyn Fn(&Column) -> char| facts.columns.iter().map(of).collect::<String>();
+        let peers = f64::from(facts.peers.max(1));
+        let up = lane(&|column| self.spark(f64::from(column.up) / peers));
+        let lost = match facts.lost_at_s {
+            Some(at) => format!("lost {} from {at:.1}s on", grouped(facts.lost.into())),
+            None => "nobody lost".to_owned(),
+        };
+        writeln!(f, "up %     {up}   {lost}, healed at {:.1}s", facts.healed_at_s)?;
+        let most = facts.columns.iter().map(|column| column.dials).max().unwrap_or(0).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let dials = lane(&|column| self.spark(column.dials as f64 / most as f64));
+        writeln!(f, "dials/s  {dials}   most in any second {}", grouped(facts.peak_dials))?;
+        let many = self.run.breakers.div_ceil(2).max(1);
+        let breaker = lane(&|column| match column {
+            _ if column.open >= many => 'O',
+            _ if column.open > 0 => 'o',
+            _ if column.half_open > 0 => 'h',
+            _ if self.ascii => '.',
+            _ => '·',
+        });
+        let breakers = match self.run.breakers {
+            1 => "1 breaker".to_owned(),
+            n => format!("{} breakers", grouped(n.into())),
+        };
+        let opens = grouped(facts.breaker_opens);
+        writeln!(f, "breaker  {breaker}   {breakers}, opened {opens} times")
+    }
+
+    fn recovery(f: &mut fmt::Formatter<'_>, facts: &Facts) -> fmt::Result {
+        let (back, lost) = (grouped(facts.recovered().into()), grouped(facts.lost.into()));
+        write!(f, "recovered {back}/{lost}")?;
+        let all =
+            [("p50", facts.quantile(0.5)), ("p99", facts.quantile(0.99)), ("all", facts.all_up())];
+        for (name, measured) in all {
+            match measured {
+                Measured::Value(value) => write!(f, "   {name} {value:.1}s")?,
+                Measured::AtLeast(_) => write!(f, "   {name} never")?,
+                Measured::Unknown => {}
+            }
+        }
+        if let Some(ideal) = facts.ideal_s {
+            write!(f, "   ideal {ideal:.1}s")?;
+        }
+        if let Some(efficiency) = facts.efficiency() {
+            write!(f, "   efficiency {efficiency:.2}")?;
+        }
+        writeln!(f)?;
+        write!(f, "dials {}   per peer {:.2}", grouped(facts.dials), facts.dials_per_peer())?;
+        write!(f, "   refused {}", grouped(facts.refused))?;
+        write!(f, "   wasted {}", grouped(facts.server_wasted))?;
+        if facts.given_up > 0 {
+            write!(f, "   given up {}", grouped(facts.given_up))?;
+        }
+        if facts.resumed > 0 {
+            write!(f, "   sessions resumed {}", grouped(facts.resumed))?;
+        }
+        writeln!(f)
+    }
+
+    /// What the detectors of recorded peers said, a line each.
+    fn watched(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let watched = self.run.summary().watched;
+        let width = watched.iter().map(|peer| peer.group.len()).max().unwrap_or(0);
+        for peer in &watched {
+            let suspected = seconds(peer.suspected_ns);
+            write!(f, "{:width$}  false {:>5}", peer.group, peer.false_suspicions)?;
+            writeln!(f, "  suspected {suspected:>8.3}s  {}", peer.detector)?;
+        }
+        Ok(())
+    }
+
+    fn expects(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for expect in self.run.expects() {
+            let (word, colour) = match expect.held {
+                Some(true) => ("ok  ", AnsiColor::Green),
+                Some(false) => ("FAIL", AnsiColor::Red),
+                None => ("?   ", AnsiColor::Yellow),
+            };
+            let style = if self.colour { colour.on_default().bold() } else { Style::new() };
+            let (name, bound, shown) = (&expect.name, &expect.bound, &expect.shown);
+            writeln!(f, "expect   {style}{word}{style:#}  {name} {bound}   ({shown})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Timeline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (run, facts, outcome) = (self.run, self.run.facts(), &self.run.outcome);
+        let bold = if self.colour { Style::new().bold() } else { Style::new() };
+        let (name, peers) = (&run.scenario.name, grouped(run.scenario.peer_count().into()));
+        write!(f, "{bold}{name}{bold:#}  seed {}  {peers} peers", run.seed)?;
+        if run.scenario.managers > 1 {
+            write!(f, " in {} managers", grouped(run.scenario.managers.into()))?;
+        }
+        writeln!(f, "  policy {}  digest {:016x}", run.policy, outcome.digest)?;
+        if facts.peers > 0 {
+            self.lanes(f, facts)?;
+            Self::recovery(f, facts)?;
+        }
+        self.watched(f)?;
+        self.expects(f)?;
+        let (events, actions) = (grouped(outcome.events), grouped(outcome.actions));
+        let (virtual_s, checks) = (seconds(outcome.virtual_ns), grouped(outcome.invariant_checks));
+        writeln!(
+            f,
+            "{events} events, {actions} actions, {virtual_s:.0}s of time, {checks} checks"
+        )?;
+        if let Some(violation) = &outcome.violation {
+            let style = if self.colour { AnsiColor::Red.on_default().bold() } else { Style::new() };
+            writeln!(f, "{style}FAIL{style:#}     {violation}")?;
+        }
+        write!(f, "reproduce: {}", reproduce(run))
+    }
+}
+
+/// The line that makes the same run again.
+fn reproduce(run: &Run) -> String {
+    let mut line = format!("steadfast run {} --seed {}", run.asked_for, run.seed);
+    let _ = write!(line, " --policy {}", run.policy);
+    for set in &run.sets {
+        let plain = set.chars().all(|c| c.is_ascii_alphanumeric() || "._-=/%".contains(c));
+        let _ = match plain {
+            true => write!(line, " --set {set}"),
+            false => write!(line, " --set '{}'", set.replace('\'', "'\\''")),
+        };
+    }
+    line
+}
+
+/// A number with its thousands set apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,296 @@
+//! The scenario file: what there is, what goes wrong when, and what must hold.
+//!
+//! Plain data that mirrors the TOML. A key that is not known is an error with a suggestion, because
+//! the worst bug of a scenario is a misspelt fault that never happens.
+
+mod check;
+mod source;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use crate::dist::Dist;
+use crate::expect::Bound;
+use crate::policy::{Detector, PeerSettings, Settings};
+use crate::units::{Rate, Share, Span};
+
+pub use source::ScenarioError;
+
+/// A name, and where in the file it stands.
+pub(crate) type Name = Spanned<String>;
+
+/// A whole scenario.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: String,
+    /// What happens and what it shows, in a sentence or two.
+    pub about: String,
+    /// The outage, issue or paper that it stands for.
+    #[serde(default)]
+    pub source: String,
+    /// How long it lasts.
+    pub duration: Span,
+    /// Over how many managers the peers are dealt: one big client, or a fleet of small ones.
+    #[serde(default = "one")]
+    pub managers: u32,
+    /// What peers connect to.
+    #[serde(default)]
+    pub servers: BTreeMap<Name, Server>,
+    /// Groups of peers that are alike.
+    pub peers: BTreeMap<Name, Peers>,
+    /// The way between a group and a server, named `group-server`; no time and no loss unless told.
+    #[serde(default)]
+    pub links: BTreeMap<Name, Link>,
+    /// Policies of its own, and changes to the built-in ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<Name, Settings>,
+    /// What goes wrong.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+    /// What must hold, by policy; `every` is for all of them.
+    #[serde(default)]
+    pub expect: BTreeMap<Name, BTreeMap<Name, Spanned<Bound>>>,
+    /// Where the file is; what traces are relative to.
+    #[serde(skip)]
+    pub(crate) folder: PathBuf,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// A server, or a load balancer: one queue in front of one desk.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// How many handshakes it can do; each occupies it for that long. Any number if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept: Option<Rate>,
+    /// How many dials may wait for their turn.
+    pub queue: u32,
+    /// What becomes of the next one.
+    pub overflow: Overflow,
+    /// What a handshake takes beyond its turn, occupying nobody.
+    pub service: Dist,
+    /// What becomes of dials whose client has given up.
+    pub abandoned: Abandoned,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            accept: None,
+            queue: 4096,
+            overflow: Overflow::default(),
+            service: Dist::default(),
+            abandoned: Abandoned::default(),
+        }
+    }
+}
+
+/// What a server does with a dial when its queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// It says no at once, as a load balancer does, or a kernel told to abort on overflow.
+    #[default]
+    Refuse,
+    /// It says nothing, as a full listen queue does by default.
+    Drop,
+}
+
+/// What a server does with a dial whose client has given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Abandoned {
+    /// It does the handshake all the same, for nobody: it cannot see that the client is gone.
+    #[default]
+    Serve,
+    /// It sees that and takes the next one.
+    Skip,
+}
+
+/// A group of peers that are alike.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Peers {
+    /// How many; one, or as many as there are `detectors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<Spanned<u32>>,
+    /// The servers that each may connect to, in order of preference.
+    pub endpoints: Vec<Name>,
+    /// How breakers are dealt out.
+    pub breaker: BreakerScope,
+    /// How often the server sends each of them a sign of life; never if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Spanned<Span>>,
+    /// How long a server keeps the session of a lost connection; it keeps none if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_ttl: Option<Span>,
+    /// A recording of arrivals that plays instead of the server's heartbeats: a built-in name, or
+    /// a CSV file with a column `recv_ms`, beside the scenario.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat_trace: Option<Name>,
+    /// Detectors of the peers in turn, whatever the policy says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub detectors: Vec<Detector>,
+    /// Settings of these peers that hold under every policy.
+    #[serde(skip_serializing_if = "crate::policy::is_empty")]
+    pub profile: PeerSettings,
+}
+
+impl Peers {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        let detectors = u32::try_from(self.detectors.len()).unwrap_or(u32::MAX);
+        self.count.as_ref().map_or(detectors.max(1), |count| *count.get_ref())
+    }
+}
+
+/// How the breakers of a group are dealt out, in each manager.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerScope {
+    /// One for the whole group.
+    #[default]
+    Shared,
+    /// One for each server.
+    PerEndpoint,
+    /// One for each peer.
+    PerPeer,
+}
+
+/// The way between a group and a server.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Link {
+    /// The time that one message takes, one way.
+    pub latency: Dist,
+    /// The share of messages that are lost. News of a reset is always delivered.
+    pub loss: Share,
+}
+
+/// Something that goes wrong for a while.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// What.
+    pub kind: Spanned<FaultKind>,
+    /// With what: `servers.NAME`, `links.NAME`, or `managers`.
+    pub on: Name,
+    /// From when.
+    pub at: Span,
+    /// For how long.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<Span>,
+    /// It comes again that long after it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Spanned<Span>>,
+    /// How often it comes in all, with `every`.
+    #[serde(default = "one")]
+    pub times: u32,
+    /// For `slow`: what a message takes in addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Dist>,
+    /// For `lossy`: the share of messages that are lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Share>,
+    /// For `capacity`: what the server can do meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept: Option<Rate>,
+    /// For `pause`: in which order the process does things when it wakes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake: Option<WakeOrder>,
+}
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// The server is gone: its connections are reset, dials are refused.
+    Down,
+    /// The server hangs: it takes dials and never answers, connections stay and say nothing.
+    Silent,
+    /// The server resets all its connections and goes on.
+    ResetAll,
+    /// The server can do more or less than it could.
+    Capacity,
+    /// Messages take longer.
+    Slow,
+    /// Messages are lost.
+    Lossy,
+    /// Nothing gets through, and nobody is told.
+    Partition,
+    /// The way is gone, and both ends are told: connections are lost, dials find no route.
+    Cut,
+    /// The managers' process does not run; what comes in meanwhile waits in its sockets.
+    Pause,
+    /// The managers' host has no network, and knows it.
+    Offline,
+}
+
+/// In which order a driver does things when its process wakes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WakeOrder {
+    /// What waits in the sockets first, as the driver's contract says.
+    #[default]
+    IoFirst,
+    /// The alarm first: the order that makes healthy peers look dead.
+    TickFirst,
+}
+
+impl Scenario {
+    /// Reads a scenario from `text`; `origin` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, with its place and, where there is one, a suggestion.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, ScenarioError> {
+        Self::parse_with(text, origin, &[])
+    }
+
+    /// The same after the changes `sets`, each `PATH=VALUE`, as `peers.device.count=100`.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse); a wrong change is quoted instead of the file.
+    pub fn parse_with(text: &str, origin: &str, sets: &[String]) -> Result<Self, ScenarioError> {
+        let source = source::Source::new(text, origin, sets);
+        let mut scenario = source.read()?;
+        scenario.folder = source.folder().to_owned();
+        check::check(&scenario, &source)?;
+        Ok(scenario)
+    }
+
+    /// Reads the scenario of a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), or that the file cannot be read.
+    pub fn load(path: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
+        let origin = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ScenarioError::plain(format!("cannot read {origin}: {error}")))?;
+        Self::parse_with(&text, &origin, sets)
+    }
+
+    /// How many peers there are.
+    #[must_use]
+    pub fn peer_count(&self) -> u32 {
+        self.peers.values().map(Peers::count).sum()
+    }
+}
+
+/// The scenario as a file would have it, every default filled in.
+impl std::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&toml::to_string(self).map_err(|_| std::fmt::Error)?)
+    }
+}

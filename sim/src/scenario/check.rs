@@ -1,0 +1,165 @@
+//! What the types of a scenario cannot say: names that must exist, numbers that must not be zero.
+
+use toml::Spanned;
+
+use super::source::Source;
+use super::{Fault, FaultKind, Peers, Scenario, ScenarioError};
+use crate::expect;
+use crate::policy;
+use crate::trace;
+
+/// Refuses what makes no sense, at its place.
+pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
+    if scenario.managers == 0 {
+        return Err(ScenarioError::plain("managers is 0, must be at least 1"));
+    }
+    if scenario.duration.as_nanos() == 0 {
+        return Err(ScenarioError::plain("duration is 0s, must be longer"));
+    }
+    for (name, group) in &scenario.peers {
+        check_peers(scenario, source, name, group)?;
+    }
+    let links = link_names(scenario);
+    for name in scenario.links.keys() {
+        if !links.contains(name.get_ref()) {
+            return Err(source.unknown("link", name, links.iter().map(String::as_str)));
+        }
+    }
+    for fault in &scenario.faults {
+        check_fault(scenario, source, fault)?;
+    }
+    for (name, settings) in &scenario.policies {
+        if let Some(base) = &settings.base
+            && policy::built_in(base.get_ref()).is_none()
+        {
+            return Err(source.unknown("policy", base, policy::BUILT_IN.map(|known| known.name)));
+        }
+        policy::config(scenario, name.get_ref())
+            .map_err(|error| source.error(error.message(), &name.span()))?;
+    }
+    check_expect(scenario, source)
+}
+
+/// The names that links can have: each group with each of its servers.
+pub(super) fn link_names(scenario: &Scenario) -> Vec<String> {
+    let of_group = |(name, group): (&Spanned<String>, &Peers)| {
+        let name = name.get_ref().clone();
+        let servers: Vec<_> =
+            group.endpoints.iter().map(|server| server.get_ref().clone()).collect();
+        servers.into_iter().map(move |server| format!("{name}-{server}"))
+    };
+    scenario.peers.iter().flat_map(of_group).collect()
+}
+
+fn check_peers(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    name: &Spanned<String>,
+    group: &Peers,
+) -> Result<(), ScenarioError> {
+    if let Some(count) = group.count.as_ref().filter(|count| *count.get_ref() == 0) {
+        return Err(source.error("a group of no peers", &count.span()));
+    }
+    if let Some(heartbeat) = &group.heartbeat
+        && heartbeat.get_ref().as_nanos() == 0
+    {
+        return Err(source.error("a heartbeat every 0s", &heartbeat.span()));
+    }
+    if group.endpoints.is_empty() {
+        let problem = format!("`{}` has no endpoints to connect to", name.get_ref());
+        return Err(source.error(problem, &name.span()));
+    }
+    for server in &group.endpoints {
+        if !scenario.servers.contains_key(server.get_ref().as_str()) {
+            let known = scenario.servers.keys().map(|name| name.get_ref().as_str());
+            return Err(source.unknown("server", server, known));
+        }
+    }
+    if let Some(trace) = &group.heartbeat_trace {
+        trace::arrivals(trace.get_ref(), source.folder())
+            .map_err(|error| source.error(error, &trace.span()))?;
+        if group.heartbeat.is_some() {
+            return Err(source.error("either a heartbeat or a trace of them", &trace.span()));
+        }
+    }
+    Ok(())
+}
+
+fn check_fault(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    use FaultKind as Kind;
+    let kind = *fault.kind.get_ref();
+    let target = match kind {
+        Kind::Down | Kind::Silent | Kind::ResetAll | Kind::Capacity => "servers",
+        Kind::Slow | Kind::Lossy | Kind::Partition | Kind::Cut => "links",
+        Kind::Pause | Kind::Offline => "managers",
+    };
+    let known: Vec<String> = match target {
+        "servers" => scenario.servers.keys().map(|name| format!("servers.{name}")).collect(),
+        "links" => link_names(scenario).iter().map(|name| format!("links.{name}")).collect(),
+        _ => vec!["managers".to_owned()],
+    };
+    if !known.contains(fault.on.get_ref()) {
+        return Err(source.unknown("target", &fault.on, known.iter().map(String::as_str)));
+    }
+    let span = fault.kind.span();
+    let parameters = [
+        ("latency", fault.latency.is_some(), kind == Kind::Slow),
+        ("loss", fault.loss.is_some(), kind == Kind::Lossy),
+        ("accept", fault.accept.is_some(), kind == Kind::Capacity),
+        ("for", fault.lasts.is_some(), kind != Kind::ResetAll),
+    ];
+    for (name, given, wanted) in parameters {
+        if wanted && !given {
+            return Err(source.error(format!("{} needs `{name}`", word(kind)), &span));
+        }
+        if given && !wanted {
+            return Err(source.error(format!("{} takes no `{name}`", word(kind)), &span));
+        }
+    }
+    if fault.wake.is_some() && kind != Kind::Pause {
+        return Err(source.error(format!("{} takes no `wake`", word(kind)), &span));
+    }
+    match (&fault.every, fault.times) {
+        (_, 0) => Err(source.error("a fault that comes 0 times", &span)),
+        (None, 2..) => Err(source.error("`times` needs `every`", &span)),
+        (Some(every), _) if fault.lasts.is_some_and(|lasts| lasts >= *every.get_ref()) => {
+            Err(source.error("it must be over before it comes again", &every.span()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A kind of fault as the file writes it.
+fn word(kind: FaultKind) -> String {
+    serde_json::to_string(&kind).unwrap_or_default().replace('"', "`")
+}
+
+fn check_expect(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
+    let mut policies = policy::names(scenario);
+    policies.push("every");
+    for (policy, bounds) in &scenario.expect {
+        if !policies.contains(&policy.get_ref().as_str()) {
+            return Err(source.unknown("policy", policy, policies));
+        }
+        for (name, bound) in bounds {
+            let Some((measure, group)) = expect::resolve(name.get_ref()) else {
+                let known = expect::measures().map(|known| known.name);
+                return Err(source.unknown("measure", name, known));
+            };
+            if let Some(group) = group
+                && !(measure.by_group && scenario.peers.contains_key(group))
+            {
+                let problem = format!("`{}` cannot be asked of `{group}`", measure.name);
+                return Err(source.error(problem, &name.span()));
+            }
+            if let Some(problem) = bound.get_ref().problem(measure) {
+                return Err(source.error(problem, &bound.span()));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,400 @@
+//! The simulator as a library: a scenario, a policy, a seed, a run.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::catalog;
+use crate::expect::{Expectation, Measured, judge};
+use crate::log::{Forget, Recorder, Writer};
+use crate::measure::Facts;
+use crate::plan::Plan;
+use crate::policy;
+use crate::report::Timeline;
+use crate::scenario::{Scenario, ScenarioError};
+use crate::units::seconds;
+use crate::world::{Options, Outcome, Violation, World};
+
+/// A scenario that is ready to run, under one policy.
+///
+/// # Examples
+///
+/// ```
+/// use steadfast_sim::Simulation;
+///
+/// let run = Simulation::from_scenario("herd-queueing")?
+///     .set("peers.device.count=200")?
+///     .policy("ours")?
+///     .run(1)?;
+/// assert!(run.expects().iter().all(|expect| expect.held == Some(true)));
+/// println!("{}", run.timeline());
+/// # Ok::<(), steadfast_sim::ScenarioError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    text: String,
+    /// What errors call the text.
+    origin: String,
+    /// What the command calls the scenario.
+    asked_for: String,
+    sets: Vec<String>,
+    scenario: Scenario,
+    policy: String,
+    options: Options,
+}
+
+impl Simulation {
+    /// A built-in scenario by its name, under `ours`.
+    ///
+    /// # Errors
+    ///
+    /// A name that is none of them.
+    pub fn from_scenario(name: &str) -> Result<Self, ScenarioError> {
+        let text = catalog::text(name)?.to_owned();
+        let built_in = Self::new(text, format!("{name}.toml"))?;
+        Ok(Self { asked_for: name.to_owned(), ..built_in })
+    }
+
+    /// A scenario from its text, under `ours`.
+    ///
+    /// # Errors
+    ///
+    /// The first thing in it that is wrong.
+    pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
+        Self::new(text.to_owned(), "scenario.toml".to_owned())
+    }
+
+    /// A scenario from a file, under `ours`.
+    ///
+    /// # Errors
+    ///
+    /// That the file cannot be read, or the first thing in it that is wrong.
+    pub fn from_file(path: &Path) -> Result<Self, ScenarioError> {
+        let origin = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ScenarioError::plain(format!("cannot read {origin}: {error}")))?;
+        Self::new(text, origin)
+    }
+
+    fn new(text: String, origin: String) -> Result<Self, ScenarioError> {
+        let scenario = Scenario::parse(&text, &origin)?;
+        let policy = policy::BUILT_IN.first().map_or("ours", |policy| policy.name).to_owned();
+        let options = Options::default();
+        let asked_for = origin.clone();
+        Ok(Self { text, origin, asked_for, sets: Vec::new(), scenario, policy, options })
+    }
+
+    /// Changes one setting of the file, as `peers.device.count=100`.
+    ///
+    /// # Errors
+    ///
+    /// A path or value that makes no sense.
+    pub fn set(mut self, change: &str) -> Result<Self, ScenarioError> {
+        self.sets.push(change.to_owned());
+        self.scenario = Scenario::parse_with(&self.text, &self.origin, &self.sets)?;
+        Ok(self)
+    }
+
+    /// Runs under this policy.
+    ///
+    /// # Errors
+    ///
+    /// A policy that neither the scenario nor we know.
+    pub fn policy(mut self, name: &str) -> Result<Self, ScenarioError> {
+        policy::settings(&self.scenario, name)?;
+        self.policy = name.to_owned();
+        Ok(self)
+    }
+
+    /// Checks more, or less, while it runs.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The scenario with all changes made.
+    #[must_use]
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// Lives through it.
+    ///
+    /// # Errors
+    ///
+    /// A policy that the core refuses.
+    pub fn run(&self, seed: u64) -> Result<Run, ScenarioError> {
+        self.run_watched(seed, &mut |_| {})
+    }
+
+    /// The same; `progress` is told the share of the scenario that is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_watched(
+        &self,
+        seed: u64,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Run, ScenarioError> {
+        self.run_into(seed, &mut Forget, progress)
+    }
+
+    /// The same, with a log that [`Log`](crate::Log) reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), or that the log could not be written.
+    pub fn run_logged(
+        &self,
+        seed: u64,
+        log: impl Write,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Run, ScenarioError> {
+        let mut writer = Writer::new(log, &self.scenario.name, &self.policy, seed);
+        let run = self.run_into(seed, &mut writer, progress)?;
+        let failed = |error| ScenarioError::plain(format!("cannot write the log: {error}"));
+        writer.finish().map_err(failed)?;
+        Ok(run)
+    }
+
+    fn run_into(
+        &self,
+        seed: u64,
+        recorder: &mut dyn Recorder,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Run, ScenarioError> {
+        let plan = Plan::new(&self.scenario, &self.policy)?;
+        let outcome = World::new(&plan, seed, self.options, recorder)?.run(progress);
+        let scenario = &self.scenario;
+        let tables = ["every", self.policy.as_str()];
+        let bounds = tables.into_iter().filter_map(|name| scenario.expect.get(name)).flatten();
+        let expects =
+            bounds.map(|(name, bound)| judge(name.get_ref(), bound.get_ref(), &outcome.facts));
+        Ok(Run {
+            expects: expects.collect(),
+            scenario: scenario.clone(),
+            asked_for: self.asked_for.clone(),
+            sets: self.sets.clone(),
+            policy: self.policy.clone(),
+            seed,
+            breakers: plan.breaker_count(),
+            outcome,
+        })
+    }
+}
+
+/// Whether a run was as expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All expectations held.
+    Held,
+    /// One did not, or a rule was broken.
+    Violated,
+    /// None was violated, but one could not be told.
+    Unknown,
+}
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub(crate) scenario: Scenario,
+    /// What the scenario was called by.
+    pub(crate) asked_for: String,
+    pub(crate) sets: Vec<String>,
+    pub(crate) policy: String,
+    pub(crate) seed: u64,
+    pub(crate) breakers: u32,
+    pub(crate) expects: Vec<Expectation>,
+    pub(crate) outcome: Outcome,
+}
+
+/// What a run found, for machines. Times are in seconds; those after the heal count from it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The scenario.
+    pub scenario: String,
+    /// The policy.
+    pub policy: String,
+    /// The seed.
+    pub seed: u64,
+    /// A fold over the run digests of all managers, in hexadecimal.
+    pub digest: String,
+    /// How many peers there are.
+    pub peers: u32,
+    /// Over how many managers they are dealt.
+    pub managers: u32,
+    /// How long the scenario lasted.
+    pub virtual_s: f64,
+    /// Events that reached managers, the warm-up's included.
+    pub events: u64,
+    /// Actions that they answered.
+    pub actions: u64,
+    /// Dials begun, from the start of the scenario on.
+    pub dials: u64,
+    /// The same per peer.
+    pub dials_per_peer: f64,
+    /// The most dials in any one second.
+    pub peak_dials_per_s: u64,
+    /// When the first connection was lost.
+    pub lost_at_s: Option<f64>,
+    /// When the last fault was over.
+    pub healed_at_s: f64,
+    /// Lost peers that were up at the end.
+    pub recovered: u32,
+    /// Until every peer was up again for good.
+    pub all_up_s: Option<f64>,
+    /// Until half of the lost peers were.
+    pub p50_s: Option<f64>,
+    /// Until 99 % of them were.
+    pub p99_s: Option<f64>,
+    /// The peers down at the heal over the rate of their servers.
+    pub ideal_s: Option<f64>,
+    /// Ideal over `all_up_s`.
+    pub efficiency: Option<f64>,
+    /// Handshakes done for clients that had given up.
+    pub server_wasted: u64,
+    /// How often the managers' invariants were checked.
+    pub invariant_checks: u64,
+    /// The rule that was broken, if one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub violation: Option<String>,
+    /// What was expected, and whether it held.
+    pub expects: Vec<Expectation>,
+    /// What the detectors of peers with recorded heartbeats said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub watched: Vec<WatchedPeer>,
+}
+
+/// A peer with recorded heartbeats, and what its detector said.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WatchedPeer {
+    /// Its group.
+    pub group: String,
+    /// Its detector, as the scenario words it.
+    pub detector: String,
+    /// How often it was suspected and then spoke again.
+    pub false_suspicions: u64,
+    /// For how long, together, in nanoseconds.
+    pub suspected_ns: u64,
+    /// The shortest silence that was suspected, in nanoseconds.
+    pub shortest_silence_ns: Option<u64>,
+}
+
+impl Run {
+    /// The run as text, made to be read and to go into a snapshot: the same for the same seed.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline<'_> {
+        Timeline::new(self)
+    }
+
+    /// What was expected, and whether it held.
+    #[must_use]
+    pub fn expects(&self) -> &[Expectation] {
+        &self.expects
+    }
+
+    /// The rule that was broken, if one was.
+    #[must_use]
+    pub fn violation(&self) -> Option<&Violation> {
+        self.outcome.violation.as_ref()
+    }
+
+    /// A fold over the run digests of all managers.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.outcome.digest
+    }
+
+    /// The managers' own run digests.
+    #[must_use]
+    pub fn digests(&self) -> &[u64] {
+        &self.outcome.digests
+    }
+
+    /// Whether it was as expected.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let held = |wanted| self.expects.iter().any(|expect| expect.held == wanted);
+        if self.outcome.violation.is_some() || held(Some(false)) {
+            Verdict::Violated
+        } else if held(None) {
+            Verdict::Unknown
+        } else {
+            Verdict::Held
+        }
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.outcome.facts
+    }
+
+    /// What was found, for machines.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let (facts, outcome) = (self.facts(), &self.outcome);
+        let known = |measured| match measured {
+            Measured::Value(value) => Some(value),
+            Measured::AtLeast(_) | Measured::Unknown => None,
+        };
+        Summary {
+            scenario: self.scenario.name.clone(),
+            policy: self.policy.clone(),
+            seed: self.seed,
+            digest: format!("{:016x}", outcome.digest),
+            peers: self.scenario.peer_count(),
+            managers: self.scenario.managers,
+            virtual_s: seconds(outcome.virtual_ns),
+            events: outcome.events,
+            actions: outcome.actions,
+            dials: facts.dials,
+            dials_per_peer: facts.dials_per_peer(),
+            peak_dials_per_s: facts.peak_dials,
+            lost_at_s: facts.lost_at_s,
+            healed_at_s: facts.healed_at_s,
+            recovered: facts.recovered(),
+            all_up_s: known(facts.all_up()),
+            p50_s: known(facts.quantile(0.5)),
+            p99_s: known(facts.quantile(0.99)),
+            ideal_s: facts.ideal_s,
+            efficiency: facts.efficiency(),
+            server_wasted: facts.server_wasted,
+            invariant_checks: outcome.invariant_checks,
+            violation: outcome.violation.as_ref().map(ToString::to_string),
+            expects: self.expects.clone(),
+            watched: self.watched(),
+        }
+    }
+
+    fn watched(&self) -> Vec<WatchedPeer> {
+        let peers = self.outcome.watched.iter().map(|peer| {
+            let group = self.scenario.peers.get(peer.group.as_str());
+            let detectors = group.map(|group| group.detectors.as_slice()).unwrap_or_default();
+            let own = detectors.get(peer.place as usize % detectors.len().max(1));
+            WatchedPeer {
+                group: peer.group.clone(),
+                detector: own.map_or_else(|| "policy".to_owned(), ToString::to_string),
+                false_suspicions: peer.watch.cleared,
+                suspected_ns: peer.watch.suspected_ns,
+                shortest_silence_ns: peer.watch.shortest_silence_ns,
+            }
+        });
+        peers.collect()
+    }
+}
+
+/// Where a scenario of that name or path is: a file if there is one, else a built-in one.
+///
+/// # Errors
+///
+/// Neither exists, or the file is wrong.
+pub fn find(name: &str) -> Result<Simulation, ScenarioError> {
+    let path = PathBuf::from(name);
+    match Simulation::from_scenario(name) {
+        Ok(simulation) => Ok(simulation),
+        Err(_) if path.exists() || name.ends_with(".toml") => Simulation::from_file(&path),
+        Err(error) => Err(error),
+    }
+}

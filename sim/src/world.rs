@@ -1,0 +1,460 @@
+//! The world: real managers, and around them what they cannot tell from the real thing.
+//!
+//! One loop takes the next thing that happens and lets it happen. What reaches a manager goes
+//! through [`World::tell`]; what it orders comes back through [`World::obey`], which only ever
+//! schedules, so that nothing recurses. Each kind of thing that happens has a file of its own.
+
+#![expect(clippy::indexing_slicing, reason = "indices come from the plan, which made the lists")]
+
+mod client;
+mod fault;
+mod heartbeat;
+mod link;
+mod server;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use steadfast::{
+    Action, BreakerId, ConnId, Endpoint, EndpointId, Event, LossCause, Manager, PingId, Time,
+};
+
+use crate::draws::{Draws, Purpose};
+use crate::driver::{Driver, Phase};
+use crate::log::Recorder;
+use crate::measure::{Measures, Watch};
+use crate::plan::Plan;
+use crate::queue::{Queue, Rank};
+use crate::scenario::ScenarioError;
+use crate::units::Span;
+use heartbeat::Circle;
+use link::Road;
+use server::Server;
+use watch::BreakerView;
+pub(crate) use watch::Outcome;
+pub use watch::Violation;
+
+/// How much is checked while a world runs. None of it changes what happens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// Whether the manager's invariants are checked after every step; `None`: in worlds of at most
+    /// 1,000 peers. They are always checked before the first fault, after the last, and at the end.
+    pub invariants: Option<bool>,
+    /// The chance of a tick at some moment between two events, which must change nothing.
+    pub extra_ticks: f64,
+    /// The chance that a manager goes on from its own snapshot after a step, which must change
+    /// nothing.
+    pub restores: f64,
+    /// The key of the managers' id tables, which must change nothing.
+    pub hash_key: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { invariants: None, extra_ticks: 0.0, restores: 0.0, hash_key: 0x5eed }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Accepted { resumed: bool },
+    Refused,
+    Unreachable,
+}
+
+/// Something that happens.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    /// A dial reaches its server.
+    Arrive { manager: u32, conn: ConnId, server: u16 },
+    /// A server is done with the handshake at its desk.
+    Done { server: u16, epoch: u32 },
+    /// A dial's answer reaches the client.
+    Answer { manager: u32, conn: ConnId, answer: Answer },
+    /// The news that a connection is gone does.
+    Reset { manager: u32, conn: ConnId },
+    /// A server sends the next peer of a group its sign of life.
+    Beat { group: u16 },
+    /// It reaches the client.
+    Heard { manager: u32, conn: ConnId },
+    /// A pong does.
+    Pong { manager: u32, conn: ConnId, ping: PingId },
+    /// A recorded heartbeat arrives.
+    Traced { peer: u32, place: u32 },
+    /// A fault begins, or ends.
+    Fault { fault: u16, begins: bool },
+    /// The last fault is over.
+    Healed,
+    /// A process that woke the wrong way round looks at its sockets at last.
+    Reads { manager: u32 },
+    /// A manager's alarm goes off.
+    Alarm { manager: u32 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    group: usize,
+    place: u32,
+    manager: u32,
+    dials: u64,
+    beats: u64,
+    pings: u64,
+    conn: Option<ConnId>,
+    /// Until when the server remembers its session.
+    session_until: Time,
+    watch: Watch,
+}
+
+/// A world in progress.
+pub(crate) struct World<'a> {
+    plan: &'a Plan,
+    options: Options,
+    draws: Draws,
+    now: Time,
+    queue: Queue<Happening>,
+    drivers: Vec<Driver>,
+    servers: Vec<Server>,
+    links: Vec<Road>,
+    /// By group.
+    circles: Vec<Circle>,
+    peers: Vec<Peer>,
+    breakers: BTreeMap<(u32, BreakerId), BreakerView>,
+    half_open: u32,
+    measures: Measures,
+    ideal_s: Option<f64>,
+    /// Dials succeed at once, before the scenario begins.
+    warming: bool,
+    check_always: bool,
+    events: u64,
+    actions: u64,
+    invariant_checks: u64,
+    draws_of_tests: u64,
+    scratch: Vec<Action>,
+    recorder: &'a mut dyn Recorder,
+}
+
+type Step = Result<(), Violation>;
+
+/// What a dial takes in the warm-up, and before a recording.
+const WARM_UP_DIAL_NS: u64 = 500;
+/// How long the warm-up may take.
+const LONGEST_WARM_UP: Time = Time::from_secs(3_600);
+/// How often a manager may be ticked at one moment before time counts as standing still.
+const MOST_TICKS: u32 = 100_000;
+
+impl<'a> World<'a> {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        seed: u64,
+        options: Options,
+        recorder: &'a mut dyn Recorder,
+    ) -> Result<Self, ScenarioError> {
+        let draws = Draws::new(seed);
+        let seeds: Vec<u64> = (0..plan.managers)
+            .map(|manager| draws.draw(Purpose::Manager, u64::from(manager), 0))
+            .collect();
+        recorder.begin(&plan.config, &seeds);
+        let drivers = seeds.iter().map(|seed| {
+            let config = steadfast::config::Config { seed: *seed, ..plan.config.clone() };
+            Manager::new(config, options.hash_key).map(Driver::new)
+        });
+        let drivers = drivers.collect::<Result<Vec<_>, _>>();
+        let drivers = drivers.map_err(|error| ScenarioError::plain(error.to_string()))?;
+        let mut peers = Vec::new();
+        for (index, group) in plan.groups.iter().enumerate() {
+            for place in 0..group.count {
+                peers.push(Peer {
+                    group: index,
+                    place,
+                    manager: (group.first + place) % plan.managers,
+                    dials: 0,
+                    beats: 0,
+                    pings: 0,
+                    conn: None,
+                    session_until: Time::ZERO,
+                    watch: Watch::default(),
+                });
+            }
+        }
+        let traced = plan.groups.iter().filter(|group| group.trace.is_some());
+        let traced: u32 = traced.map(|group| group.count).sum();
+        Ok(Self {
+            options,
+            draws,
+            now: Time::ZERO,
+            queue: Queue::new(),
+            drivers,
+            servers: plan.servers.iter().map(Server::new).collect(),
+            links: plan.links.iter().map(Road::new).collect(),
+            circles: plan.groups.iter().map(|_| Circle::default()).collect(),
+            peers,
+            breakers: BTreeMap::new(),
+            half_open: 0,
+            measures: Measures::new(plan.peers - traced),
+            ideal_s: None,
+            warming: true,
+            check_always: options.invariants.unwrap_or(plan.peers <= 1_000),
+            events: 0,
+            actions: 0,
+            invariant_checks: 0,
+            draws_of_tests: 0,
+            scratch: Vec::new(),
+            recorder,
+            plan,
+        })
+    }
+
+    /// Lives through the scenario. `progress` is told the share of it that is over.
+    pub(crate) fn run(mut self, progress: &mut dyn FnMut(f64)) -> Outcome {
+        let violation = self.live(progress).err();
+        self.outcome(violation)
+    }
+
+    fn live(&mut self, progress: &mut dyn FnMut(f64)) -> Step {
+        self.populate()?;
+        self.warm_up()?;
+        let start = self.now;
+        let (plan, duration) = (self.plan, self.plan.duration);
+        self.measures.begin(start, plan.heal, duration, &plan.looks);
+        self.schedule_faults();
+        self.schedule_traces();
+        self.check_all("the start of the scenario")?;
+        let end = start.plus_nanos(duration.as_nanos());
+        let share = 256_u32;
+        for part in 1..=share {
+            progress((f64::from(part) - 1.0) / f64::from(share));
+            let until = duration.as_nanos() / u64::from(share) * u64::from(part);
+            self.run_until(start.plus_nanos(until).min(end))?;
+        }
+        self.run_until(end)?;
+        self.check_all("the end of the scenario")
+    }
+
+    /// Adds breakers and peers, and connects all that do not follow a recording.
+    fn populate(&mut self) -> Step {
+        let plan = self.plan;
+        let mut breakers = BTreeSet::new();
+        for index in 0..self.peers.len() {
+            let Peer { group, place, manager, .. } = self.peers[index];
+            let group = &plan.groups[group];
+            let mut endpoints = Vec::new();
+            for endpoint in 0..u32::try_from(group.ways.len()).unwrap_or(0) {
+                let breaker = group.breaker_id(place, endpoint);
+                if breakers.insert((manager, breaker)) {
+                    self.breakers.insert((manager, breaker), BreakerView::default());
+                    let profile = group.breaker_profile;
+                    self.tell(manager, Event::AddBreaker { breaker, profile })?;
+                }
+                endpoints.push(Endpoint { id: EndpointId(endpoint), breaker });
+            }
+            let (peer, profile) = (group.peer_id(place), group.profile(place));
+            self.tell(manager, Event::AddPeer { peer, profile, endpoints })?;
+            if group.trace.is_none() {
+                self.tell(manager, Event::Connect { peer })?;
+            }
+            if let Some(period) = group.heartbeat {
+                let phase = self.draws.draw(Purpose::BeatPhase, peer.0, 0);
+                let phase = steadfast::draw::uniform(phase, 0, period.as_nanos() - 1);
+                let number = u32::try_from(index).unwrap_or(u32::MAX);
+                self.circles[self.peers[index].group].beats.push((phase, number));
+            }
+        }
+        for group in 0..self.circles.len() {
+            self.circles[group].beats.sort_unstable();
+            self.schedule_beats(group);
+        }
+        Ok(())
+    }
+
+    /// Lets everybody connect to servers that take no time, and then come to rest.
+    fn warm_up(&mut self) -> Step {
+        loop {
+            let (up, wanting) = self.measures.is_up();
+            if up == wanting {
+                break;
+            }
+            if !self.happen(LONGEST_WARM_UP)? {
+                let rule = format!("the warm-up brought up {up} of {wanting} peers");
+                return Err(self.violation(0, rule, "the warm-up"));
+            }
+        }
+        let stable = self.plan.config.peer_profiles.iter().map(|profile| profile.stable_after);
+        let stable = stable.max().unwrap_or_default();
+        let beat = self.plan.groups.iter().filter_map(|group| group.heartbeat).max();
+        let rest = stable.as_secs().saturating_add(5);
+        let rest = Span::from_secs(rest).as_nanos() + beat.map_or(0, Span::as_nanos);
+        let second = 1_000_000_000;
+        let start = self.now.plus_nanos(rest).as_nanos().div_ceil(second) * second;
+        self.run_until(Time::from_nanos(start))?;
+        self.warming = false;
+        Ok(())
+    }
+
+    fn run_until(&mut self, end: Time) -> Step {
+        while self.happen(end)? {}
+        self.now = end;
+        Ok(())
+    }
+
+    /// Lets the next thing happen, if it is due by `end`.
+    fn happen(&mut self, end: Time) -> Result<bool, Violation> {
+        let Some(next) = self.queue.next_at().filter(|next| *next <= end) else {
+            return Ok(false);
+        };
+        if self.options.extra_ticks > 0.0 {
+            self.tick_before(next)?;
+        }
+        let Some((at, happening)) = self.queue.pop() else { return Ok(false) };
+        self.now = at;
+        self.measures.advance(at);
+        match happening {
+            Happening::Arrive { manager, conn, server } => {
+                self.arrive(usize::from(server), manager, conn);
+            }
+            Happening::Done { server, epoch } => self.done(usize::from(server), epoch),
+            Happening::Answer { manager, conn, answer } => self.answered(manager, conn, answer)?,
+            Happening::Reset { manager, conn } => {
+                let lost = Event::Lost { conn, cause: LossCause::Reset };
+                self.receive(manager, lost)?;
+            }
+            Happening::Beat { group } => self.beat(usize::from(group)),
+            Happening::Heard { manager, conn } => {
+                self.receive(manager, Event::Heartbeat { conn })?;
+            }
+            Happening::Pong { manager, conn, ping } => {
+                if self.drivers[manager as usize].conn(conn).is_some() {
+                    self.receive(manager, Event::Pong { ping })?;
+                }
+            }
+            Happening::Traced { peer, place } => self.traced(peer as usize, place)?,
+            Happening::Fault { fault, begins } => self.fault(usize::from(fault), begins)?,
+            Happening::Healed => self.healed()?,
+            Happening::Reads { manager } => self.read_waiting(manager)?,
+            Happening::Alarm { manager } => self.alarm(manager)?,
+        }
+        Ok(true)
+    }
+
+    /// Something comes in over the network, if there is one.
+    fn receive(&mut self, manager: u32, event: Event) -> Step {
+        if self.drivers[manager as usize].offline {
+            return Ok(());
+        }
+        self.tell(manager, event)
+    }
+
+    /// The driver tells its manager, or keeps it while its process sleeps.
+    fn tell(&mut self, manager: u32, event: Event) -> Step {
+        let driver = &mut self.drivers[manager as usize];
+        if !driver.attends_to(&event) {
+            driver.hold(event);
+            return Ok(());
+        }
+        if !driver.may_tell(&event) {
+            self.measures.server_wasted += u64::from(matches!(event, Event::Connected { .. }));
+            return Ok(());
+        }
+        match event {
+            Event::Connected { conn: id, resumed } => {
+                if let Some(conn) = driver.conn(id) {
+                    if conn.phase == Phase::Answered {
+                        conn.phase = Phase::Up;
+                    }
+                    let (peer, period) = (conn.peer, std::mem::take(&mut conn.half_open));
+                    self.probe_over(manager, peer, period);
+                    self.peers[peer].conn = Some(id);
+                    self.measures.connected(resumed);
+                }
+            }
+            Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => {
+                self.close(manager, conn);
+            }
+            _ => {}
+        }
+        self.step(manager, event)
+    }
+
+    /// One step of a manager, with all that watches it.
+    fn step(&mut self, manager: u32, event: Event) -> Step {
+        let driver = &mut self.drivers[manager as usize];
+        self.recorder.record(manager, self.now, &event);
+        let name = self.check_always.then(|| format!("{event:?}"));
+        let mut actions = std::mem::take(&mut self.scratch);
+        let ledger = driver.step(event, self.now, &mut actions);
+        self.events += 1;
+        self.actions += actions.len() as u64;
+        let name = name.as_deref().unwrap_or("an event");
+        if let Err(breach) = ledger {
+            return Err(self.violation(
+                manager,
+                format!("the driver broke a rule: {breach}"),
+                name,
+            ));
+        }
+        if self.check_always {
+            self.check(manager, name)?;
+        }
+        if self.options.restores > 0.0 {
+            self.restore(manager, name)?;
+        }
+        for action in actions.drain(..) {
+            self.obey(manager, action);
+        }
+        self.scratch = actions;
+        self.set_alarm(manager);
+        Ok(())
+    }
+
+    fn obey(&mut self, manager: u32, action: Action) {
+        match action {
+            Action::Dial { conn, peer, endpoint, resume } => {
+                if let Some(peer) = self.plan.peer(peer) {
+                    self.dial(manager, conn, peer, endpoint.0 as usize, resume);
+                }
+            }
+            Action::CancelDial { conn } | Action::Close { conn } => self.close(manager, conn),
+            Action::Ping { ping, conn } => self.ping(manager, conn, ping),
+            // Nobody dials us here.
+            Action::Adopt { .. } | Action::Refuse { .. } => {}
+            Action::Notice(notice) => self.noticed(manager, &notice),
+        }
+    }
+
+    /// Makes sure that the manager is woken at its deadline.
+    fn set_alarm(&mut self, manager: u32) {
+        let driver = &mut self.drivers[manager as usize];
+        let Some(deadline) = driver.manager.next_deadline() else { return };
+        let at = deadline.max(self.now);
+        if at < driver.alarm && driver.attends_to(&Event::Tick) {
+            driver.alarm = at;
+            self.queue.push(at, Rank::Wake, Happening::Alarm { manager });
+        }
+    }
+
+    fn alarm(&mut self, manager: u32) -> Step {
+        let driver = &mut self.drivers[manager as usize];
+        // An earlier alarm took its place, and has gone off.
+        if driver.alarm != self.now || !driver.attends_to(&Event::Tick) {
+            return Ok(());
+        }
+        driver.alarm = Time::MAX;
+        match driver.manager.next_deadline() {
+            Some(deadline) if deadline <= self.now => self.tick(manager),
+            _ => {
+                self.set_alarm(manager);
+                Ok(())
+            }
+        }
+    }
+
+    fn tick(&mut self, manager: u32) -> Step {
+        let driver = &mut self.drivers[manager as usize];
+        let (at, ticks) = driver.ticks;
+        driver.ticks = if at == self.now { (at, ticks + 1) } else { (self.now, 1) };
+        if driver.ticks.1 > MOST_TICKS {
+            let rule = format!("time stands still: {MOST_TICKS} ticks at one moment");
+            return Err(self.violation(manager, rule, "Tick"));
+        }
+        self.tell(manager, Event::Tick)
+    }
+}

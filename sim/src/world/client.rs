@@ -1,0 +1,110 @@
+//! The client's side of a connection: dialed, answered, closed.
+
+use steadfast::{ConnId, DialCause, Event};
+
+use super::{Answer, Happening, Peer, Step, WARM_UP_DIAL_NS, World};
+use crate::draws::Purpose;
+use crate::driver::Phase;
+use crate::plan::Way;
+use crate::queue::Rank;
+
+impl World<'_> {
+    pub(super) fn dial(
+        &mut self,
+        manager: u32,
+        id: ConnId,
+        index: usize,
+        way: usize,
+        resume: bool,
+    ) {
+        let plan = self.plan;
+        let peer = &mut self.peers[index];
+        peer.dials += 1;
+        let (attempt, group) = (peer.dials, &plan.groups[peer.group]);
+        let name = group.peer_id(peer.place).0;
+        let driver = &mut self.drivers[manager as usize];
+        driver.open(id, index, way, resume, attempt);
+        if self.half_open > 0 {
+            let breaker = group.breaker_id(peer.place, u32::try_from(way).unwrap_or(0));
+            if let Some(view) = self.breakers.get_mut(&(manager, breaker))
+                && view.half_open > 0
+                && let Some(conn) = driver.conn(id)
+            {
+                conn.half_open = view.half_open;
+                view.dials += 1;
+                let most = &mut self.measures.half_open_dials;
+                *most = (*most).max(u64::from(view.dials));
+            }
+        }
+        if self.warming || group.trace.is_some() {
+            if let Some(conn) = driver.conn(id) {
+                conn.phase = Phase::Answered;
+            }
+            let answer = Answer::Accepted { resumed: false };
+            let at = self.now.plus_nanos(WARM_UP_DIAL_NS);
+            self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
+            return;
+        }
+        self.measures.dialed(self.now);
+        let Some(&Way { server, link }) = group.ways.get(way) else { return };
+        let offline = driver.offline;
+        let at =
+            self.now.plus_nanos(self.latency(link, Purpose::DialOut, name, attempt).as_nanos());
+        if offline || self.links[link].cut > 0 {
+            let answer = Answer::Unreachable;
+            self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
+        } else if !self.is_lost(link, Purpose::LostOut, name, attempt) {
+            let server = u16::try_from(server).unwrap_or(u16::MAX);
+            self.queue.push(at, Rank::World, Happening::Arrive { manager, conn: id, server });
+        }
+    }
+
+    /// The client is done with a connection, however it came to that.
+    pub(super) fn close(&mut self, manager: u32, id: ConnId) {
+        let Some(conn) = self.drivers[manager as usize].close(id) else { return };
+        self.probe_over(manager, conn.peer, conn.half_open);
+        if conn.phase.at_server() {
+            self.forget_session_later(conn.peer);
+        }
+        let peer = &mut self.peers[conn.peer];
+        if peer.conn == Some(id) {
+            peer.conn = None;
+        }
+    }
+
+    /// The server lost the peer's connection and keeps the session for a while.
+    pub(super) fn forget_session_later(&mut self, peer: usize) {
+        let peer = &mut self.peers[peer];
+        if let Some(ttl) = self.plan.groups[peer.group].session_ttl {
+            peer.session_until = self.now.plus_nanos(ttl.as_nanos());
+        }
+    }
+
+    /// A dial that a half-open breaker admitted is over.
+    pub(super) fn probe_over(&mut self, manager: u32, peer: usize, period: u32) {
+        if period == 0 {
+            return;
+        }
+        let Peer { group, place, .. } = self.peers[peer];
+        let group = &self.plan.groups[group];
+        for endpoint in 0..u32::try_from(group.ways.len()).unwrap_or(0) {
+            let breaker = group.breaker_id(place, endpoint);
+            if let Some(view) = self.breakers.get_mut(&(manager, breaker))
+                && view.half_open == period
+            {
+                view.dials = view.dials.saturating_sub(1);
+                return;
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, manager: u32, conn: ConnId, answer: Answer) -> Step {
+        let failed = |cause| Event::DialFailed { conn, cause, retry_after: None };
+        let event = match answer {
+            Answer::Accepted { resumed } => Event::Connected { conn, resumed },
+            Answer::Refused => failed(DialCause::Refused),
+            Answer::Unreachable => failed(DialCause::Unreachable),
+        };
+        self.receive(manager, event)
+    }
+}

@@ -1,0 +1,120 @@
+//! Signs of life: heartbeats of servers, pongs, and recorded arrivals.
+
+use std::time::Duration;
+
+use steadfast::{ConnId, Event, PingId, Time};
+
+use super::{Happening, Peer, Step, WARM_UP_DIAL_NS, World};
+use crate::draws::Purpose;
+use crate::driver::Phase;
+use crate::plan::Way;
+use crate::queue::Rank;
+use crate::units::Span;
+
+/// The heartbeats of a group, by where in the period they fall. Since all have one period, the
+/// next one is always the next in the circle, and one place on the queue serves them all.
+#[derive(Debug, Default)]
+pub(super) struct Circle {
+    /// Phase and peer, in order.
+    pub(super) beats: Vec<(u64, u32)>,
+    next: usize,
+    round: u64,
+}
+
+impl World<'_> {
+    /// A group's heartbeats go round once more.
+    pub(super) fn schedule_beats(&mut self, group: usize) {
+        let Some(&(phase, _)) = self.circles[group].beats.first() else { return };
+        let group = u16::try_from(group).unwrap_or(u16::MAX);
+        let at = Time::from_nanos(phase);
+        self.queue.push(at, Rank::World, Happening::Beat { group });
+    }
+
+    /// The server of the next peer in the circle sends it a sign of life.
+    pub(super) fn beat(&mut self, index: usize) {
+        let plan = self.plan;
+        let group = &plan.groups[index];
+        let Some(period) = group.heartbeat else { return };
+        let circle = &mut self.circles[index];
+        let (_, peer) = circle.beats[circle.next];
+        circle.next += 1;
+        if circle.next == circle.beats.len() {
+            circle.next = 0;
+            circle.round += 1;
+        }
+        let round = circle.round.saturating_mul(period.as_nanos());
+        let next = Time::from_nanos(circle.beats[circle.next].0).plus_nanos(round);
+        let number = u16::try_from(index).unwrap_or(u16::MAX);
+        self.queue.push(next, Rank::World, Happening::Beat { group: number });
+        let peer = &mut self.peers[peer as usize];
+        peer.beats += 1;
+        let (manager, beats) = (peer.manager, peer.beats);
+        let (name, id) = (group.peer_id(peer.place).0, peer.conn);
+        let Some(id) = id else { return };
+        let Some(conn) = self.drivers[manager as usize].conn(id).copied() else { return };
+        let Some(&Way { server, link }) = group.ways.get(conn.way) else { return };
+        let speaks = conn.phase == Phase::Up && self.servers[server].speaks();
+        if speaks && !self.is_lost(link, Purpose::BeatLost, name, beats) {
+            let latency = self.latency(link, Purpose::Beat, name, beats);
+            let at = self.in_order(manager, id, latency);
+            self.queue.push(at, Rank::World, Happening::Heard { manager, conn: id });
+        }
+    }
+
+    pub(super) fn ping(&mut self, manager: u32, id: ConnId, ping: PingId) {
+        let Some(conn) = self.drivers[manager as usize].conn(id).copied() else { return };
+        let peer = &mut self.peers[conn.peer];
+        peer.pings += 1;
+        let pings = peer.pings;
+        let group = &self.plan.groups[peer.group];
+        let name = group.peer_id(peer.place).0;
+        let Some(&Way { server, link }) = group.ways.get(conn.way) else { return };
+        let speaks = conn.phase == Phase::Up && self.servers[server].speaks();
+        if speaks && !self.is_lost(link, Purpose::PongLost, name, pings) {
+            let there = self.latency(link, Purpose::Pong, name, 2 * pings);
+            let back = self.latency(link, Purpose::Pong, name, 2 * pings + 1);
+            let both = Span::from_nanos(there.as_nanos().saturating_add(back.as_nanos()));
+            let at = self.in_order(manager, id, both);
+            self.queue.push(at, Rank::World, Happening::Pong { manager, conn: id, ping });
+        }
+    }
+
+    pub(super) fn schedule_traces(&mut self) {
+        for index in 0..self.peers.len() {
+            let group = &self.plan.groups[self.peers[index].group];
+            if let Some(first) = group.trace.as_ref().and_then(|trace| trace.first()) {
+                // The connection is up at the very moment of the first arrival.
+                let at = self.traced_at(index, *first).as_nanos() - WARM_UP_DIAL_NS;
+                let at = Time::from_nanos(at);
+                let peer = u32::try_from(index).unwrap_or(u32::MAX);
+                self.queue.push(at, Rank::World, Happening::Traced { peer, place: 0 });
+            }
+        }
+    }
+
+    /// Each peer's recording begins a microsecond after the last one's, so that no two of them are
+    /// heard at one moment: the first of two would fire the timer that the second comes to settle.
+    pub(super) fn traced_at(&self, index: usize, ms: u64) -> Time {
+        let own = u64::try_from(index).unwrap_or(0).saturating_mul(1_000);
+        self.measures.start() + Duration::from_millis(ms) + Duration::from_nanos(own)
+    }
+
+    /// A recorded heartbeat: the first is the connection itself, after the last the peer leaves.
+    pub(super) fn traced(&mut self, index: usize, place: u32) -> Step {
+        let plan = self.plan;
+        let Peer { group, place: own, manager, conn, .. } = self.peers[index];
+        let group = &plan.groups[group];
+        let peer = group.peer_id(own);
+        if place == 0 {
+            self.tell(manager, Event::Connect { peer })?;
+        } else if let Some(conn) = conn {
+            self.tell(manager, Event::Heartbeat { conn })?;
+        }
+        let next = group.trace.as_ref().and_then(|trace| trace.get(place as usize + 1));
+        let Some(next) = next else { return self.tell(manager, Event::Disconnect { peer }) };
+        let at = self.traced_at(index, *next);
+        let peer = u32::try_from(index).unwrap_or(u32::MAX);
+        self.queue.push(at, Rank::World, Happening::Traced { peer, place: place + 1 });
+        Ok(())
+    }
+}

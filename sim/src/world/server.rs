@@ -1,0 +1,144 @@
+//! Servers: one queue in front of one desk.
+
+use std::collections::VecDeque;
+
+use steadfast::ConnId;
+
+use super::{Answer, Happening, World};
+use crate::draws::Purpose;
+use crate::driver::Phase;
+use crate::plan::{ServerPlan, Way};
+use crate::queue::Rank;
+use crate::scenario::{Abandoned, Overflow};
+use crate::units::Span;
+
+/// A dial at a server: whose, and which.
+pub(super) type Caller = (u32, ConnId);
+
+/// A server and what is wrong with it.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    /// How long a handshake occupies the desk now.
+    pub(super) turn: Option<Span>,
+    waiting: VecDeque<Caller>,
+    at_desk: Option<Caller>,
+    /// Raised whenever the desk is cleared, so that what was under way there is void.
+    epoch: u32,
+    pub(super) down: u32,
+    pub(super) silent: u32,
+}
+
+impl Server {
+    pub(super) fn new(plan: &ServerPlan) -> Self {
+        Self {
+            turn: plan.turn,
+            waiting: VecDeque::new(),
+            at_desk: None,
+            epoch: 0,
+            down: 0,
+            silent: 0,
+        }
+    }
+
+    /// Whether its connections say anything.
+    pub(super) const fn speaks(&self) -> bool {
+        self.down == 0 && self.silent == 0
+    }
+
+    /// Everybody who waits for it, who no longer does.
+    pub(super) fn clear(&mut self) -> Vec<Caller> {
+        self.epoch += 1;
+        self.at_desk.take().into_iter().chain(self.waiting.drain(..)).collect()
+    }
+}
+
+impl World<'_> {
+    /// A dial reaches its server.
+    pub(super) fn arrive(&mut self, index: usize, manager: u32, conn: ConnId) {
+        let plan = &self.plan.servers[index];
+        let server = &mut self.servers[index];
+        if server.down > 0 {
+            return self.refuse(manager, conn);
+        }
+        if server.silent > 0 {
+            return;
+        }
+        if server.turn.is_none() {
+            return self.accept(index, manager, conn);
+        }
+        if server.at_desk.is_none() {
+            return self.serve(index, (manager, conn));
+        }
+        if server.waiting.len() < plan.queue {
+            server.waiting.push_back((manager, conn));
+        } else if plan.overflow == Overflow::Refuse {
+            self.refuse(manager, conn);
+        }
+    }
+
+    /// A handshake begins.
+    fn serve(&mut self, index: usize, caller: Caller) {
+        let server = &mut self.servers[index];
+        server.at_desk = Some(caller);
+        let at = self.now.plus_nanos(server.turn.map_or(0, Span::as_nanos));
+        let (epoch, server) = (server.epoch, u16::try_from(index).unwrap_or(u16::MAX));
+        self.queue.push(at, Rank::World, Happening::Done { server, epoch });
+    }
+
+    /// A handshake is done.
+    pub(super) fn done(&mut self, index: usize, epoch: u32) {
+        let server = &mut self.servers[index];
+        if server.epoch != epoch {
+            return;
+        }
+        let Some((manager, conn)) = server.at_desk.take() else { return };
+        self.accept(index, manager, conn);
+        while let Some((manager, conn)) = self.servers[index].waiting.pop_front() {
+            let gone = self.drivers[manager as usize].conn(conn).is_none();
+            if gone && self.plan.servers[index].abandoned == Abandoned::Skip {
+                continue;
+            }
+            return self.serve(index, (manager, conn));
+        }
+    }
+
+    fn accept(&mut self, index: usize, manager: u32, id: ConnId) {
+        let driver = &mut self.drivers[manager as usize];
+        let Some(conn) = driver.conn(id) else {
+            self.measures.server_wasted += 1;
+            return;
+        };
+        conn.phase = Phase::Answered;
+        let (attempt, resume, peer, way) = (conn.attempt, conn.resume, conn.peer, conn.way);
+        let peer = &self.peers[peer];
+        let group = &self.plan.groups[peer.group];
+        let name = group.peer_id(peer.place).0;
+        let resumed = resume && self.now <= peer.session_until;
+        let Some(&Way { link, .. }) = group.ways.get(way) else { return };
+        if self.is_lost(link, Purpose::LostBack, name, attempt) {
+            return;
+        }
+        let generator = &mut self.draws.generator(Purpose::Service, name, attempt);
+        let service = self.plan.servers[index].service.sample(generator).as_nanos();
+        let back = self.latency(link, Purpose::DialBack, name, attempt).as_nanos();
+        let at = self.in_order(manager, id, Span::from_nanos(service.saturating_add(back)));
+        let answer = Answer::Accepted { resumed };
+        self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
+    }
+
+    /// A server says no.
+    pub(super) fn refuse(&mut self, manager: u32, id: ConnId) {
+        self.measures.refused += 1;
+        let Some(conn) = self.drivers[manager as usize].conn(id).copied() else { return };
+        let peer = &self.peers[conn.peer];
+        let group = &self.plan.groups[peer.group];
+        let name = group.peer_id(peer.place).0;
+        let Some(&Way { link, .. }) = group.ways.get(conn.way) else { return };
+        if !self.is_lost(link, Purpose::LostBack, name, conn.attempt) {
+            let back = self.latency(link, Purpose::DialBack, name, conn.attempt);
+            let at = self.in_order(manager, id, back);
+            let answer = Answer::Refused;
+            self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What is seen of a run: its notices, its invariants, its outcome.
+
+use std::fmt;
+
+use steadfast::breaker::State;
+use steadfast::{BreakerId, Event, LossCause, Notice, PeerCause, PeerState, Time};
+
+use super::{Step, World};
+use crate::dist::unit;
+use crate::draws::Purpose;
+use crate::measure::{Facts, Watch};
+use crate::plan::Way;
+use crate::units::Span;
+
+/// A rule that was broken during a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule, and what was seen.
+    pub rule: String,
+    /// In which manager.
+    pub manager: u32,
+    /// After how many events, over all managers.
+    pub step: u64,
+    /// When, in scenario time.
+    pub at: Span,
+    /// The event of that step.
+    pub event: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (manager {}, step {}", self.rule, self.manager, self.step)?;
+        write!(f, ", at {:.9}s, after {})", self.at.as_secs_f64(), self.event)
+    }
+}
+
+/// What a finished world leaves behind.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) facts: Facts,
+    pub(crate) digest: u64,
+    pub(crate) digests: Vec<u64>,
+    pub(crate) events: u64,
+    pub(crate) actions: u64,
+    pub(crate) invariant_checks: u64,
+    pub(crate) virtual_ns: u64,
+    pub(crate) watched: Vec<Watched>,
+    pub(crate) violation: Option<Violation>,
+}
+
+/// A peer with a detector of its own, and what that said.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    pub(crate) group: String,
+    pub(crate) place: u32,
+    pub(crate) watch: Watch,
+}
+
+/// A breaker as seen through notices.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BreakerView {
+    /// Which half-open period it is in; 0 in none.
+    pub(super) half_open: u32,
+    periods: u32,
+    /// Dials out that this period admitted.
+    pub(super) dials: u32,
+}
+
+impl World<'_> {
+    pub(super) fn noticed(&mut self, manager: u32, notice: &Notice) {
+        match *notice {
+            Notice::Peer { peer, from, to, cause } => {
+                let Some(index) = self.plan.peer(peer) else { return };
+                if cause == PeerCause::Lost(LossCause::Suspected) && self.was_alive(index) {
+                    self.peers[index].watch.false_losses += u64::from(!self.warming);
+                }
+                if self.plan.groups[self.peers[index].group].trace.is_some() {
+                    return;
+                }
+                match (from == PeerState::Connected, to == PeerState::Connected) {
+                    (false, true) => self.measures.came_up(index, self.now),
+                    (true, false) => self.measures.went_down(index, self.now),
+                    _ => {}
+                }
+                self.measures.given_up += u64::from(to == PeerState::Failed);
+            }
+            Notice::Suspected { peer, silence, .. } if !self.warming => {
+                if let Some(index) = self.plan.peer(peer) {
+                    let silence = u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
+                    self.peers[index].watch.suspected(silence);
+                }
+            }
+            Notice::Cleared { peer, suspected_for, .. } if !self.warming => {
+                if let Some(index) = self.plan.peer(peer) {
+                    let watch = &mut self.peers[index].watch;
+                    watch.cleared += 1;
+                    watch.suspected_ns += u64::try_from(suspected_for.as_nanos()).unwrap_or(0);
+                }
+            }
+            Notice::Breaker { breaker, from, to } => self.breaker_moved(manager, breaker, from, to),
+            _ => {}
+        }
+    }
+
+    /// Whether the peer's server was there, and could be heard.
+    pub(super) fn was_alive(&self, index: usize) -> bool {
+        let peer = &self.peers[index];
+        // The order to close comes with the notice, so the connection may be gone already.
+        let Some(Way { server, link }) = self.plan.groups[peer.group].ways.first() else {
+            return false;
+        };
+        self.servers[*server].speaks() && self.links[*link].partitioned == 0
+    }
+
+    pub(super) fn breaker_moved(
+        &mut self,
+        manager: u32,
+        breaker: BreakerId,
+        from: State,
+        to: State,
+    ) {
+        let open = |state| i32::from(matches!(state, State::Open { .. } | State::ForcedOpen));
+        let half = |state| i32::from(state == State::HalfOpen);
+        let (opened, halved) = (open(to) - open(from), half(to) - half(from));
+        self.measures.breakers(opened, halved, self.now);
+        self.half_open = self.half_open.saturating_add_signed(halved);
+        if let Some(view) = self.breakers.get_mut(&(manager, breaker)) {
+            view.periods += u32::from(to == State::HalfOpen);
+            view.half_open = if to == State::HalfOpen { view.periods } else { 0 };
+            view.dials = 0;
+        }
+    }
+
+    /// A test's tick somewhere before the next event.
+    pub(super) fn tick_before(&mut self, next: Time) -> Step {
+        self.draws_of_tests += 1;
+        let n = self.draws_of_tests;
+        let random = |kind| self.draws.draw(Purpose::ExtraTick, kind, n);
+        if unit(random(0)) >= self.options.extra_ticks {
+            return Ok(());
+        }
+        let managers = u64::from(self.plan.managers) - 1;
+        let manager = steadfast::draw::uniform(random(1), 0, managers);
+        let at = steadfast::draw::uniform(random(2), self.now.as_nanos(), next.as_nanos());
+        // At the very moment of the next event its I/O must come first.
+        let manager = u32::try_from(manager).unwrap_or(0);
+        let awake = self.drivers[manager as usize].attends_to(&Event::Tick);
+        if at < next.as_nanos() && awake {
+            self.now = Time::from_nanos(at);
+            self.measures.advance(self.now);
+            self.tell(manager, Event::Tick)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore(&mut self, manager: u32, event: &str) -> Step {
+        self.draws_of_tests += 1;
+        let random = self.draws.draw(Purpose::Restore, u64::from(manager), self.draws_of_tests);
+        if unit(random) >= self.options.restores {
+            return Ok(());
+        }
+        let restored = self.drivers[manager as usize].restore(random);
+        restored.map_err(|problem| self.violation(manager, problem, event))
+    }
+
+    pub(super) fn check(&mut self, manager: u32, event: &str) -> Step {
+        self.invariant_checks += 1;
+        let checked = self.drivers[manager as usize].manager.check();
+        checked
+            .map_err(|violation| self.violation(manager, format!("invariant {violation}"), event))
+    }
+
+    pub(super) fn check_all(&mut self, when: &str) -> Step {
+        (0..self.plan.managers).try_for_each(|manager| self.check(manager, when))
+    }
+
+    pub(super) fn violation(&self, manager: u32, rule: String, event: &str) -> Violation {
+        let at = self.now.since(self.measures.start());
+        Violation {
+            rule,
+            manager,
+            step: self.events,
+            at: Span::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)),
+            event: event.to_owned(),
+        }
+    }
+
+    pub(super) fn outcome(self, violation: Option<Violation>) -> Outcome {
+        let digests: Vec<u64> =
+            self.drivers.iter().map(|driver| driver.manager.run_digest()).collect();
+        let digest = digests.iter().fold(0, |digest: u64, one| {
+            (digest.rotate_left(5) ^ one).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+        self.recorder.end(self.events, &digests);
+        let mut groups: Vec<_> =
+            self.plan.groups.iter().map(|group| (group.name.clone(), Watch::default())).collect();
+        let mut watched = Vec::new();
+        for peer in &self.peers {
+            let group = &self.plan.groups[peer.group];
+            groups[peer.group].1.add(&peer.watch);
+            if group.trace.is_some() {
+                let (group, place) = (group.name.clone(), peer.place);
+                watched.push(Watched { group, place, watch: peer.watch });
+            }
+        }
+        let virtual_ns = self.now.since(self.measures.start()).as_nanos();
+        Outcome {
+            digest,
+            digests,
+            events: self.events,
+            actions: self.actions,
+            invariant_checks: self.invariant_checks,
+            virtual_ns: u64::try_from(virtual_ns).unwrap_or(u64::MAX),
+            watched,
+            violation,
+            facts: self.measures.facts(self.now, self.ideal_s, groups),
+        }
+    }
+}

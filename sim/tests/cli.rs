@@ -1,0 +1,135 @@
+//! The command, from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn steadfast(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_steadfast")).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A file that only this test uses.
+fn file(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("steadfast-{}-{name}", std::process::id()))
+}
+
+const SMALL: [&str; 4] = ["run", "herd-queueing", "--set", "peers.device.count=200"];
+
+#[test]
+fn what_holds_exits_with_0_and_prints_a_timeline() {
+    let output = steadfast(&SMALL);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.starts_with("herd-queueing  seed 1  200 peers  policy ours  digest "), "{text}");
+    let last = text.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "reproduce: steadfast run herd-queueing --seed 1 --policy ours --set peers.device.count=200"
+    );
+    assert!(!text.contains('\u{1b}'), "no colours into a pipe");
+    assert!(!stderr(&output).contains('%'), "no progress bar into a pipe");
+}
+
+#[test]
+fn what_is_violated_exits_with_1() {
+    let output = steadfast(&[&SMALL[..], &["--set", "expect.ours.dials=== 5"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stdout(&output).contains("expect   FAIL  dials == 5   (200)"), "{}", stdout(&output));
+}
+
+#[test]
+fn what_cannot_be_told_exits_with_2() {
+    let output = steadfast(&[&SMALL[..], &["--set", "faults=[]"]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+    let cut_off = ["--set", "duration=1s", "--set", "expect.ours.dials_per_peer=<= 2"];
+    let output = steadfast(&[&SMALL[..], &cut_off].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+}
+
+#[test]
+fn bad_usage_exits_with_3() {
+    let wrong: [&[&str]; 7] = [
+        &["frobnicate"],
+        &["run"],
+        &["run", "herd-queuing"],
+        &["run", "no-such-file.toml"],
+        &["run", "herd-queueing", "--seed", "x"],
+        &["run", "herd-queueing", "--policy", "our"],
+        &["run", "herd-queueing", "--set", "peers.device.cuont=5"],
+    ];
+    for args in wrong {
+        let output = steadfast(args);
+        assert_eq!(output.status.code(), Some(3), "{args:?}");
+        assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for args in [["--help"], ["--version"]] {
+        let output = steadfast(&args);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!stdout(&output).is_empty());
+    }
+}
+
+#[test]
+fn json_goes_to_a_file_or_replaces_the_timeline() {
+    let output = steadfast(&[&SMALL[..], &["--json", "-"]].concat());
+    let summary: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&summary["peers"], &summary["recovered"]), (&200.into(), &200.into()));
+    let path = file("summary.json");
+    let output = steadfast(&[&SMALL[..], &["--json", path.to_str().unwrap()]].concat());
+    assert!(stdout(&output).starts_with("herd-queueing"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), summary);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_log_that_was_written_can_be_replayed() {
+    let path = file("run.log");
+    let output = steadfast(&[&SMALL[..], &["--log", path.to_str().unwrap()]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let log = std::fs::File::open(&path).map(std::io::BufReader::new).unwrap();
+    let replay = steadfast_sim::Log::read(log).unwrap().replay().unwrap();
+    assert_eq!(replay.differing, Vec::<u32>::new());
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_file_of_ones_own_runs_like_a_built_in_one() {
+    let path = file("own.toml");
+    let text = stdout(&steadfast(&["explain", "herd-queueing"]));
+    std::fs::write(&path, text).unwrap();
+    let own = steadfast(&["run", path.to_str().unwrap(), "--set", "peers.device.count=200"]);
+    let built_in = steadfast(&SMALL);
+    let body = |output: &Output| {
+        let text = stdout(output);
+        text.lines().filter(|line| !line.starts_with("reproduce")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(body(&own), body(&built_in));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn the_list_names_scenarios_policies_and_measures() {
+    let text = stdout(&steadfast(&["list"]));
+    for name in steadfast_sim::built_in_names().chain(["ours-told", "aws-full", "server_wasted"]) {
+        assert!(text.contains(name), "{name}");
+    }
+}

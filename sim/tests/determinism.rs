@@ -1,0 +1,88 @@
+//! One seed, one run: whatever else is done meanwhile.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
+use steadfast_sim::{Options, Run, Simulation};
+
+/// Small variants of the scenarios that come with the simulator, each with what makes it small.
+const SMALL: [(&str, &[&str]); 7] = [
+    ("herd-lb-restart", &["peers.device.count=300", "servers.lb.accept=20/s"]),
+    ("herd-queueing", &["peers.device.count=300", "servers.broker.queue=40", "duration=5m"]),
+    ("herd-queueing-down60", &["peers.device.count=300", "duration=5m"]),
+    ("herd-fleet", &["peers.device.count=60", "managers=60", "servers.broker.accept=2/s"]),
+    ("half-open-stampede", &["peers.device.count=300", "servers.api.accept=20/s"]),
+    ("flapping-link", &["peers.device.count=40"]),
+    ("suspend-resume", &["peers.device.count=100"]),
+];
+
+fn run(scenario: &str, sets: &[&str], policy: &str, options: Options) -> Run {
+    let simulation = Simulation::from_scenario(scenario).unwrap().policy(policy).unwrap();
+    let set = |simulation: Simulation, set: &&str| simulation.set(set).unwrap();
+    let run = sets.iter().fold(simulation, set).options(options).run(7).unwrap();
+    assert_eq!(run.violation(), None, "{}", run.timeline());
+    run
+}
+
+fn for_each_run(options: Options) {
+    for (scenario, sets) in SMALL {
+        for policy in ["ours", "naive"] {
+            let plain = run(scenario, sets, policy, Options::default());
+            let other = run(scenario, sets, policy, options);
+            assert_eq!(plain.digests(), other.digests(), "{scenario} under {policy}");
+            let (mut plain, mut other) = (plain.summary(), other.summary());
+            for summary in [&mut plain, &mut other] {
+                summary.invariant_checks = 0;
+                summary.events = 0;
+            }
+            assert_eq!(plain, other, "{scenario} under {policy}");
+        }
+    }
+}
+
+#[test]
+fn twice_is_the_same() {
+    for_each_run(Options::default());
+}
+
+#[test]
+fn checking_the_invariants_changes_nothing() {
+    for_each_run(Options { invariants: Some(false), ..Options::default() });
+}
+
+#[test]
+fn another_key_of_the_id_tables_changes_nothing() {
+    for_each_run(Options { hash_key: 0xdead_beef, ..Options::default() });
+}
+
+#[test]
+fn ticks_that_are_not_due_change_nothing() {
+    for_each_run(Options { extra_ticks: 0.3, ..Options::default() });
+}
+
+#[test]
+fn going_on_from_a_snapshot_changes_nothing() {
+    for_each_run(Options { restores: 0.02, ..Options::default() });
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let simulation = Simulation::from_scenario("herd-queueing").unwrap();
+    let simulation = simulation.set("peers.device.count=50").unwrap();
+    assert_ne!(simulation.run(1).unwrap().digest(), simulation.run(2).unwrap().digest());
+}
+
+/// The digests themselves: equal in debug and release, on every platform.
+#[test]
+fn the_digests_are_pinned() {
+    let mut pinned = String::new();
+    for (scenario, sets) in SMALL {
+        let run = run(scenario, sets, "ours", Options::default());
+        pinned += &format!("{scenario} {:016x}\n", run.digest());
+    }
+    insta::assert_snapshot!(pinned);
+}

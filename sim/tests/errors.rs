@@ -1,0 +1,113 @@
+//! Bad input gets an error that names the place.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
+use std::fmt::Write as _;
+
+use steadfast_sim::{Scenario, Simulation};
+
+const GOOD: &str = r#"name = "good"
+about = "nothing happens"
+duration = "60s"
+
+[servers.lb]
+accept = "100/s"
+
+[peers.device]
+count = 10
+endpoints = ["lb"]
+
+[[faults]]
+kind = "down"
+on = "servers.lb"
+at = "1s"
+for = "5s"
+"#;
+
+#[test]
+fn a_wrong_scenario_is_refused_at_its_place() {
+    let changes = [
+        ("accept = ", "acept = "),
+        ("\"100/s\"", "\"100 bananas\""),
+        ("\"100/s\"", "100"),
+        ("\"60s\"", "\"0s\""),
+        ("count = 10", "count = 0"),
+        ("count = 10", "count = -1"),
+        ("[\"lb\"]", "[\"lv\"]"),
+        ("[\"lb\"]", "[]"),
+        ("\"down\"", "\"dwon\""),
+        ("servers.lb\"", "servers.lv\""),
+        ("servers.lb\"", "links.device-lb\""),
+        ("for = \"5s\"", ""),
+        ("for = \"5s\"", "for = \"5s\"\nloss = 0.1"),
+        ("for = \"5s\"", "for = \"5s\"\nevery = \"4s\"\ntimes = 3"),
+        ("for = \"5s\"", "for = \"5s\"\n[links.device-lv]\nlatency = \"1ms\""),
+        ("for = \"5s\"", "for = \"5s\"\n[links.device-lb]\nloss = 1.5"),
+        ("for = \"5s\"", "for = \"5s\"\n[expect.ous]\nall_up = \"<= 5s\""),
+        ("for = \"5s\"", "for = \"5s\"\n[expect.ours]\nal_up = \"<= 5s\""),
+        ("for = \"5s\"", "for = \"5s\"\n[expect.ours]\nall_up = \"<= 5/s\""),
+        ("for = \"5s\"", "for = \"5s\"\n[policies.mine]\nbase = \"our\""),
+        ("for = \"5s\"", "for = \"5s\"\n[policies.mine.peer]\ndial_timeout = \"0s\""),
+        ("for = \"5s\"", "for = \"5s\"\n[policies.mine.peer.backoff]\njitter = \"ful\""),
+        ("count = 10", "heartbeat_trace = \"nowhere.csv\""),
+        ("count = 10", "detectors = [\"phi(treshold=8)\"]"),
+        ("name = \"good\"", "name = \"good"),
+    ];
+    let mut errors = String::new();
+    for (from, to) in changes {
+        assert!(GOOD.contains(from), "{from}");
+        let error = Scenario::parse(&GOOD.replacen(from, to, 1), "outage.toml").unwrap_err();
+        let _ = writeln!(errors, "{error}\n");
+    }
+    insta::assert_snapshot!(errors);
+}
+
+#[test]
+fn a_wrong_change_is_quoted_itself() {
+    let changes = [
+        "nonsense",
+        "peers.device.cuont=5",
+        "peers.device.count=x",
+        "peers.devce.count=5",
+        "servers.lb.accept=5 bananas",
+        "faults.1.for=2s",
+        "faults.0.kind=dwon",
+        "duration.x=5",
+        "=5",
+    ];
+    let mut errors = String::new();
+    for change in changes {
+        let error = Simulation::from_toml(GOOD).unwrap().set(change).unwrap_err();
+        let _ = writeln!(errors, "{error}\n");
+    }
+    insta::assert_snapshot!(errors);
+}
+
+#[test]
+fn changes_reach_every_key() {
+    let changes = [
+        "name=other",
+        "peers.device.count=5",
+        "servers.lb.accept=5/s",
+        "faults.0.for=2s",
+        "links.device-lb.latency=10ms..20ms",
+        "expect.ours.all_up=<= 5s",
+        "policies.ours.peer.backoff.jitter=none",
+    ];
+    let simulation = Simulation::from_toml(GOOD).unwrap();
+    let set = |simulation: Simulation, change| simulation.set(change).unwrap();
+    insta::assert_snapshot!(changes.into_iter().fold(simulation, set).scenario());
+}
+
+#[test]
+fn a_misspelt_name_is_answered_with_the_right_one() {
+    let scenario = Simulation::from_scenario("herd-queuing").unwrap_err().to_string();
+    assert!(scenario.contains("did you mean `herd-queueing`?"), "{scenario}");
+    let policy = Simulation::from_toml(GOOD).unwrap().policy("our").unwrap_err().to_string();
+    assert!(policy.contains("did you mean `ours`?"), "{policy}");
+}
