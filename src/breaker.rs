@@ -323,11 +323,12 @@ pub enum State {
 }
 
 /// The right to do one unit of work; its outcome comes back with it, once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Permit {
     generation: u64,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     probe: Option<u32>,
 }
 
@@ -422,6 +423,7 @@ pub struct Breaker {
     /// Empty unless half-open; kept beside the phase so that its memory is used again.
     probes: Vec<Out>,
     /// Apart, since most breakers have none and there may be a million of them.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     window: Option<Box<Window>>,
     /// Trips since the last close that lasted: the exponent of the next one.
     level: u32,
@@ -704,6 +706,13 @@ impl Breaker {
     #[must_use]
     pub fn outstanding(&self) -> u32 {
         u32::try_from(self.probes.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the permit is that of a probe which is still out.
+    #[must_use]
+    pub fn awaits(&self, permit: Permit) -> bool {
+        permit.generation == self.generation
+            && self.probes.iter().any(|out| Some(out.probe) == permit.probe)
     }
 
     /// How often it has tripped, ever.

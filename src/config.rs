@@ -531,8 +531,9 @@ fn positive_rate(rate: Rate) -> Result<(), ConfigError> {
 fn unique<'a>(field: &str, names: impl Iterator<Item = &'a String>) -> Result<(), ConfigError> {
     let mut seen: Vec<&String> = names.collect();
     seen.sort_unstable();
-    match seen.windows(2).find(|pair| pair.first() == pair.last()) {
-        Some(pair) => Err(ConfigError::new(field, format!("the name {:?} twice", pair.first()))),
+    let twice = seen.windows(2).find(|pair| pair.first() == pair.last());
+    match twice.and_then(<[_]>::first) {
+        Some(name) => Err(ConfigError::new(field, format!("the name {name:?} twice"))),
         None => Ok(()),
     }
 }

@@ -35,7 +35,7 @@ impl ConfigError {
         self
     }
 
-    /// The path of the setting, as `peer_profiles[0].backoff.cap`.
+    /// The path of the setting, as `peer_profiles.iot.backoff.cap`: profiles go by name.
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field

@@ -63,7 +63,8 @@ impl core::error::Error for Breach {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Dialing,
-    Up,
+    /// With the ping that is out: one at a time, so that a newer one retires the older.
+    Up(Option<PingId>),
 }
 
 /// A connection that is alive.
@@ -95,8 +96,8 @@ struct Entry {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
+    /// By slot, which a connection shares with its pings.
     conns: HashTable<Entry>,
-    pings: HashTable<PingId>,
     now: Time,
     deadline: Option<Time>,
     ticked_at: Option<Time>,
@@ -158,10 +159,12 @@ impl Ledger {
         let (conn, ends) = match event {
             Event::Connected { conn, .. } => {
                 let Some(entry) = self.entry(*conn) else { return Err(Breach::DeadConn(*conn)) };
-                self.set(*conn, Some((Phase::Up, entry.since)));
                 return match entry.phase {
-                    Phase::Dialing => self.after_tick(entry, now),
-                    Phase::Up => Err(Breach::AnsweredTwice(*conn)),
+                    Phase::Dialing => {
+                        self.set(*conn, Some((Phase::Up(None), entry.since)));
+                        self.after_tick(entry, now)
+                    }
+                    Phase::Up(_) => Err(Breach::AnsweredTwice(*conn)),
                 };
             }
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => (*conn, true),
@@ -169,12 +172,14 @@ impl Ledger {
                 (*conn, false)
             }
             Event::Pong { ping } => {
-                let sent = self.retire_ping(*ping, |known| known == ping);
-                return if sent { Ok(()) } else { Err(Breach::DeadPing(*ping)) };
+                let out = Phase::Up(Some(*ping));
+                let known = self.conns.find_mut(hash(ping.slot()), |entry| entry.phase == out);
+                let Some(entry) = known else { return Err(Breach::DeadPing(*ping)) };
+                entry.phase = Phase::Up(None);
+                return Ok(());
             }
             Event::Restarted => {
                 self.conns.clear();
-                self.pings.clear();
                 return Ok(());
             }
             _ => return Ok(()),
@@ -185,10 +190,10 @@ impl Ledger {
         }
         match entry.phase {
             Phase::Dialing if !ends => Err(Breach::NotUp(conn)),
-            Phase::Up if matches!(event, Event::DialFailed { .. }) => {
+            Phase::Up(_) if matches!(event, Event::DialFailed { .. }) => {
                 Err(Breach::AnsweredTwice(conn))
             }
-            Phase::Dialing | Phase::Up => self.after_tick(entry, now),
+            Phase::Dialing | Phase::Up(_) => self.after_tick(entry, now),
         }
     }
 
@@ -204,46 +209,36 @@ impl Ledger {
     fn note(&mut self, action: &Action, now: Time) {
         match action {
             Action::Dial { conn, .. } => self.set(*conn, Some((Phase::Dialing, now))),
-            Action::Adopt { conn, .. } => self.set(*conn, Some((Phase::Up, now))),
+            Action::Adopt { conn, .. } => self.set(*conn, Some((Phase::Up(None), now))),
             Action::CancelDial { conn } | Action::Close { conn } => self.set(*conn, None),
-            Action::Ping { ping, .. } => {
-                // A connection has one ping out at a time, so a newer one retires the older.
-                self.retire_ping(*ping, |known| known.slot() == ping.slot());
-                self.pings.insert_unique(hash_of_ping(ping), *ping, hash_of_ping);
+            Action::Ping { ping, conn } => {
+                if let Some(entry) = self.entry(*conn) {
+                    self.set(*conn, Some((Phase::Up(Some(*ping)), entry.since)));
+                }
             }
             Action::Refuse { .. } | Action::Notice(_) => {}
         }
     }
 
-    fn retire_ping(&mut self, ping: PingId, is_it: impl FnMut(&PingId) -> bool) -> bool {
-        let found = self.pings.find_entry(hash_of_ping(&ping), is_it);
-        found.map(|known| known.remove()).is_ok()
-    }
-
     fn entry(&self, conn: ConnId) -> Option<Entry> {
-        self.conns.find(hash(conn.to_raw()), |known| known.conn == conn).copied()
+        self.conns.find(hash(conn.slot()), |known| known.conn == conn).copied()
     }
 
     fn set(&mut self, conn: ConnId, state: Option<(Phase, Time)>) {
-        let hash_of = |entry: &Entry| hash(entry.conn.to_raw());
-        if let Ok(known) = self.conns.find_entry(hash(conn.to_raw()), |known| known.conn == conn) {
+        let hash_of = |entry: &Entry| hash(entry.conn.slot());
+        if let Ok(known) = self.conns.find_entry(hash(conn.slot()), |known| known.conn == conn) {
             known.remove();
         }
         if let Some((phase, since)) = state {
             let entry = Entry { conn, phase, since };
-            self.conns.insert_unique(hash(conn.to_raw()), entry, hash_of);
+            self.conns.insert_unique(hash(conn.slot()), entry, hash_of);
         }
     }
 }
 
-/// Pings of one connection's slot meet in one bucket.
-const fn hash_of_ping(ping: &PingId) -> u64 {
-    hash(ping.slot() as u64)
-}
-
-/// Ids that we issued are no attacker's choice, so one multiplication mixes them enough.
-const fn hash(id: u64) -> u64 {
-    let product = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// Slots that we issued are no attacker's choice, so one multiplication mixes them enough.
+const fn hash(slot: u32) -> u64 {
+    let product = (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ product >> 32
 }
 
@@ -295,6 +290,8 @@ mod tests {
     #[test]
     fn a_ping_is_answered_once_and_a_newer_one_retires_it() {
         let mut ledger = Ledger::new();
+        dialed(&mut ledger, Time::ZERO);
+        fact(&mut ledger, &Event::Connected { conn: CONN, resumed: false }, 0).unwrap();
         let (first, second) = (PingId::new(3, 0), PingId::new(3, 1));
         for ping in [first, second] {
             let order = Action::Ping { ping, conn: CONN };

@@ -116,6 +116,11 @@ pub use ratio::{ParseRatioError, Ratio};
 pub use stats::{BreakerCounts, DialFailures, Losses, PeerCounts, Stats};
 pub use time::Time;
 
+/// The README's examples, compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What only the benches may see; not part of the API.
 #[cfg(feature = "__bench")]
 #[doc(hidden)]

@@ -9,7 +9,7 @@
 //! suspect_after = mean' + pause + z·std'                         z: phi(z) = threshold, solved once
 //! mean' = max(mean, expected interval)                           std' = max(std, min_std)
 //!
-//! sample x:  d = min(x, 2·expected) − mean,  α = max(1/n, 1/memory)
+//! sample x:  d = min(x, 2·max(expected, mean)) − mean,  α = max(1/n, 1/memory)
 //!            mean += α·d,  var = (1 − α)·(var + α·d²)
 //! ```
 //!
@@ -26,7 +26,9 @@
 //! Σx² − mean² (cancels below zero, then NaN, then "available for ever"); 1 − cdf (8 % wrong at
 //! z = 8, infinite from 8.3); Cassandra's exponential scale (its threshold is a multiple of the
 //! mean and ignores how regular the peer is); unclipped samples (one outage makes the next one
-//! invisible).
+//! invisible); a clip at twice the *expected* gap (a peer slower than somebody once configured could
+//! then never be learned: on a measured 5G link with beats every 39 ms instead of 30 it made 27 %
+//! more mistakes).
 //!
 //! Source: Hayashibara et al., *The φ Accrual Failure Detector* (2004); Akka and Pekko
 //! `PhiAccrualFailureDetector` for the pause, the floor of the deviation and the bootstrap.
@@ -72,7 +74,8 @@ pub struct PhiConfig {
     pub min_std: Option<Duration>,
     /// Whether the mean counts as at least the expected interval; default yes.
     pub floor: bool,
-    /// Whether a sample counts as at most twice the expected interval; default yes.
+    /// Whether a sample counts as at most twice the expected interval, or twice the mean where that
+    /// is longer; default yes.
     pub clip: bool,
     /// After how many samples old ones begin to fade, at least 2; default 128.
     pub memory: u32,
@@ -125,7 +128,7 @@ impl PhiConfig {
             pause: float(nanos(self.acceptable_pause)),
             min_std: float(nanos(min_std)),
             min_mean: if self.floor { interval } else { 0.0 },
-            max_sample: if self.clip { 2.0 * interval } else { f64::INFINITY },
+            clip: self.clip,
             min_sample_ns: (interval_ns / 10).max(1_000_000),
             min_alpha: 1.0 / f64::from(self.memory),
         };
@@ -143,12 +146,17 @@ pub struct PhiPolicy {
     pause: f64,
     min_std: f64,
     min_mean: f64,
-    max_sample: f64,
+    clip: bool,
     min_sample_ns: u64,
     min_alpha: f64,
 }
 
 impl PhiPolicy {
+    /// As what a longer gap counts, for who has this mean.
+    const fn max_sample(&self, mean: f64) -> f64 {
+        if self.clip { 2.0 * self.interval.max(mean) } else { f64::INFINITY }
+    }
+
     /// The same policy with another threshold; one detector can be read at several, as degraded at
     /// 3 and lost at 8.
     ///
@@ -232,7 +240,7 @@ impl Phi {
         }
         self.samples = self.samples.saturating_add(1);
         let alpha = (1.0 / f64::from(self.samples)).max(policy.min_alpha);
-        let off = float(silence).min(policy.max_sample) - self.mean;
+        let off = float(silence).min(policy.max_sample(self.mean)) - self.mean;
         self.mean += alpha * off;
         self.var = (1.0 - alpha) * (self.var + alpha * off * off);
     }

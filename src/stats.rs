@@ -69,6 +69,31 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Whether there is room to go on counting; for what was read from outside.
+    pub(crate) fn is_valid(&self) -> bool {
+        let counts = [
+            self.dials,
+            self.dials_succeeded,
+            self.dials_cancelled,
+            self.adopted,
+            self.refused,
+            self.sessions_resumed,
+            self.sessions_lost,
+            self.given_up,
+            self.suspected,
+            self.cleared,
+            self.pings,
+            self.pongs,
+            self.stale,
+            self.ignored,
+            self.clock_backwards,
+            self.slept,
+        ];
+        counts.iter().all(|&count| count <= MAX_COUNT)
+            && self.dial_failures.is_valid()
+            && self.losses.is_valid()
+    }
+
     /// Mean of the measured peers' smoothed latencies; zero if none is measured.
     #[must_use]
     pub fn mean_latency(&self) -> Duration {
@@ -82,6 +107,9 @@ impl Stats {
         self.loss_sum.checked_div(u64::from(self.measured)).unwrap_or(0)
     }
 }
+
+/// More than anybody can count to, with room to go on.
+const MAX_COUNT: u64 = u64::MAX / 64;
 
 macro_rules! counts {
     ($(#[$doc:meta])* $name:ident($of:ident: $int:ty) { $($(#[$field_doc:meta])* $field:ident = $variant:ident),* $(,)? }) => {
@@ -99,6 +127,11 @@ macro_rules! counts {
                 match kind {
                     $($of::$variant { .. } => &mut self.$field,)*
                 }
+            }
+
+            #[allow(dead_code, reason = "not every set of counts needs each verb")]
+            fn is_valid(&self) -> bool {
+                [$(u64::from(self.$field)),*].iter().all(|&count| count <= MAX_COUNT)
             }
 
             /// The sum of all.

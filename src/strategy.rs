@@ -458,7 +458,11 @@ pub struct World {
     pings: BTreeMap<ConnId, PingId>,
     dead: Vec<ConnId>,
     breakers: BTreeSet<BreakerId>,
+    /// The latest moment of a step.
+    told_at: Time,
     ticked_at: Option<Time>,
+    /// Issued at this very moment: what is said of them was not waiting before the tick.
+    fresh: Vec<ConnId>,
     tags: u64,
 }
 
@@ -477,7 +481,9 @@ impl World {
             pings: BTreeMap::new(),
             dead: Vec::new(),
             breakers: BTreeSet::new(),
+            told_at: Time::ZERO,
             ticked_at: None,
+            fresh: Vec::new(),
             tags: 0,
         }
     }
@@ -520,13 +526,23 @@ impl World {
     /// If the manager wants to be woken 100,000 times in a row: that is a livelock.
     pub fn play(&mut self, op: &Op) -> Vec<Step> {
         let mut steps = Vec::new();
+        self.play_watched(op, |_, step| steps.push(step));
+        steps
+    }
+
+    /// The same, and shows each step and the manager right after it to `watch`.
+    ///
+    /// # Panics
+    ///
+    /// As [`play`](Self::play).
+    pub fn play_watched(&mut self, op: &Op, mut watch: impl FnMut(&Manager, Step)) {
         if let Act::Oversleep { late } = op.act {
             let deadline = self.manager.next_deadline().unwrap_or(self.now);
             self.now = deadline.max(self.now) + late;
-            steps.push(self.step(Event::Tick, self.now, false));
-            return steps;
+            let step = self.step(Event::Tick, self.now, false);
+            return watch(&self.manager, step);
         }
-        self.sleep_until(self.now + op.after, &mut steps);
+        self.sleep_until(self.now + op.after, &mut watch);
         if let Some((event, breach)) = self.event(&op.act) {
             let at = match op.act {
                 Act::Wrong(Wrong::Backwards { by }) => {
@@ -535,9 +551,9 @@ impl World {
                 }
                 _ => self.now,
             };
-            steps.push(self.step(event, at, breach && at <= self.now));
+            let step = self.step(event, at, breach);
+            watch(&self.manager, step);
         }
-        steps
     }
 
     /// Lets time pass, ticking at each deadline.
@@ -547,12 +563,13 @@ impl World {
     /// As [`play`](Self::play).
     pub fn wait(&mut self, span: Duration) -> Vec<Step> {
         let mut steps = Vec::new();
-        self.sleep_until(self.now + span, &mut steps);
+        self.sleep_until(self.now + span, &mut |_: &Manager, step| steps.push(step));
         steps
     }
 
     /// Everything is good from now on and for that long: the network is up, operators take their
-    /// orders back and revive whoever gave up, and each dial succeeds after 10 ms.
+    /// orders back and revive whoever gave up, each dial succeeds after 10 ms, and every connection
+    /// has a heartbeat a second.
     ///
     /// # Panics
     ///
@@ -560,45 +577,46 @@ impl World {
     pub fn heal(&mut self, span: Duration) -> Vec<Step> {
         let mut steps = Vec::new();
         let until = self.now + span;
-        steps.push(self.step(Event::NetworkUp, self.now, false));
+        steps.push(self.tell(Event::NetworkUp));
         for breaker in self.breakers.clone() {
-            let forced = self.manager.breaker_state(breaker);
-            if forced == Some(crate::breaker::State::ForcedOpen) {
-                steps.push(self.step(Event::ResetBreaker { breaker }, self.now, false));
+            let state = self.manager.breaker_state(breaker);
+            if state == Some(crate::breaker::State::ForcedOpen) {
+                steps.push(self.tell(Event::ResetBreaker { breaker }));
             }
         }
-        steps.push(self.step(Event::Revive { peer: None }, self.now, false));
-        loop {
+        steps.push(self.tell(Event::Revive { peer: None }));
+        let mut beat_at = self.now;
+        while self.now < until {
+            let dials = self.dialing.clone();
             let answer_at = self.now + Duration::from_millis(10);
-            if self.dialing.is_empty() {
-                let deadline = self.manager.next_deadline().filter(|&deadline| deadline < until);
-                let Some(deadline) = deadline else { break };
-                self.now = deadline.max(self.now);
-                steps.push(self.step(Event::Tick, self.now, false));
-            } else {
-                let ready = self.dialing.clone();
-                self.sleep_until(answer_at.min(until), &mut steps);
-                for conn in ready {
-                    if self.dialing.contains(&conn) {
-                        let connected = Event::Connected { conn, resumed: false };
-                        steps.push(self.step(connected, self.now, false));
-                    }
-                }
-                if self.now >= until {
-                    break;
+            let due = self.manager.next_deadline().filter(|&due| due > self.now);
+            let wake = beat_at.min(if dials.is_empty() { Time::MAX } else { answer_at });
+            let wake = wake.min(due.unwrap_or(Time::MAX)).clamp(self.now, until);
+            self.sleep_until(wake, &mut |_: &Manager, step| steps.push(step));
+            for conn in dials.into_iter().filter(|_| wake == answer_at) {
+                if self.dialing.contains(&conn) {
+                    steps.push(self.tell(Event::Connected { conn, resumed: false }));
                 }
             }
+            if wake >= beat_at {
+                beat_at = wake + Duration::from_secs(1);
+                for conn in self.up.clone() {
+                    steps.push(self.tell(Event::Heartbeat { conn }));
+                }
+            }
+            // What is due at this very moment comes after the I/O.
+            steps.push(self.tell(Event::Tick));
         }
-        self.sleep_until(until, &mut steps);
         steps
     }
 
-    fn sleep_until(&mut self, until: Time, steps: &mut Vec<Step>) {
+    fn sleep_until(&mut self, until: Time, watch: &mut impl FnMut(&Manager, Step)) {
         let mut ticks = 0;
         // What is due at `until` itself is settled in the step that comes then.
         while let Some(deadline) = self.manager.next_deadline().filter(|&due| due < until) {
             self.now = deadline.max(self.now);
-            steps.push(self.step(Event::Tick, self.now, false));
+            let step = self.step(Event::Tick, self.now, false);
+            watch(&self.manager, step);
             ticks += 1;
             assert!(ticks < MAX_TICKS, "woken {ticks} times before {until}, now at {deadline}");
         }
@@ -613,28 +631,37 @@ impl World {
     fn step(&mut self, event: Event, at: Time, breach: bool) -> Step {
         let actions = self.manager.step(event.clone(), at);
         // Waiting I/O must be fed before the tick of the same moment.
-        let late = self.ticked_at == Some(at) && self.is_of_a_live_connection(&event);
+        let conn = self.live_conn(&event);
+        let late =
+            self.ticked_at == Some(at) && conn.is_some_and(|conn| !self.fresh.contains(&conn));
         self.follow(&event);
+        if at > self.told_at {
+            self.fresh.clear();
+        }
         for action in &actions {
             self.obey(action);
         }
         if event == Event::Tick {
             self.ticked_at = Some(at);
         }
-        Step { at, event, actions, breach: breach || late }
+        let backwards = at < self.told_at;
+        self.told_at = self.told_at.max(at);
+        Step { at, event, actions, breach: breach || late || backwards }
     }
 
-    fn is_of_a_live_connection(&self, event: &Event) -> bool {
-        match event {
-            Event::Connected { conn, .. } => self.dialing.contains(conn),
+    /// The connection that the event tells of, if it is one that may be told of.
+    fn live_conn(&self, event: &Event) -> Option<ConnId> {
+        let (conn, live) = match event {
+            Event::Connected { conn, .. } => (conn, self.dialing.contains(conn)),
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => {
-                self.dialing.contains(conn) || self.up.contains(conn)
+                (conn, self.dialing.contains(conn) || self.up.contains(conn))
             }
             Event::Heard { conn } | Event::Heartbeat { conn } | Event::Metrics { conn, .. } => {
-                self.up.contains(conn)
+                (conn, self.up.contains(conn))
             }
-            _ => false,
-        }
+            _ => return None,
+        };
+        live.then_some(*conn)
     }
 
     fn follow(&mut self, event: &Event) {
@@ -659,8 +686,14 @@ impl World {
 
     fn obey(&mut self, action: &Action) {
         match action {
-            Action::Dial { conn, .. } => self.dialing.push(*conn),
-            Action::Adopt { conn, .. } => self.up.push(*conn),
+            Action::Dial { conn, .. } => {
+                self.dialing.push(*conn);
+                self.fresh.push(*conn);
+            }
+            Action::Adopt { conn, .. } => {
+                self.up.push(*conn);
+                self.fresh.push(*conn);
+            }
             Action::CancelDial { conn } | Action::Close { conn } => self.bury(*conn),
             Action::Ping { ping, conn } => {
                 self.pings.insert(*conn, *ping);
@@ -758,7 +791,7 @@ impl World {
                 let out = |ping: &PingId| self.pings.values().any(|out| out == ping);
                 Event::Pong { ping: Some(PingId::from_raw(raw)).filter(|ping| !out(ping))? }
             }
-            Wrong::Backwards { .. } => return Some((Event::Tick, self.now > Time::ZERO)),
+            Wrong::Backwards { .. } => return Some((Event::Tick, false)),
         };
         Some((event, true))
     }

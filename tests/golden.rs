@@ -1,5 +1,11 @@
 //! Golden timelines: what the manager does, told as stories. To change one on purpose:
 //! `INSTA_UPDATE=always cargo test --test golden`, and read what changed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod story;
 
@@ -748,5 +754,21 @@ fn no_hint_of_a_server_parks_a_peer_for_ever() {
          connect p1
          dial-failed p1 throttled 999years
          why p1"
+    ));
+}
+
+#[test]
+fn a_connection_that_came_up_has_left_the_slow_lane() {
+    assert_snapshot!(story(
+        with(|peer| peer.backoff.cap = secs(2)),
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         dial-failed p1 auth
+         +1010ms dial-failed p1 auth
+         +2010ms dial-failed p1 auth
+         +4010ms connected p1
+         +1s lost p1 kicked"
     ));
 }

@@ -108,12 +108,13 @@ impl Manager {
                 || "displaced, not waiting".into(),
             )?;
         }
-        for (slot, _) in self.breakers.slab.iter() {
+        for (slot, breaker) in self.breakers.slab.iter() {
             let mut before = None;
             for member in self.endpoints.queues.iter(queue(slot)) {
                 let endpoint = &self.endpoints.slab[member];
                 let waiting = self.peers.slab[endpoint.peer].phase == Phase::Waiting;
-                let ok = endpoint.breaker == slot && waiting && before < Some(endpoint.ticket);
+                let in_order = before < Some(endpoint.ticket) && endpoint.ticket < breaker.tickets;
+                let ok = endpoint.breaker == slot && waiting && in_order;
                 before = Some(endpoint.ticket);
                 hold(
                     NAME,
@@ -235,38 +236,56 @@ impl Manager {
     /// bounds, and it stands in the ring exactly while it could let somebody through.
     fn check_breakers(&self) -> Result<(), Violation> {
         let mut in_flight = vec![0_u32; self.breakers.slab.parts().0.len()];
+        // A probe whose own timeout has passed is given up while its dial goes on.
         let mut probes = in_flight.clone();
+        let mut awaited = Vec::new();
         let mut endpoints = in_flight.clone();
+        let mut alternatives = in_flight.clone();
         for (_, conn) in self.conns.slab.iter() {
             let ConnPhase::Dialing { permit, .. } = conn.phase else { continue };
             let slot = self.endpoints.slab[conn.endpoint].breaker;
             bump(&mut in_flight, slot);
-            let current = permit.generation() == self.breakers.slab[slot].breaker.generation();
-            if permit.is_probe() && current {
+            if self.breakers.slab[slot].breaker.awaits(permit) {
+                awaited.push((slot, permit));
                 bump(&mut probes, slot);
             }
         }
-        for (_, endpoint) in self.endpoints.slab.iter() {
-            bump(&mut endpoints, endpoint.breaker);
+        awaited.sort_unstable();
+        for pair in awaited.windows(2) {
+            let [(slot, permit), other] = pair else { continue };
+            hold(
+                "permits",
+                (*slot, *permit) != *other,
+                || format!("breakers[{slot}]"),
+                || format!("{permit:?} given twice"),
+            )?;
+        }
+        for (_, peer) in self.peers.slab.iter() {
+            let several = self.endpoints.chain(peer.first_endpoint).count() > 1;
+            for (_, endpoint) in self.endpoints.chain(peer.first_endpoint) {
+                bump(&mut endpoints, endpoint.breaker);
+                if several {
+                    bump(&mut alternatives, endpoint.breaker);
+                }
+            }
         }
         for (slot, record) in self.breakers.slab.iter() {
             let place = || format!("breakers[{slot}]");
             let counted = |counts: &[u32]| counts.get(slot as usize).copied().unwrap_or_default();
             let profile = self.policies.breaker(record.profile);
             let state = record.breaker.state();
-            // A probe whose own timeout has passed is given up while its dial goes on.
             let outstanding = record.breaker.outstanding();
-            hold(
-                "permits",
-                outstanding <= counted(&probes).min(profile.normal.probes()),
-                place,
-                || format!("{outstanding} probes outstanding, {} in flight", counted(&probes)),
-            )?;
+            hold("permits", outstanding == counted(&probes), place, || {
+                format!("{outstanding} probes out, {} of them in flight", counted(&probes))
+            })?;
+            hold("permits", outstanding <= profile.normal.probes(), place, || {
+                format!("{outstanding} probes out")
+            })?;
             hold("permits", counted(&endpoints) == record.endpoints, place, || {
                 format!("{} endpoints, counted {}", record.endpoints, counted(&endpoints))
             })?;
-            hold("permits", record.alternatives <= record.endpoints, place, || {
-                format!("{} alternatives of {} endpoints", record.alternatives, record.endpoints)
+            hold("permits", counted(&alternatives) == record.alternatives, place, || {
+                format!("{} alternatives, counted {}", record.alternatives, counted(&alternatives))
             })?;
             let deadline = record.breaker.deadline().filter(|&deadline| deadline < Time::MAX);
             let timer = self.timers.deadline(TimerKind::Breaker, slot);

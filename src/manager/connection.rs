@@ -90,6 +90,7 @@ impl Manager {
         let peer_slot = self.conns.slab[slot].peer;
         let peer = &mut self.peers.slab[peer_slot];
         peer.timed_out = false;
+        peer.slow_lane = false;
         peer.connected_at = self.now;
         let (profile, first) = (peer.profile, peer.first_endpoint);
         if peer.coming_back {

@@ -205,19 +205,16 @@ impl Manager {
     pub(crate) fn arm_watch(&mut self, slot: u32) {
         let conn = &self.conns.slab[slot];
         let profile = self.peers.slab[conn.peer].profile;
-        let deadline = self.policies.peer(profile).watch.map_or(Time::MAX, |watch| {
+        let deadline = self.policies.peer(profile).watch.and_then(|watch| {
             let last = self.heard_at(conn);
-            let suspect_at = match conn.suspected_at {
-                Some(_) => Time::MAX,
-                None => last + self.suspect_after(conn, &watch),
-            };
-            let pings = watch.pings.map_or(Time::MAX, |pings| conn.probe.deadline(&pings, last));
-            suspect_at.min(pings)
+            let judged = conn.suspected_at.is_none();
+            let suspect_at = judged.then(|| last + self.suspect_after(conn, &watch));
+            let ping_at = watch.pings.map(|pings| conn.probe.deadline(&pings, last));
+            suspect_at.into_iter().chain(ping_at).min()
         });
-        if deadline < Time::MAX {
-            self.timers.arm(TimerKind::Conn, slot, deadline);
-        } else {
-            self.timers.disarm(TimerKind::Conn, slot);
+        match deadline {
+            Some(deadline) => self.timers.arm(TimerKind::Conn, slot, deadline),
+            None => self.timers.disarm(TimerKind::Conn, slot),
         }
     }
 

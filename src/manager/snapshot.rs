@@ -1,7 +1,8 @@
 //! The whole state as plain data, and back.
 //!
 //! The types here mirror the tables and change only with [`VERSION`]. Restoring trusts nothing: each
-//! index is checked before it is followed, and at the end the state must satisfy every invariant.
+//! index is checked before it is followed, and at the end the state must satisfy every invariant. What
+//! may be absent must say so: a field that is missing is damage, not `None`.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -33,6 +34,8 @@ use crate::window::Recent;
 
 /// The version of the snapshots that this crate writes and reads.
 const VERSION: u32 = 1;
+/// More numbers than anybody can use up, with room to go on.
+const MAX_NUMBER: u64 = u64::MAX / 2;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
 ///
@@ -50,6 +53,7 @@ pub struct Snapshot {
     network: NetworkMirror,
     load: u32,
     relaxed: bool,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     pacer: Option<Bucket>,
     pacer_blocked: bool,
     process: u32,
@@ -62,6 +66,7 @@ pub struct Snapshot {
     lists: ListsMirror,
     timers: Vec<Timer>,
     next_sequence: u64,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     stats: Option<Stats>,
 }
 
@@ -120,8 +125,11 @@ struct PeerMirror {
     session_until: Time,
     backoff_draws: u32,
     retry_draws: u32,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     first_endpoint: Option<u32>,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     last_endpoint: Option<u32>,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     measured: Option<(u64, u32)>,
 }
 
@@ -132,11 +140,13 @@ struct EndpointMirror {
     id: EndpointId,
     peer: u32,
     breaker: u32,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     next: Option<u32>,
     tried: bool,
     failures: u32,
     failed_at: Time,
     ticket: u64,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     rhythm: Option<Phi>,
 }
 
@@ -146,17 +156,22 @@ struct EndpointMirror {
 struct ConnMirror {
     id: ConnId,
     last_heard: Time,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     last_beat: Option<Time>,
     peer: u32,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     endpoint: Option<u32>,
     process: u32,
     heard: bool,
     attentive: bool,
     phase: ConnPhase,
     since: Time,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     suspected_at: Option<Time>,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     rhythm: Option<Phi>,
     probe: Probe,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     ping: Option<PingId>,
 }
 
@@ -168,6 +183,7 @@ struct BreakerMirror {
     profile: u16,
     breaker: Breaker,
     in_flight: u32,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     bucket: Option<Bucket>,
     losses: Recent,
     endpoints: u32,
@@ -541,6 +557,9 @@ impl Snapshot {
         };
         held(pacer, &|| "pacer".into(), "does not fit pacer.rate")?;
         held(self.load <= 1_000_000, &|| "load".into(), "more than 1,000,000")?;
+        held(self.next_sequence <= MAX_NUMBER, &|| "next_sequence".into(), "no room to go on")?;
+        let stats = self.stats.as_ref().is_none_or(Stats::is_valid);
+        held(stats, &|| "stats".into(), "no room to go on counting")?;
 
         for (slot, breaker) in self.breakers.iter() {
             let at = |field: &'static str| move || format!("breakers[{slot}].{field}");
@@ -556,6 +575,7 @@ impl Snapshot {
             };
             held(bucket, &at("bucket"), "does not fit the profile's rate")?;
             held(breaker.losses.is_valid(), &at("losses"), "impossible state")?;
+            held(breaker.tickets <= MAX_NUMBER, &at("tickets"), "no room to go on")?;
             let known =
                 breaker.queue.iter().all(|&endpoint| self.endpoints.get(endpoint).is_some());
             held(known, &at("queue"), "an endpoint that is not there")?;

@@ -5,6 +5,20 @@ use crate::{Action, BreakerId, DialCause, Endpoint, EndpointId, LossCause, PeerI
 use alloc::vec;
 use core::time::Duration;
 
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn the_records_stay_small() {
+    let sizes = [
+        ("Peer", size_of::<peers::Peer>()),
+        ("EndpointRecord", size_of::<endpoints::EndpointRecord>()),
+        ("Conn", size_of::<conns::Conn>()),
+        ("BreakerRecord", size_of::<breakers::BreakerRecord>()),
+        ("Timer", size_of::<Timer>()),
+    ];
+    let lines = sizes.map(|(name, size)| alloc::format!("{name:<16}{size:>4}"));
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
 /// A manager with `n` peers behind one breaker, all wanted.
 fn fleet(n: u64) -> (Manager, Vec<Action>) {
     let config = Config::new(1);

@@ -1,0 +1,181 @@
+//! Every configuration that must be refused is, by the path of its field and with what is wrong.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use steadfast::backoff::{BackoffConfig, Jitter};
+use steadfast::breaker::RateRule;
+use steadfast::bucket::{BucketConfig, Rate};
+use steadfast::config::{BreakerProfile, Detector, HealthConfig, PeerProfile, Signs};
+use steadfast::phi::PhiConfig;
+use steadfast::probe::ProbeConfig;
+use steadfast::window::Span;
+use steadfast::{Config, Manager, Ratio};
+
+const ZERO: Duration = Duration::ZERO;
+
+type Change = fn(&mut Config);
+
+fn peer(config: &mut Config) -> &mut PeerProfile {
+    &mut config.peer_profiles[0]
+}
+
+fn breaker(config: &mut Config) -> &mut BreakerProfile {
+    &mut config.breaker_profiles[0]
+}
+
+/// The rates that `change` makes of the default ones, on a breaker that knows slow from fast.
+fn rates(config: &mut Config, change: impl FnOnce(&mut RateRule)) {
+    let mut rule = RateRule::default();
+    change(&mut rule);
+    breaker(config).breaker.slow_after = Some(Duration::from_secs(1));
+    breaker(config).breaker.rates = Some(rule);
+}
+
+fn pings(config: &mut Config, change: impl FnOnce(&mut ProbeConfig)) {
+    let mut probe = ProbeConfig::default();
+    change(&mut probe);
+    peer(config).health.signs = Signs::Pings(probe);
+}
+
+fn phi(config: &mut Config, change: impl FnOnce(&mut PhiConfig)) {
+    let mut phi = PhiConfig::default();
+    change(&mut phi);
+    peer(config).health = HealthConfig {
+        signs: Signs::Heartbeats,
+        detector: Detector::Phi(phi),
+        ..Default::default()
+    };
+}
+
+fn rate(count: u32, per: Duration, burst: u32) -> Option<BucketConfig> {
+    Some(BucketConfig { rate: Rate { count, per }, burst })
+}
+
+#[test]
+fn every_setting_that_is_refused_is_named_with_what_is_wrong() {
+    let changes: &[(&str, Change)] = &[
+        ("max_peers = 0", |c| c.limits.max_peers = 0),
+        ("max_peers beyond the ids", |c| c.limits.max_peers = u32::MAX),
+        ("max_breakers = 0", |c| c.limits.max_breakers = 0),
+        ("max_endpoints = 0", |c| c.limits.max_endpoints = 0),
+        ("max_endpoints = 65", |c| c.limits.max_endpoints = 65),
+        ("max_work_per_step = 15", |c| c.limits.max_work_per_step = 15),
+        ("no peer profile", |c| c.peer_profiles.clear()),
+        ("no breaker profile", |c| c.breaker_profiles.clear()),
+        ("two profiles of one name", |c| c.peer_profiles.push(PeerProfile::default())),
+        ("two breakers of one name", |c| c.breaker_profiles.push(BreakerProfile::default())),
+        ("global in flight = 0", |c| c.pacer.max_in_flight = 0),
+        ("global rate of 0", |c| c.pacer.rate = rate(0, Duration::from_secs(1), 1)),
+        ("global rate per 0 s", |c| c.pacer.rate = rate(1, ZERO, 1)),
+        ("global burst = 0", |c| c.pacer.rate = rate(1, Duration::from_secs(1), 0)),
+        ("assumed rate of 0", |c| c.pacer.assumed_rate.count = 0),
+        ("assumed rate per 0 s", |c| c.pacer.assumed_rate.per = ZERO),
+        ("factor below 1", |c| peer(c).backoff.factor = Ratio::new(9, 10)),
+        ("factor without denominator", |c| peer(c).backoff.factor = Ratio::new(2, 0)),
+        ("factor hardly above 1", |c| peer(c).backoff.factor = Ratio::new(10_001, 10_000)),
+        ("cap below base", |c| peer(c).backoff.cap = Duration::from_millis(1)),
+        ("min_delay above base", |c| peer(c).backoff.min_delay = Some(Duration::from_secs(2))),
+        ("jitter above a half", |c| {
+            peer(c).backoff.jitter = Jitter::Proportional(Ratio::percent(51));
+        }),
+        ("jitter without denominator", |c| {
+            peer(c).backoff.jitter = Jitter::Proportional(Ratio::new(0, 0));
+        }),
+        ("dial_timeout = 0", |c| peer(c).dial_timeout = ZERO),
+        ("failover_timeout = 0", |c| peer(c).failover_timeout = ZERO),
+        ("max_dial_timeout below", |c| peer(c).max_dial_timeout = Duration::from_secs(1)),
+        ("max_attempts = 0", |c| peer(c).max_attempts = Some(0)),
+        ("give_up_after = 0", |c| peer(c).give_up_after = Some(ZERO)),
+        ("max_latency = 0", |c| peer(c).health.max_latency = Some(ZERO)),
+        ("max_loss = 0", |c| peer(c).health.max_loss = Some(0)),
+        ("max_loss above 1", |c| peer(c).health.max_loss = Some(1_000_001)),
+        ("deadline = 0", |c| peer(c).health.detector = Detector::Deadline(ZERO)),
+        ("ping interval = 0", |c| pings(c, |p| p.interval = ZERO)),
+        ("ping timeout = 0", |c| pings(c, |p| p.timeout = ZERO)),
+        ("unhealthy_threshold = 0", |c| pings(c, |p| p.unhealthy_threshold = 0)),
+        ("healthy_threshold = 0", |c| pings(c, |p| p.healthy_threshold = 0)),
+        ("phi threshold too low", |c| phi(c, |p| p.threshold_milli = 310)),
+        ("phi threshold too high", |c| phi(c, |p| p.threshold_milli = 300_001)),
+        ("phi expects every 0 s", |c| phi(c, |p| p.expected_interval = ZERO)),
+        ("phi min_std = 0", |c| phi(c, |p| p.min_std = Some(ZERO))),
+        ("phi memory = 1", |c| phi(c, |p| p.memory = 1)),
+        ("probes = 0", |c| breaker(c).breaker.probes = 0),
+        ("probes = 1025", |c| breaker(c).breaker.probes = 1_025),
+        ("close_after = 0", |c| breaker(c).breaker.close_after = 0),
+        ("consecutive_failures = 0", |c| breaker(c).breaker.consecutive_failures = Some(0)),
+        ("slow_after = 0", |c| breaker(c).breaker.slow_after = Some(ZERO)),
+        ("probe_timeout = 0", |c| breaker(c).breaker.probe_timeout = Some(ZERO)),
+        ("open_for cap below base", |c| breaker(c).breaker.open_for.cap = ZERO),
+        ("window of 0 outcomes", |c| rates(c, |r| r.window = Span::Count(0))),
+        ("window of 65,537", |c| rates(c, |r| r.window = Span::Count(65_537))),
+        ("window below its buckets", |c| {
+            rates(c, |r| r.window = Span::Time(Duration::from_millis(9)));
+        }),
+        ("min_calls = 0", |c| rates(c, |r| r.min_calls = 0)),
+        ("min_calls above the window", |c| rates(c, |r| r.min_calls = 101)),
+        ("no rate at all", |c| rates(c, |r| r.failure_rate = None)),
+        ("failure_rate = 0", |c| rates(c, |r| r.failure_rate = Some(Ratio::new(0, 1)))),
+        ("failure_rate above 1", |c| rates(c, |r| r.failure_rate = Some(Ratio::percent(101)))),
+        ("failure_rate of 0/0", |c| rates(c, |r| r.failure_rate = Some(Ratio::new(0, 0)))),
+        ("slow_rate above 1", |c| rates(c, |r| r.slow_rate = Some(Ratio::percent(101)))),
+        ("slow_rate, nothing is slow", |c| {
+            rates(c, |r| r.slow_rate = Some(Ratio::percent(50)));
+            breaker(c).breaker.slow_after = None;
+        }),
+        ("unhealthy_rate = 0", |c| rates(c, |r| r.unhealthy_rate = Some(Ratio::new(0, 9)))),
+        ("in flight = 0", |c| breaker(c).max_in_flight = 0),
+        ("rate of 0", |c| breaker(c).rate = rate(0, Duration::from_secs(1), 1)),
+        ("burst = 0", |c| breaker(c).rate = rate(1, Duration::from_secs(1), 0)),
+        ("burst for centuries", |c| breaker(c).rate = rate(1, Duration::MAX, 2)),
+    ];
+    let mut table = String::new();
+    for (change, apply) in changes {
+        let mut config = Config::new(1);
+        apply(&mut config);
+        match Manager::new(config.clone(), 2) {
+            Ok(_) => writeln!(table, "{change:<28} TAKEN").unwrap(),
+            Err(error) => {
+                assert_eq!(config.validate(), Err(error.clone()));
+                writeln!(table, "{change:<28} {}: {}", error.field(), error.problem()).unwrap();
+            }
+        }
+    }
+    insta::assert_snapshot!(table);
+    assert!(!table.contains("TAKEN"));
+}
+
+#[test]
+fn what_looks_odd_and_is_legal_is_taken() {
+    let changes: &[Change] = &[
+        |c| peer(c).backoff = BackoffConfig { base: ZERO, cap: ZERO, ..Default::default() },
+        |c| peer(c).backoff.factor = Ratio::new(7, 7),
+        |c| peer(c).attempt_delay = ZERO,
+        |c| peer(c).stable_after = ZERO,
+        |c| peer(c).session_ttl = Some(Duration::MAX),
+        |c| peer(c).dial_timeout = peer(c).max_dial_timeout,
+        |c| breaker(c).breaker.consecutive_failures = None,
+        |c| breaker(c).breaker.tolerate = u32::MAX,
+        |c| c.sleep.max_hold = ZERO,
+        |c| rates(c, |rule| rule.failure_rate = Some(Ratio::new(1, 1))),
+    ];
+    for (place, apply) in changes.iter().enumerate() {
+        let mut config = Config::new(1);
+        apply(&mut config);
+        assert_eq!(config.validate(), Ok(()), "the one in place {place}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused() {
+    let mut config = serde_json::to_value(Config::new(1)).unwrap();
+    config["peer_profiles"][0]["backof"] = 1.into();
+    let error = serde_json::from_value::<Config>(config).unwrap_err().to_string();
+    assert!(error.contains("unknown field `backof`"), "{error}");
+}

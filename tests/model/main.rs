@@ -1,0 +1,385 @@
+//! Random scripts against a naive model, and managers that must not differ against each other.
+//!
+//! `PROPTEST_CASES=100000 cargo test --release --test model` for a long run. A failure leaves its
+//! seed in `proptest-regressions/model.txt`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod reference;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use reference::Model;
+use steadfast::backoff::{BackoffConfig, Jitter};
+use steadfast::breaker::BreakerConfig;
+use steadfast::bucket::{BucketConfig, Rate};
+use steadfast::config::{
+    BreakerProfile, Detector, FirstRetry, HealthConfig, OnSuspect, PeerProfile, Signs,
+};
+use steadfast::phi::PhiConfig;
+use steadfast::probe::ProbeConfig;
+use steadfast::strategy::{Act, Op, Script, Shape, Step, World, Wrong};
+use steadfast::{Action, Breach, Config, Event, Ledger, Manager, Time};
+
+const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/model.txt");
+
+/// As many cases as `PROPTEST_CASES` says, 256 if it says nothing.
+fn cases() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEDS))),
+        ..ProptestConfig::default()
+    }
+}
+
+/// Small limits and short spans, so that scripts of a minute reach all of them; one profile of
+/// each kind.
+fn config() -> Config {
+    let (ms, secs) = (Duration::from_millis, Duration::from_secs);
+    let backoff = BackoffConfig { base: ms(500), cap: secs(8), ..BackoffConfig::default() };
+    let plain = PeerProfile {
+        backoff,
+        dial_timeout: secs(3),
+        failover_timeout: secs(1),
+        max_dial_timeout: secs(6),
+        stable_after: secs(2),
+        session_ttl: Some(secs(5)),
+        inbound: true,
+        ..PeerProfile::default()
+    };
+    let probe = ProbeConfig {
+        interval: secs(1),
+        timeout: ms(700),
+        unhealthy_threshold: 2,
+        healthy_threshold: 2,
+    };
+    let pings = PeerProfile {
+        name: "pings".into(),
+        health: HealthConfig {
+            signs: Signs::Pings(probe),
+            detector: Detector::Deadline(secs(4)),
+            max_latency: Some(ms(500)),
+            max_loss: Some(100_000),
+            ..HealthConfig::default()
+        },
+        ..plain.clone()
+    };
+    let phi = PeerProfile {
+        name: "phi".into(),
+        first_retry: FirstRetry::Immediate,
+        backoff: BackoffConfig { jitter: Jitter::Equal, ..backoff },
+        health: HealthConfig {
+            signs: Signs::Heartbeats,
+            detector: Detector::Phi(PhiConfig { acceptable_pause: secs(1), ..Default::default() }),
+            on_suspect: OnSuspect::Notify,
+            ..HealthConfig::default()
+        },
+        ..plain.clone()
+    };
+    let asked = PeerProfile {
+        name: "asked".into(),
+        health: HealthConfig { on_suspect: OnSuspect::Notify, ..pings.health },
+        ..plain.clone()
+    };
+    let quitter = PeerProfile {
+        name: "quitter".into(),
+        first_retry: FirstRetry::Backoff,
+        backoff: BackoffConfig { jitter: Jitter::Decorrelated, ..backoff },
+        max_attempts: Some(3),
+        give_up_after: Some(secs(12)),
+        inbound: false,
+        health: HealthConfig {
+            signs: Signs::Heartbeats,
+            detector: Detector::Deadline(secs(3)),
+            ..HealthConfig::default()
+        },
+        ..plain.clone()
+    };
+    let narrow = BreakerProfile {
+        breaker: BreakerConfig { consecutive_failures: Some(2), ..BreakerConfig::for_dials() },
+        max_in_flight: 2,
+        adaptive: true,
+        ..BreakerProfile::default()
+    };
+    let paced = BreakerProfile {
+        name: "paced".into(),
+        breaker: BreakerConfig {
+            consecutive_failures: Some(3),
+            probes: 2,
+            close_after: 1,
+            tolerate: 0,
+            ..BreakerConfig::for_dials()
+        },
+        rate: Some(BucketConfig { rate: Rate::per_second(1), burst: 2 }),
+        ..BreakerProfile::default()
+    };
+    let mut config = Config::new(42);
+    config.limits.max_peers = 5;
+    config.limits.max_breakers = 3;
+    config.pacer.max_in_flight = 4;
+    config.pacer.rate = Some(BucketConfig { rate: Rate::per_second(4), burst: 6 });
+    config.peer_profiles = vec![plain, pings, phi, asked, quitter];
+    config.breaker_profiles = vec![narrow, paced];
+    config
+}
+
+fn shape() -> Shape {
+    Shape {
+        peers: 5,
+        breakers: 2,
+        peer_profiles: 5,
+        breaker_profiles: 2,
+        lines: 1..=120,
+        longest: Duration::from_secs(9),
+        ..Shape::default()
+    }
+}
+
+/// Scripts of a driver that is never late and does not tick of its own accord, but may be wrong
+/// otherwise: what it does does not depend on when it wakes.
+fn punctual() -> impl Strategy<Value = Script> {
+    shape().script().prop_map(|mut script| {
+        let is_late = |act: &Act| {
+            matches!(act, Act::Tick | Act::Oversleep { .. } | Act::Wrong(Wrong::Backwards { .. }))
+        };
+        script.retain(|op| !is_late(&op.act));
+        script
+    })
+}
+
+fn play(script: &Script, config: Config) -> (World, Vec<Step>) {
+    let mut world = World::new(Manager::new(config, 7).unwrap());
+    let mut steps = Vec::new();
+    for op in script {
+        steps.extend(world.play(op));
+    }
+    steps.extend(world.wait(Duration::from_secs(20)));
+    (world, steps)
+}
+
+/// Everything that was done, and when.
+fn deeds(steps: &[Step]) -> Vec<(Time, Action)> {
+    let of = |step: &Step| {
+        let at = step.at;
+        step.actions.clone().into_iter().map(move |action| (at, action))
+    };
+    steps.iter().flat_map(of).collect()
+}
+
+/// What the driver told, without its ticks.
+fn told(steps: &[Step]) -> impl Iterator<Item = (Time, &Event)> {
+    let told = steps.iter().filter(|step| step.event != Event::Tick);
+    told.map(|step| (step.at, &step.event))
+}
+
+/// Steps a manager through what another one was told, ticking at each deadline; `before` is called
+/// before each event and may do something else.
+fn replay(
+    mut manager: Manager,
+    steps: &[Step],
+    mut before: impl FnMut(&mut Manager, Time, &mut Vec<(Time, Action)>),
+) -> (Manager, Vec<(Time, Action)>) {
+    let mut done = Vec::new();
+    for (at, event) in told(steps) {
+        tick_until(&mut manager, at, &mut done);
+        before(&mut manager, at, &mut done);
+        step(&mut manager, event.clone(), at, &mut done);
+        // What was too much for one step is done before time goes on.
+        while manager.next_deadline() == Some(at) {
+            step(&mut manager, Event::Tick, at, &mut done);
+        }
+    }
+    let end = steps.last().map_or(Time::ZERO, |step| step.at);
+    tick_until(&mut manager, end.plus_nanos(1), &mut done);
+    (manager, done)
+}
+
+fn tick_until(manager: &mut Manager, until: Time, done: &mut Vec<(Time, Action)>) {
+    while let Some(due) = manager.next_deadline().filter(|&due| due < until) {
+        step(manager, Event::Tick, due, done);
+    }
+}
+
+fn step(manager: &mut Manager, event: Event, at: Time, done: &mut Vec<(Time, Action)>) {
+    done.extend(manager.step(event, at).into_iter().map(|action| (at, action)));
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn every_step_is_one_that_a_naive_model_allows(script in shape().script()) {
+        let mut world = World::new(Manager::new(config(), 7)?);
+        let mut model = Model::new(config());
+        let mut verdict = Ok(());
+        for (line, op) in script.iter().enumerate() {
+            world.play_watched(op, |manager, step| {
+                if verdict.is_ok() {
+                    verdict = manager.check().map_err(|violation| violation.to_string());
+                    verdict = verdict.clone().and_then(|()| model.follow(&step, manager));
+                    verdict = verdict.clone().map_err(|problem| {
+                        format!("line {line}, {} {:?}: {problem}\n{:?}", step.at, step.event, step.actions)
+                    });
+                }
+            });
+            prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn everybody_is_back_once_the_faults_stop(
+        // The fifth profile gives up.
+        script in Shape { peer_profiles: 4, ..shape() }.script(),
+    ) {
+        let (mut world, _) = play(&script, config());
+        // A hint of 300 s, a slow lane of 80 s and open breakers are the longest ways back.
+        let mut steps = world.heal(Duration::from_secs(500));
+        let peers = world.manager().stats().peers;
+        prop_assert_eq!(peers.connecting + peers.reconnecting + peers.failed, 0, "{:?}", steps.pop());
+    }
+
+    #[test]
+    fn the_ledger_accuses_a_driver_of_what_it_did_wrong_and_of_nothing_else(
+        script in shape().script(),
+    ) {
+        let mut world = World::new(Manager::new(config(), 7)?);
+        let mut ledger = Ledger::new();
+        for op in &script {
+            let mut verdicts = Vec::new();
+            world.play_watched(op, |manager, step| {
+                let next = manager.next_deadline();
+                verdicts.push((ledger.observe(&step.event, &step.actions, step.at, next), step));
+            });
+            for (verdict, step) in verdicts {
+                prop_assert_eq!(verdict.is_err(), step.breach, "{:?} for {:?}", verdict, step);
+            }
+        }
+    }
+
+    #[test]
+    fn an_exact_ledger_accuses_whoever_oversleeps(script in shape().script()) {
+        let mut world = World::new(Manager::new(config(), 7)?);
+        let mut ledger = Ledger::exact();
+        for op in &script {
+            let mut overslept = false;
+            let promised = world.manager().next_deadline();
+            world.play_watched(op, |manager, step| {
+                let next = manager.next_deadline();
+                let verdict = ledger.observe(&step.event, &step.actions, step.at, next);
+                overslept |= matches!(verdict, Err(Breach::Overslept { .. }));
+            });
+            let late = matches!(op.act, Act::Oversleep { .. }) && promised.is_some();
+            prop_assert_eq!(overslept, late, "{:?}", op);
+        }
+    }
+
+    #[test]
+    fn ticks_at_random_moments_change_nothing(
+        script in punctual(),
+        moments in prop::collection::vec(any::<u64>(), 1..50),
+    ) {
+        let (world, steps) = play(&script, config());
+        let mut moments = moments.iter().cycle();
+        let mut last = Time::ZERO;
+        let (twin, done) = replay(Manager::new(config(), 7)?, &steps, |_, _, _| {});
+        prop_assert_eq!(&done, &deeds(&steps));
+        let (ticked, done) = replay(Manager::new(config(), 7)?, &steps, |manager, at, done| {
+            // Strictly before the event, which would otherwise be too late for the tick.
+            let gap = at.as_nanos() - manager.now().max(last).as_nanos();
+            last = at;
+            if gap > 1 {
+                let moment = manager.now().plus_nanos(moments.next().unwrap() % gap);
+                step(manager, Event::Tick, moment, done);
+                step(manager, Event::Tick, moment, done);
+            }
+        });
+        prop_assert_eq!(done, deeds(&steps));
+        for manager in [&twin, &ticked] {
+            prop_assert_eq!(manager.run_digest(), world.manager().run_digest());
+        }
+        prop_assert_eq!(twin.state_digest(), world.manager().state_digest());
+    }
+
+    #[test]
+    fn a_restored_manager_goes_on_as_the_original_would_have(
+        script in punctual(),
+        places in prop::collection::btree_set(0..150_usize, 1..6),
+    ) {
+        let (world, steps) = play(&script, config());
+        let mut place = 0;
+        let (twin, done) = replay(Manager::new(config(), 7)?, &steps, |manager, _, _| {
+            if places.contains(&place) {
+                let json = serde_json::to_string(&manager.snapshot()).unwrap();
+                let restored = Manager::restore(serde_json::from_str(&json).unwrap(), 99).unwrap();
+                assert_eq!(restored.state_digest(), manager.state_digest());
+                assert_eq!(restored.shape_digest(), manager.shape_digest());
+                *manager = restored;
+            }
+            place += 1;
+        });
+        prop_assert_eq!(done, deeds(&steps));
+        prop_assert_eq!(twin.state_digest(), world.manager().state_digest());
+        prop_assert_eq!(twin.run_digest(), world.manager().run_digest());
+    }
+
+    #[test]
+    fn the_hash_key_changes_nothing(script in shape().script(), key in any::<u64>()) {
+        let (world, steps) = play(&script, config());
+        let mut other = Manager::new(config(), key)?;
+        for step in &steps {
+            prop_assert_eq!(&other.step(step.event.clone(), step.at), &step.actions);
+        }
+        prop_assert_eq!(other.state_digest(), world.manager().state_digest());
+        prop_assert_eq!(other.run_digest(), world.manager().run_digest());
+    }
+
+    #[test]
+    fn a_small_budget_splits_the_work_and_reorders_nothing(script in crowd()) {
+        let (mut large, mut small) = (config(), config());
+        for config in [&mut large, &mut small] {
+            config.limits.max_peers = 100;
+            config.pacer.max_in_flight = 50;
+            config.pacer.rate = None;
+            config.breaker_profiles[0].max_in_flight = 40;
+            config.breaker_profiles[1].rate = None;
+        }
+        small.limits.max_work_per_step = 16;
+        let (world, steps) = play(&script, large);
+        let (split, done) = replay(Manager::new(small, 7)?, &steps, |_, _, _| {});
+        prop_assert_eq!(done, deeds(&steps));
+        prop_assert_eq!(split.run_digest(), world.manager().run_digest());
+    }
+
+    #[test]
+    fn the_end_of_time_is_survived(script in shape().script(), left in 0..40_u64) {
+        let mut world = World::new(Manager::new(config(), 7)?);
+        let long = Duration::from_nanos(u64::MAX) - Duration::from_secs(left);
+        world.play(&Op { after: long, act: Act::Tick });
+        for op in &script {
+            world.play(op);
+            world.manager().check()?;
+        }
+    }
+
+    #[test]
+    fn one_seed_gives_one_run(script in shape().script()) {
+        let (one, steps) = play(&script, config());
+        let (other, again) = play(&script, config());
+        prop_assert_eq!(steps, again);
+        prop_assert_eq!(one.manager().state_digest(), other.manager().state_digest());
+    }
+}
+
+/// Enough peers for more work than a small budget has.
+fn crowd() -> impl Strategy<Value = Script> {
+    let crowd = Shape { peers: 60, faulty_driver: false, lines: 1..=80, ..shape() };
+    crowd.script().prop_map(|mut script| {
+        script.retain(|op| op.act != Act::Tick);
+        script
+    })
+}

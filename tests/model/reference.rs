@@ -1,0 +1,1135 @@
+//! A naive model: what must hold, recomputed from the history of events and actions alone.
+//!
+//! It knows no queue, no timer and no slot. Where it cannot know the one right answer (which of
+//! several endpoints, which jitter) it knows the bounds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use steadfast::backoff::BackoffPolicy;
+use steadfast::breaker::State;
+use steadfast::bucket::BucketConfig;
+use steadfast::config::{BreakerProfile, Detector, FirstRetry, PeerProfile, Signs};
+use steadfast::strategy::Step;
+use steadfast::{
+    Action, Blocked, BreakerCounts, BreakerId, Config, ConnId, DialCause, DialFailures, Endpoint,
+    EndpointId, Event, Ignored, LossCause, Losses, Manager, Notice, PeerCause, PeerCounts, PeerId,
+    PeerState, PingId, Time,
+};
+
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+type Verdict = Result<(), String>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Dialing,
+    Up,
+    Dead,
+}
+
+#[derive(Clone, Debug)]
+struct Conn {
+    peer: PeerId,
+    endpoint: Option<EndpointId>,
+    breaker: Option<BreakerId>,
+    /// The breaker's generation under which it was dialed.
+    generation: u64,
+    stage: Stage,
+    resume: bool,
+    since: Time,
+    last_heard: Time,
+    heard: bool,
+    suspected: bool,
+    /// The ping that is out, and since when.
+    ping: Option<(PingId, Time)>,
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    profile: usize,
+    endpoints: Vec<Endpoint>,
+    /// Whether it never had more than one endpoint, so that each failure ends a round.
+    simple: bool,
+    wanted: bool,
+    coming_back: bool,
+    failed: bool,
+    told: PeerState,
+    conn: Option<ConnId>,
+    failures: u32,
+    previous: Duration,
+    retry_at: Option<Time>,
+    session_until: Time,
+    without_since: Time,
+    /// Whether it was backing off after the last step, as `why` says.
+    backing_off: bool,
+    /// What the next `RetryAt` of this step must lie between.
+    expected_wait: Option<Wait>,
+}
+
+/// How long a peer must wait: what the server asked for, and a draw between two bounds.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    hint: Duration,
+    least: Duration,
+    most: Duration,
+    /// Whether the next decorrelated delay depends on this one.
+    remembered: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Breaker {
+    profile: usize,
+    state: State,
+    generation: u64,
+    run: u32,
+    successes: u32,
+    failures: u32,
+    /// Where it must go in this step.
+    due: Option<&'static str>,
+    losses: Vec<Time>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    dials: u64,
+    succeeded: u64,
+    cancelled: u64,
+    adopted: u64,
+    refused: u64,
+    resumed: u64,
+    sessions_lost: u64,
+    given_up: u64,
+    suspected: u64,
+    cleared: u64,
+    pings: u64,
+    pongs: u64,
+    stale: u64,
+    ignored: u64,
+    backwards: u64,
+    slept: u64,
+    failures: DialFailures,
+    losses: Losses,
+}
+
+pub(crate) struct Model {
+    config: Config,
+    now: Time,
+    promised: Option<Time>,
+    down: bool,
+    down_at: Time,
+    up_at: Time,
+    hold_until: Time,
+    smoothed: u64,
+    relaxed: bool,
+    peers: BTreeMap<PeerId, Peer>,
+    breakers: BTreeMap<BreakerId, Breaker>,
+    conns: BTreeMap<ConnId, Conn>,
+    pings: BTreeSet<PingId>,
+    dials: Vec<(Time, BreakerId)>,
+    /// The dial that this step's event puts an end to.
+    dropped: Option<ConnId>,
+    counted: Counted,
+}
+
+impl Model {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            now: Time::ZERO,
+            promised: None,
+            down: false,
+            down_at: Time::ZERO,
+            up_at: Time::ZERO,
+            hold_until: Time::ZERO,
+            smoothed: 0,
+            relaxed: false,
+            peers: BTreeMap::new(),
+            breakers: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            pings: BTreeSet::new(),
+            dials: Vec::new(),
+            dropped: None,
+            counted: Counted::default(),
+        }
+    }
+
+    /// Follows one step and says what was wrong about it, if anything.
+    pub(crate) fn follow(&mut self, step: &Step, manager: &Manager) -> Verdict {
+        let early = step.at >= self.now && self.promised.is_none_or(|promised| step.at < promised);
+        if step.at < self.now {
+            self.counted.backwards += 1;
+        }
+        self.now = self.now.max(step.at);
+        if step.event == Event::Tick && (early || step.at < self.now) {
+            ensure!(step.actions.is_empty(), "acted before its deadline {:?}", self.promised);
+        }
+        self.dropped = None;
+        for peer in self.peers.values_mut() {
+            peer.expected_wait = None;
+        }
+        let is_refusal = |action: &&Action| matches!(action, Action::Notice(Notice::Ignored(_)));
+        let refusals = step.actions.iter().filter(is_refusal).count();
+        let accepted = self.take_event(&step.event, refusals > 0);
+        ensure!(refusals == usize::from(!accepted), "accepted: {accepted}, {refusals} refusals");
+        for (place, action) in step.actions.iter().enumerate() {
+            self.take_action(action, step, place)
+                .map_err(|problem| format!("{action:?}: {problem}"))?;
+        }
+        self.settle(manager)?;
+        self.promised = manager.next_deadline();
+        ensure!(self.promised.is_none_or(|next| next >= self.now), "promised the past");
+        Ok(())
+    }
+
+    fn profile(&self, peer: &Peer) -> &PeerProfile {
+        &self.config.peer_profiles[peer.profile]
+    }
+
+    fn breaker_profile(&self, breaker: &Breaker) -> &BreakerProfile {
+        &self.config.breaker_profiles[breaker.profile]
+    }
+
+    fn policy(&self, peer: PeerId) -> BackoffPolicy {
+        self.profile(&self.peers[&peer]).backoff.validate().unwrap()
+    }
+}
+
+/// What events mean.
+impl Model {
+    /// Whether the event means something; if so, its consequences.
+    fn take_event(&mut self, event: &Event, refused: bool) -> bool {
+        let limits = self.config.limits;
+        match event {
+            Event::AddBreaker { breaker, profile } => {
+                let profile = usize::from(profile.0);
+                let ok = !self.breakers.contains_key(breaker)
+                    && profile < self.config.breaker_profiles.len()
+                    && self.breakers.len() < limits.max_breakers as usize;
+                if ok {
+                    let fresh = Breaker {
+                        profile,
+                        state: State::Closed,
+                        generation: 0,
+                        run: 0,
+                        successes: 0,
+                        failures: 0,
+                        due: None,
+                        losses: Vec::new(),
+                    };
+                    self.breakers.insert(*breaker, fresh);
+                }
+                ok
+            }
+            Event::RemoveBreaker { breaker } => {
+                self.endpoints_behind(*breaker) == 0 && self.breakers.remove(breaker).is_some()
+            }
+            Event::AddPeer { peer, profile, endpoints } => {
+                let profile = usize::from(profile.0);
+                let ok = !self.peers.contains_key(peer)
+                    && profile < self.config.peer_profiles.len()
+                    && self.peers.len() < limits.max_peers as usize
+                    && self.are_valid(endpoints);
+                if ok {
+                    let fresh = Peer {
+                        profile,
+                        endpoints: endpoints.clone(),
+                        simple: endpoints.len() <= 1,
+                        wanted: false,
+                        coming_back: false,
+                        failed: false,
+                        told: PeerState::Disconnected,
+                        conn: None,
+                        failures: 0,
+                        previous: Duration::ZERO,
+                        retry_at: None,
+                        session_until: Time::ZERO,
+                        without_since: self.now,
+                        backing_off: false,
+                        expected_wait: None,
+                    };
+                    self.peers.insert(*peer, fresh);
+                }
+                ok
+            }
+            Event::SetEndpoints { peer, endpoints } => {
+                let ok = self.peers.contains_key(peer)
+                    && !endpoints.is_empty()
+                    && self.are_valid(endpoints);
+                if ok {
+                    let record = self.peers.get_mut(peer).unwrap();
+                    record.endpoints.clone_from(endpoints);
+                    record.simple &= endpoints.len() == 1;
+                    let gone: Vec<ConnId> = record.conn.into_iter().collect();
+                    for id in gone {
+                        let conn = self.conns.get_mut(&id).unwrap();
+                        let is_its = |kept: &Endpoint| {
+                            (Some(kept.id), Some(kept.breaker)) == (conn.endpoint, conn.breaker)
+                        };
+                        if endpoints.iter().any(is_its) {
+                            continue;
+                        }
+                        if conn.stage == Stage::Up {
+                            conn.breaker = None;
+                        } else {
+                            self.dropped = Some(id);
+                        }
+                    }
+                }
+                ok
+            }
+            // Gone once it has been told: what is closed and cancelled comes first.
+            Event::RemovePeer { peer } => match self.peers.get_mut(peer) {
+                Some(record) => {
+                    record.wanted = false;
+                    record.failed = false;
+                    self.dropped = record.conn;
+                    true
+                }
+                None => false,
+            },
+            Event::Connect { peer } => {
+                let Some(record) = self.peers.get(peer) else { return false };
+                let state = record.told;
+                let ok = !record.endpoints.is_empty()
+                    && (matches!(state, PeerState::Disconnected | PeerState::Failed)
+                        || state == PeerState::Connected && !record.wanted);
+                if ok {
+                    let now = self.now;
+                    let record = self.peers.get_mut(peer).unwrap();
+                    record.wanted = true;
+                    if state != PeerState::Connected {
+                        record.coming_back = false;
+                        record.failed = false;
+                        record.without_since = now;
+                        forget(record);
+                    }
+                }
+                ok
+            }
+            Event::Disconnect { peer } => {
+                let Some(record) = self.peers.get_mut(peer) else { return false };
+                if record.told == PeerState::Disconnected {
+                    return false;
+                }
+                record.wanted = false;
+                record.failed = false;
+                record.session_until = Time::ZERO;
+                self.dropped = record.conn;
+                forget(record);
+                true
+            }
+            Event::Connected { conn, resumed } => {
+                if self.stage(*conn) != Stage::Dialing {
+                    return false;
+                }
+                self.counted.succeeded += 1;
+                self.counted.resumed += u64::from(*resumed);
+                self.dial_ended(*conn, Some(true));
+                self.come_up(*conn);
+                true
+            }
+            Event::DialFailed { conn, cause, retry_after } => match self.stage(*conn) {
+                Stage::Dialing => {
+                    self.fail(*conn, *cause, *retry_after);
+                    true
+                }
+                Stage::Up => {
+                    self.lose(*conn, LossCause::Protocol);
+                    true
+                }
+                Stage::Dead => false,
+            },
+            Event::Lost { conn, cause } => match self.stage(*conn) {
+                Stage::Dialing => {
+                    self.fail(*conn, DialCause::Unreachable, None);
+                    true
+                }
+                Stage::Up => {
+                    self.lose(*conn, *cause);
+                    true
+                }
+                Stage::Dead => false,
+            },
+            Event::Heard { conn } | Event::Heartbeat { conn } | Event::Metrics { conn, .. } => {
+                let up = self.stage(*conn) == Stage::Up;
+                if up {
+                    self.hear(*conn);
+                }
+                up
+            }
+            Event::Pong { ping } => {
+                let out = |conn: &Conn| conn.ping.is_some_and(|(out, _)| out == *ping);
+                let conn = self.conns.iter().find(|(_, conn)| out(conn));
+                let Some((&conn, record)) = conn else { return false };
+                let health = self.profile(&self.peers[&record.peer]).health;
+                let Signs::Pings(pings) = health.signs else { return false };
+                // Of a ping that was missed it is not known here when the next one is due.
+                let missed = record.ping.is_some_and(|(_, at)| at + pings.timeout <= self.now);
+                if missed && refused {
+                    return false;
+                }
+                self.counted.pongs += 1;
+                self.hear(conn);
+                true
+            }
+            Event::Accepted { peer, .. } => {
+                let Some(record) = self.peers.get(peer) else { return false };
+                let conn = record.conn;
+                if !self.profile(record).inbound {
+                    return false;
+                }
+                self.dropped = conn;
+                if let Some(conn) = conn.filter(|conn| self.stage(*conn) == Stage::Up) {
+                    *of_loss(&mut self.counted.losses, LossCause::Replaced) += 1;
+                    self.conns.get_mut(&conn).unwrap().ping = None;
+                }
+                true
+            }
+            Event::NetworkDown => {
+                let ok = !self.down;
+                if ok {
+                    (self.down, self.down_at) = (true, self.now);
+                }
+                ok
+            }
+            Event::NetworkUp => {
+                let ok = self.down;
+                if ok {
+                    (self.down, self.up_at) = (false, self.now);
+                    let held = self.now.since(self.down_at).min(self.config.sleep.max_hold);
+                    self.hold_until = self.hold_until.max(self.now + held);
+                    for peer in self.peers.values_mut() {
+                        // A round that began before may still end without another failure.
+                        peer.failures = u32::from(!peer.simple);
+                        peer.retry_at = None;
+                    }
+                }
+                ok
+            }
+            Event::Load { load } => {
+                self.smoothed = (3 * self.smoothed + u64::from(*load).min(1_000_000)) / 4;
+                let bound = if self.relaxed { 300_000 } else { 800_000 };
+                self.relaxed = self.smoothed > bound;
+                true
+            }
+            Event::Restarted => {
+                let alive = self.conns.iter().filter(|(_, conn)| conn.stage != Stage::Dead);
+                let alive: Vec<(ConnId, Stage)> =
+                    alive.map(|(&id, conn)| (id, conn.stage)).collect();
+                // They are lost together, in whatever order: each may be spread among all.
+                for (conn, _) in &alive {
+                    let breaker = self.conns[conn].breaker;
+                    if let Some(breaker) = breaker.and_then(|id| self.breakers.get_mut(&id)) {
+                        breaker.losses.push(self.now);
+                    }
+                }
+                for (conn, stage) in alive {
+                    match stage {
+                        Stage::Dialing => self.dial_ended(conn, None),
+                        _ => self.lose(conn, LossCause::Local),
+                    }
+                }
+                true
+            }
+            Event::Tick => true,
+            Event::ForceOpen { breaker } => self.order(*breaker, State::ForcedOpen),
+            Event::Disable { breaker } => self.order(*breaker, State::Disabled),
+            Event::ResetBreaker { breaker } => self.order(*breaker, State::Closed),
+            Event::Revive { peer: Some(peer) } => {
+                let now = self.now;
+                let Some(record) = self.peers.get_mut(peer) else { return false };
+                let ok = record.failed || record.backing_off;
+                if ok {
+                    revive(record, now);
+                }
+                ok
+            }
+            Event::Revive { peer: None } => {
+                let now = self.now;
+                let failed = self.peers.values_mut().filter(|peer| peer.failed);
+                failed.for_each(|peer| revive(peer, now));
+                true
+            }
+        }
+    }
+
+    fn stage(&self, conn: ConnId) -> Stage {
+        self.conns.get(&conn).map_or(Stage::Dead, |conn| conn.stage)
+    }
+
+    fn endpoints_behind(&self, breaker: BreakerId) -> usize {
+        let all = self.peers.values().flat_map(|peer| &peer.endpoints);
+        all.filter(|endpoint| endpoint.breaker == breaker).count()
+    }
+
+    fn are_valid(&self, endpoints: &[Endpoint]) -> bool {
+        let ids: BTreeSet<EndpointId> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+        ids.len() == endpoints.len()
+            && ids.len() <= self.config.limits.max_endpoints as usize
+            && endpoints.iter().all(|endpoint| self.breakers.contains_key(&endpoint.breaker))
+    }
+
+    fn order(&mut self, breaker: BreakerId, to: State) -> bool {
+        let Some(record) = self.breakers.get_mut(&breaker) else { return false };
+        if to == State::Closed {
+            // Begins anew even where it was closed.
+            record.generation += 1;
+            record.run = 0;
+        }
+        if record.state == to {
+            return false;
+        }
+        record.due = Some(kind(to));
+        true
+    }
+
+    fn come_up(&mut self, conn: ConnId) {
+        let now = self.now;
+        let record = self.conns.get_mut(&conn).unwrap();
+        record.stage = Stage::Up;
+        (record.since, record.last_heard) = (now, now);
+        let peer = self.peers.get_mut(&record.peer).unwrap();
+        peer.session_until = Time::ZERO;
+    }
+
+    fn hear(&mut self, conn: ConnId) {
+        let record = self.conns.get_mut(&conn).unwrap();
+        record.last_heard = self.now;
+        record.heard = true;
+        record.ping = None;
+    }
+
+    /// A dial is over: `Some(true)` well, `Some(false)` badly, `None` as if it had not been.
+    fn dial_ended(&mut self, id: ConnId, outcome: Option<bool>) {
+        let conn = self.conns.get_mut(&id).unwrap();
+        if outcome != Some(true) {
+            conn.stage = Stage::Dead;
+            self.peers.get_mut(&conn.peer).unwrap().conn = None;
+        }
+        let conn = &self.conns[&id];
+        let breaker = self.breakers.get_mut(&conn.breaker.unwrap()).unwrap();
+        if breaker.generation != conn.generation {
+            return;
+        }
+        let config = &self.config.breaker_profiles[breaker.profile];
+        let relaxed = self.relaxed && config.adaptive;
+        let config = &config.breaker;
+        match (breaker.state, outcome) {
+            (State::Closed, Some(well)) => {
+                breaker.run = if well { 0 } else { breaker.run + 1 };
+                let threshold = config.consecutive_failures.unwrap();
+                let threshold = threshold + if relaxed { threshold.div_ceil(2) } else { 0 };
+                if breaker.run >= threshold {
+                    breaker.due = Some("open");
+                }
+            }
+            (State::HalfOpen, Some(true)) => {
+                breaker.successes += 1;
+                if breaker.successes >= config.close_after {
+                    breaker.due = Some("closed");
+                }
+            }
+            (State::HalfOpen, Some(false)) => {
+                breaker.failures += 1;
+                if breaker.failures > config.tolerate {
+                    breaker.due = Some("open");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, id: ConnId, cause: DialCause, hint: Option<Duration>) {
+        *of_failure(&mut self.counted.failures, cause) += 1;
+        let conn = self.conns[&id].clone();
+        let breaker = conn.breaker.unwrap();
+        let shared = self.endpoints_behind(breaker) > 1;
+        self.peers.get_mut(&conn.peer).unwrap().coming_back = true;
+        let uncounted = cause.is_ours() || cause.is_peer_specific() && shared;
+        let counts = !self.down && !uncounted;
+        self.dial_ended(id, counts.then_some(false));
+        if self.down {
+            return;
+        }
+        let longest = self.breaker_profile(&self.breakers[&breaker]).breaker.max_retry_after;
+        let mut policy = self.policy(conn.peer);
+        let peer = self.peers.get_mut(&conn.peer).unwrap();
+        if cause.is_ours() {
+            let (least, most) = policy.bounds(0, peer.previous);
+            peer.expected_wait =
+                Some(Wait { hint: Duration::ZERO, least, most, remembered: false });
+            return;
+        }
+        if cause.is_peer_specific() {
+            policy = policy.with_cap_times(10);
+        }
+        let hint = hint.unwrap_or_default().min(longest);
+        let (least, most) = policy.bounds(peer.failures, peer.previous);
+        peer.expected_wait = Some(Wait { hint, least, most, remembered: true });
+        peer.failures += 1;
+    }
+
+    fn lose(&mut self, id: ConnId, cause: LossCause) {
+        *of_loss(&mut self.counted.losses, cause) += 1;
+        let now = self.now;
+        let conn = self.conns.get_mut(&id).unwrap();
+        conn.stage = Stage::Dead;
+        conn.ping = None;
+        let conn = conn.clone();
+        if let Some(breaker) = conn.breaker.and_then(|breaker| self.breakers.get_mut(&breaker)) {
+            breaker.losses.push(now);
+        }
+        // Behind the breaker that will be asked first.
+        let first = self.peers[&conn.peer].endpoints.first();
+        let recent = first.map_or(0, |first| {
+            let losses = self.breakers[&first.breaker].losses.iter();
+            losses.filter(|at| now.since(**at).as_secs() < 5).count()
+        });
+        let policy = self.policy(conn.peer);
+        let profile = self.profile(&self.peers[&conn.peer]).clone();
+        let peer = self.peers.get_mut(&conn.peer).unwrap();
+        peer.conn = None;
+        peer.session_until = profile.session_ttl.map_or(Time::ZERO, |ttl| now + ttl);
+        if !peer.wanted {
+            return;
+        }
+        peer.coming_back = true;
+        peer.without_since = now;
+        let lasted = now.since(conn.since) >= profile.stable_after;
+        let stable = lasted && (conn.heard || profile.health.signs == Signs::Unmonitored);
+        if stable {
+            forget(peer);
+            match profile.first_retry {
+                FirstRetry::Immediate => return,
+                FirstRetry::Spread { max } => {
+                    // At no less than one dial a second, and whatever the rate is told to be.
+                    let recent = Duration::from_secs(u64::try_from(recent).unwrap());
+                    let spread = recent.max(profile.backoff.base).min(max);
+                    let (hint, least) = (Duration::ZERO, Duration::ZERO);
+                    peer.expected_wait =
+                        Some(Wait { hint, least, most: spread, remembered: false });
+                    return;
+                }
+                FirstRetry::Backoff => {}
+            }
+        }
+        let (least, most) = policy.bounds(peer.failures, peer.previous);
+        peer.expected_wait = Some(Wait { hint: Duration::ZERO, least, most, remembered: true });
+        peer.failures += 1;
+    }
+}
+
+fn forget(peer: &mut Peer) {
+    peer.failures = 0;
+    peer.previous = Duration::ZERO;
+    peer.retry_at = None;
+}
+
+fn revive(peer: &mut Peer, now: Time) {
+    forget(peer);
+    peer.failed = false;
+    peer.without_since = now;
+}
+
+/// What actions may be given.
+impl Model {
+    fn take_action(&mut self, action: &Action, step: &Step, place: usize) -> Verdict {
+        match action {
+            Action::Dial { conn, peer, endpoint, resume } => {
+                self.take_dial(*conn, *peer, *endpoint, *resume)
+            }
+            Action::CancelDial { conn } => {
+                self.counted.cancelled += 1;
+                ensure!(self.stage(*conn) == Stage::Dialing, "nothing to cancel");
+                let peer = self.conns[conn].peer;
+                let ordered = self.dropped == Some(*conn);
+                // What is told of the peer next: a dial that times out is told otherwise.
+                let of_peer = |action: &Action| match action {
+                    Action::Notice(Notice::Peer { peer: named, cause, .. }) if *named == peer => {
+                        Some(Some(*cause))
+                    }
+                    Action::Notice(Notice::RetryAt { peer: named, .. }) if *named == peer => {
+                        Some(None)
+                    }
+                    _ => None,
+                };
+                let next = step.actions[place..].iter().find_map(of_peer).flatten();
+                if ordered || next == Some(PeerCause::TooLong) {
+                    self.dial_ended(*conn, None);
+                    return Ok(());
+                }
+                let since = self.conns[conn].since;
+                let profile = self.profile(&self.peers[&peer]);
+                let least = profile.failover_timeout.min(profile.dial_timeout);
+                ensure!(self.now >= since + least, "timed out too early");
+                ensure!(self.now >= self.hold_until, "timed out while judgement held");
+                ensure!(!self.down, "timed out while the network was down");
+                if since < self.up_at {
+                    self.dial_ended(*conn, None);
+                } else {
+                    self.fail(*conn, DialCause::Timeout, None);
+                }
+                Ok(())
+            }
+            Action::Close { conn } => {
+                let late =
+                    matches!(step.event, Event::Connected { conn: told, .. } if told == *conn);
+                if late && self.stage(*conn) == Stage::Dead {
+                    return Ok(());
+                }
+                ensure!(self.stage(*conn) == Stage::Up, "nothing to close");
+                let record = self.conns.get_mut(conn).unwrap();
+                if record.suspected && place > 0 && is_suspicion(&step.actions[place - 1], *conn) {
+                    self.lose(*conn, LossCause::Suspected);
+                    return Ok(());
+                }
+                record.stage = Stage::Dead;
+                record.ping = None;
+                let peer = record.peer;
+                self.peers.get_mut(&peer).unwrap().conn = None;
+                Ok(())
+            }
+            Action::Ping { ping, conn } => {
+                self.counted.pings += 1;
+                ensure!(self.pings.insert(*ping), "the ping's id was used before");
+                ensure!(self.stage(*conn) == Stage::Up, "pings what is not up");
+                ensure!(!self.down, "pings without a network");
+                let record = &self.conns[conn];
+                let profile = self.profile(&self.peers[&record.peer]);
+                let Signs::Pings(pings) = profile.health.signs else {
+                    return Err("pings whom it should not".into());
+                };
+                let silence = self.now.since(record.last_heard);
+                ensure!(silence >= pings.interval, "pings after {silence:?}");
+                self.conns.get_mut(conn).unwrap().ping = Some((*ping, self.now));
+                Ok(())
+            }
+            Action::Adopt { conn, peer, tag } => {
+                self.counted.adopted += 1;
+                let asked = Event::Accepted { peer: *peer, tag: *tag };
+                ensure!(step.event == asked, "adopts without being asked");
+                ensure!(!self.conns.contains_key(conn), "the id was used before");
+                ensure!(self.peers[peer].conn.is_none(), "the peer has another one");
+                let session = self.peers[peer].session_until;
+                self.new_conn(*conn, *peer, None, 0, false);
+                self.come_up(*conn);
+                // Nobody was asked for the session.
+                self.peers.get_mut(peer).unwrap().session_until = session;
+                Ok(())
+            }
+            Action::Refuse { tag } => {
+                self.counted.refused += 1;
+                let asked =
+                    matches!(step.event, Event::Accepted { tag: asked, .. } if asked == *tag);
+                ensure!(asked, "refuses what was not offered");
+                Ok(())
+            }
+            Action::Notice(notice) => self.take_notice(notice, step),
+        }
+    }
+
+    fn new_conn(
+        &mut self,
+        id: ConnId,
+        peer: PeerId,
+        to: Option<Endpoint>,
+        generation: u64,
+        resume: bool,
+    ) {
+        let conn = Conn {
+            peer,
+            endpoint: to.map(|to| to.id),
+            breaker: to.map(|to| to.breaker),
+            generation,
+            stage: Stage::Dialing,
+            resume,
+            since: self.now,
+            last_heard: self.now,
+            heard: false,
+            suspected: false,
+            ping: None,
+        };
+        self.conns.insert(id, conn);
+        self.peers.get_mut(&peer).unwrap().conn = Some(id);
+    }
+
+    fn take_dial(
+        &mut self,
+        id: ConnId,
+        peer: PeerId,
+        endpoint: EndpointId,
+        resume: bool,
+    ) -> Verdict {
+        self.counted.dials += 1;
+        ensure!(!self.conns.contains_key(&id), "the id was used before");
+        let record = self.peers.get(&peer).ok_or("no such peer")?;
+        ensure!(record.wanted && !record.failed, "nobody wants it");
+        ensure!(record.conn.is_none(), "one is there: {:?}", record.conn);
+        ensure!(!self.down, "the network is down");
+        ensure!(record.retry_at.is_none_or(|at| at <= self.now), "before {:?}", record.retry_at);
+        let alive = record.session_until > self.now;
+        ensure!(resume == alive, "session alive: {alive}");
+        let known = record.endpoints.iter().find(|known| known.id == endpoint);
+        let to = *known.ok_or("no such endpoint")?;
+        let breaker_id = to.breaker;
+        let breaker = &self.breakers[&breaker_id];
+        let profile = self.breaker_profile(breaker);
+        let in_flight = |wanted: &dyn Fn(&Conn) -> bool| {
+            let dials = self.conns.values().filter(|conn| conn.stage == Stage::Dialing);
+            u32::try_from(dials.filter(|conn| wanted(conn)).count()).unwrap()
+        };
+        match breaker.state {
+            State::Closed | State::Disabled => {}
+            State::HalfOpen => {
+                let probes = in_flight(&|conn| {
+                    conn.breaker == Some(breaker_id) && conn.generation == breaker.generation
+                });
+                ensure!(probes < profile.breaker.probes, "{probes} probes are out");
+            }
+            shut => return Err(format!("the breaker is {shut:?}")),
+        }
+        ensure!(in_flight(&|_| true) < self.config.pacer.max_in_flight, "too many in flight");
+        let behind = in_flight(&|conn| conn.breaker == Some(breaker_id));
+        ensure!(behind < profile.max_in_flight, "{behind} in flight behind {breaker_id}");
+        let generation = breaker.generation;
+        let rates = [(profile.rate, Some(breaker_id)), (self.config.pacer.rate, None)];
+        self.dials.push((self.now, breaker_id));
+        for (rate, among) in rates {
+            if let Some(rate) = rate {
+                self.check_rate(&rate, among)?;
+            }
+        }
+        self.new_conn(id, peer, Some(to), generation, resume);
+        self.peers.get_mut(&peer).unwrap().retry_at = None;
+        Ok(())
+    }
+
+    /// In no window that ends now were there more than its burst and its share of the rate.
+    fn check_rate(&self, rate: &BucketConfig, among: Option<BreakerId>) -> Verdict {
+        let counted =
+            self.dials.iter().rev().filter(|(_, breaker)| among.is_none_or(|b| b == *breaker));
+        for (dials, (since, _)) in (1_u128..).zip(counted) {
+            let earned = self.now.since(*since).as_nanos() * u128::from(rate.rate.count);
+            let allowed = u128::from(rate.burst) + earned / rate.rate.per.as_nanos();
+            ensure!(dials <= allowed, "{dials} dials since {since}, {allowed} allowed");
+        }
+        Ok(())
+    }
+
+    fn overdue_probes(&self, id: BreakerId) -> u32 {
+        let Some(breaker) = self.breakers.get(&id) else { return 0 };
+        let overdue = self.conns.values().filter(|conn| {
+            let profile = || self.profile(&self.peers[&conn.peer]);
+            let least = || profile().failover_timeout.min(profile().dial_timeout);
+            conn.stage == Stage::Dialing
+                && (conn.breaker, conn.generation) == (Some(id), breaker.generation)
+                && conn.since + least() <= self.now
+        });
+        u32::try_from(overdue.count()).unwrap()
+    }
+
+    fn take_notice(&mut self, notice: &Notice, step: &Step) -> Verdict {
+        match notice {
+            Notice::Peer { peer, from, to, cause } => {
+                let record = self.peers.get_mut(peer).ok_or("no such peer")?;
+                ensure!(record.told == *from, "it was {:?}", record.told);
+                record.told = *to;
+                if *to != PeerState::Failed {
+                    return Ok(());
+                }
+                self.counted.given_up += 1;
+                record.failed = true;
+                record.retry_at = None;
+                let record = &self.peers[peer];
+                let profile = self.profile(record);
+                let enough = match cause {
+                    PeerCause::TooManyAttempts => {
+                        profile.max_attempts.is_some_and(|max| record.failures >= max)
+                    }
+                    PeerCause::TooLong => profile
+                        .give_up_after
+                        .is_some_and(|span| record.without_since + span <= self.now),
+                    _ => false,
+                };
+                ensure!(enough, "gave up too early");
+                Ok(())
+            }
+            Notice::RetryAt { peer, at, failures } => {
+                let now = self.now;
+                let record = self.peers.get_mut(peer).ok_or("no such peer")?;
+                ensure!(*at > now, "retries in the past");
+                ensure!(record.wanted && record.conn.is_none(), "nothing to wait for");
+                record.retry_at = Some(*at);
+                if !record.simple {
+                    ensure!(*failures <= record.failures, "at most {}", record.failures);
+                    return Ok(());
+                }
+                ensure!(*failures == record.failures, "{} by count", record.failures);
+                let waits = at.since(now);
+                if let Some(wait) = record.expected_wait {
+                    let drawn = waits.saturating_sub(wait.hint);
+                    ensure!((wait.least..=wait.most).contains(&drawn), "not within {wait:?}");
+                    if wait.remembered {
+                        record.previous = drawn;
+                    }
+                }
+                Ok(())
+            }
+            Notice::FailedOver { from, to, .. } => {
+                ensure!(from != to, "to the same one");
+                Ok(())
+            }
+            Notice::SessionLost { peer } => {
+                self.counted.sessions_lost += 1;
+                let Event::Connected { conn, resumed } = step.event else {
+                    return Err("nobody answered".into());
+                };
+                let conn = &self.conns[&conn];
+                ensure!(conn.peer == *peer && conn.resume && !resumed, "it was not asked for");
+                Ok(())
+            }
+            Notice::Suspected { peer, conn, silence, .. } => {
+                self.counted.suspected += 1;
+                let record = self.conns.get_mut(conn).ok_or("no such connection")?;
+                ensure!(record.stage == Stage::Up && record.peer == *peer, "not up");
+                ensure!(!record.suspected, "it is suspected already");
+                let heard = self.now.since(record.last_heard);
+                ensure!(*silence == heard, "silent for {heard:?}");
+                record.suspected = true;
+                let judged_from = record.last_heard.max(self.up_at);
+                let health = self.profile(&self.peers[peer]).health;
+                ensure!(self.now >= self.hold_until, "suspects while judgement holds");
+                ensure!(!self.down, "suspects without a network");
+                let long = match (health.signs, health.detector) {
+                    (Signs::Unmonitored, _) => false,
+                    (Signs::Heartbeats, Detector::Deadline(span)) => judged_from + span <= self.now,
+                    (Signs::Pings(pings), Detector::Deadline(span)) => {
+                        judged_from + span <= self.now || heard >= pings.interval + pings.timeout
+                    }
+                    (_, Detector::Phi(phi)) => judged_from + phi.acceptable_pause <= self.now,
+                };
+                ensure!(long, "not silent for long");
+                Ok(())
+            }
+            Notice::Cleared { conn, .. } => {
+                self.counted.cleared += 1;
+                let record = self.conns.get_mut(conn).ok_or("no such connection")?;
+                ensure!(record.suspected && record.last_heard == self.now, "nothing to clear");
+                record.suspected = false;
+                Ok(())
+            }
+            Notice::Degraded { .. } | Notice::Recovered { .. } => Ok(()),
+            Notice::Breaker { breaker, from, to } => {
+                let (now, down) = (self.now, self.down);
+                let overdue = self.overdue_probes(*breaker);
+                let record = self.breakers.get_mut(breaker).ok_or("no such breaker")?;
+                let tolerate = self.config.breaker_profiles[record.profile].breaker.tolerate;
+                ensure!(record.state == *from, "it was {:?}", record.state);
+                match (*from, *to, record.due.take()) {
+                    (State::Open { until }, State::HalfOpen, None) => {
+                        ensure!(until <= now && !down, "half-open before {until}");
+                    }
+                    // A probe's own timeout may come just before its dial's.
+                    (State::HalfOpen, State::Open { .. }, None) => {
+                        let failed = record.failures + overdue;
+                        ensure!(failed > tolerate, "{failed} probes failed");
+                    }
+                    (_, to, Some(due)) => ensure!(kind(to) == due, "should be {due}"),
+                    (_, _, None) => return Err("for no reason".into()),
+                }
+                if let State::Open { until } = to {
+                    ensure!(*until >= now, "open until the past");
+                }
+                record.state = *to;
+                // A reset has raised the generation already; once more does not matter, since
+                // nothing can have been dialed in between.
+                record.generation += 1;
+                (record.run, record.successes, record.failures) = (0, 0, 0);
+                Ok(())
+            }
+            Notice::Load { relaxed } => {
+                ensure!(*relaxed == self.relaxed, "load {}", self.smoothed);
+                Ok(())
+            }
+            Notice::Slept { late, hold_until } => {
+                self.counted.slept += 1;
+                let promised = self.promised.ok_or("nothing was promised")?;
+                ensure!(*late == self.now.since(promised), "promised {promised}");
+                let held = self.now + (*late).min(self.config.sleep.max_hold);
+                let held = self.hold_until.max(held);
+                // A network that comes back in the same step holds too.
+                ensure!(*hold_until <= held, "holds until {held}");
+                self.hold_until = held;
+                Ok(())
+            }
+            Notice::Ignored(Ignored::StaleConn(_) | Ignored::StalePing(_)) => {
+                self.counted.stale += 1;
+                Ok(())
+            }
+            Notice::Ignored(_) => {
+                self.counted.ignored += 1;
+                Ok(())
+            }
+            other => Err(format!("the model does not know {other:?}")),
+        }
+    }
+}
+
+/// What must be true after each step.
+impl Model {
+    fn settle(&mut self, manager: &Manager) -> Verdict {
+        for (id, breaker) in &self.breakers {
+            ensure!(breaker.due.is_none(), "{id} should be {:?}", breaker.due);
+            let state = manager.breaker_state(*id);
+            ensure!(state == Some(breaker.state), "{id} is {state:?}, not {:?}", breaker.state);
+            if let State::Open { until } = breaker.state {
+                ensure!(until > self.now || self.down, "{id} should be half-open since {until}");
+            }
+        }
+        // Removed peers are told of as disconnected first.
+        self.peers.retain(|id, peer| {
+            let gone = manager.peer_state(*id).is_none();
+            !(gone && !peer.wanted && peer.conn.is_none() && peer.told == PeerState::Disconnected)
+        });
+        let mut peers = PeerCounts::default();
+        let (now, down) = (self.now, self.down);
+        for (id, peer) in &mut self.peers {
+            let up = peer.conn.is_some_and(|conn| self.conns[&conn].stage == Stage::Up);
+            let state = if peer.failed {
+                PeerState::Failed
+            } else if up {
+                PeerState::Connected
+            } else if !peer.wanted {
+                PeerState::Disconnected
+            } else if peer.coming_back {
+                PeerState::Reconnecting
+            } else {
+                PeerState::Connecting
+            };
+            ensure!(peer.told == state, "{id} was told {:?}, is {state:?}", peer.told);
+            let why = manager.why(*id).ok_or_else(|| format!("{id} is unknown"))?;
+            ensure!(why.state == state, "{id} is {state:?}: {why:?}");
+            let failures = why.failures;
+            let right = failures == peer.failures || !peer.simple && failures <= peer.failures;
+            ensure!(right, "{id} has {} failures: {why:?}", peer.failures);
+            peer.backing_off = why.blocked == Some(Blocked::Backoff);
+            let idle = matches!(state, PeerState::Connected | PeerState::Disconnected);
+            ensure!(why.blocked.is_none() == idle, "{id} is blocked by {:?}", why.blocked);
+            ensure!(why.since <= now, "{id} since {}", why.since);
+            let profile = &self.config.peer_profiles[peer.profile];
+            if let (Some(span), false) = (profile.give_up_after, idle || peer.failed) {
+                ensure!(peer.without_since + span > now, "{id} should have given up");
+            }
+            if peer.backing_off {
+                ensure!(why.until.is_some_and(|until| until > now), "{id} is late: {why:?}");
+            }
+            if down {
+                let dials = matches!(why.blocked, Some(Blocked::Dial(_)));
+                let waits = matches!(why.blocked, Some(Blocked::Network | Blocked::Backoff));
+                ensure!(idle || peer.failed || dials || waits, "{id}: {why:?}");
+            }
+            match state {
+                PeerState::Disconnected => peers.disconnected += 1,
+                PeerState::Connecting => peers.connecting += 1,
+                PeerState::Connected => peers.connected += 1,
+                PeerState::Reconnecting => peers.reconnecting += 1,
+                PeerState::Failed => peers.failed += 1,
+            }
+        }
+        let mut breakers = BreakerCounts::default();
+        for breaker in self.breakers.values() {
+            match breaker.state {
+                State::Closed => breakers.closed += 1,
+                State::Open { .. } => breakers.open += 1,
+                State::HalfOpen => breakers.half_open += 1,
+                State::ForcedOpen => breakers.forced_open += 1,
+                State::Disabled => breakers.disabled += 1,
+            }
+        }
+        self.compare_stats(manager, peers, breakers)
+    }
+
+    fn compare_stats(
+        &self,
+        manager: &Manager,
+        peers: PeerCounts,
+        breakers: BreakerCounts,
+    ) -> Verdict {
+        let stats = manager.stats();
+        ensure!(stats.peers == peers, "{:?}, counted {peers:?}", stats.peers);
+        ensure!(stats.breakers == breakers, "{:?}, counted {breakers:?}", stats.breakers);
+        let dialing = self.conns.values().filter(|conn| conn.stage == Stage::Dialing).count();
+        ensure!(stats.dials_in_flight as usize == dialing, "{dialing} dials in flight");
+        let told = Counted {
+            dials: stats.dials,
+            succeeded: stats.dials_succeeded,
+            cancelled: stats.dials_cancelled,
+            adopted: stats.adopted,
+            refused: stats.refused,
+            resumed: stats.sessions_resumed,
+            sessions_lost: stats.sessions_lost,
+            given_up: stats.given_up,
+            suspected: stats.suspected,
+            cleared: stats.cleared,
+            pings: stats.pings,
+            pongs: stats.pongs,
+            stale: stats.stale,
+            ignored: stats.ignored,
+            backwards: stats.clock_backwards,
+            slept: stats.slept,
+            failures: stats.dial_failures,
+            losses: stats.losses,
+        };
+        ensure!(told == self.counted, "stats {told:?}, counted {:?}", self.counted);
+        Ok(())
+    }
+}
+
+fn is_suspicion(action: &Action, of: ConnId) -> bool {
+    matches!(action, Action::Notice(Notice::Suspected { conn, .. }) if *conn == of)
+}
+
+fn kind(state: State) -> &'static str {
+    match state {
+        State::Closed => "closed",
+        State::Open { .. } => "open",
+        State::HalfOpen => "half-open",
+        State::ForcedOpen => "forced open",
+        State::Disabled => "disabled",
+    }
+}
+
+fn of_failure(counts: &mut DialFailures, cause: DialCause) -> &mut u64 {
+    match cause {
+        DialCause::Refused => &mut counts.refused,
+        DialCause::Timeout => &mut counts.timeout,
+        DialCause::Unreachable => &mut counts.unreachable,
+        DialCause::Resolve => &mut counts.resolve,
+        DialCause::Tls => &mut counts.tls,
+        DialCause::Throttled => &mut counts.throttled,
+        DialCause::Auth => &mut counts.auth,
+        DialCause::Incompatible => &mut counts.incompatible,
+        DialCause::NotFound => &mut counts.not_found,
+        DialCause::Local => &mut counts.local,
+        _ => &mut counts.cancelled,
+    }
+}
+
+fn of_loss(counts: &mut Losses, cause: LossCause) -> &mut u64 {
+    match cause {
+        LossCause::Eof => &mut counts.eof,
+        LossCause::Reset => &mut counts.reset,
+        LossCause::Replaced => &mut counts.replaced,
+        LossCause::Kicked => &mut counts.kicked,
+        LossCause::Protocol => &mut counts.protocol,
+        LossCause::Suspected => &mut counts.suspected,
+        _ => &mut counts.local,
+    }
+}

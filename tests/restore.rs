@@ -1,0 +1,422 @@
+//! Damaged, truncated and hostile snapshots: always an error that names the place, never a panic
+//! and never a manager that cannot go on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::FileFailurePersistence;
+use serde_json::{Value, json};
+use steadfast::bucket::{BucketConfig, Rate};
+use steadfast::config::{Detector, HealthConfig, OnSuspect, Signs};
+use steadfast::phi::PhiConfig;
+use steadfast::probe::ProbeConfig;
+use steadfast::strategy::{Act, Address, Op, Shape, World};
+use steadfast::{Config, DialCause, LossCause, Manager, Snapshot};
+
+const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/restore.txt");
+
+/// A manager in which every table, list and leaf holds something.
+fn lively() -> Manager {
+    let mut config = Config::new(1);
+    let plain = config.peer_profiles[0].clone();
+    let mut named = |name: &str, signs, detector| {
+        let mut profile = plain.clone();
+        profile.name = name.into();
+        profile.session_ttl = Some(Duration::from_secs(60));
+        profile.max_attempts = Some(2);
+        let on_suspect = OnSuspect::Notify;
+        profile.health = HealthConfig { signs, detector, on_suspect, ..HealthConfig::default() };
+        config.peer_profiles.push(profile);
+    };
+    let deadline = Detector::Deadline(Duration::from_secs(3));
+    named("pings", Signs::Pings(ProbeConfig::default()), deadline);
+    named("phi", Signs::Heartbeats, Detector::Phi(PhiConfig::default()));
+    config.pacer.rate = Some(BucketConfig { rate: Rate::per_second(100), burst: 100 });
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(2);
+    config.breaker_profiles[0].rate = Some(BucketConfig { rate: Rate::per_second(50), burst: 50 });
+    config.breaker_profiles[0].breaker.rates = Some(steadfast::breaker::RateRule {
+        window: steadfast::window::Span::Count(10),
+        ..Default::default()
+    });
+    let mut world = World::new(Manager::new(config, 7).unwrap());
+    let mut play = |ms, act| {
+        world.play(&Op { after: Duration::from_millis(ms), act });
+    };
+    let at = |breakers: &[u8]| {
+        let address = |(id, &breaker): (u8, &u8)| Address { id, breaker };
+        (0..).zip(breakers).map(address).collect::<Vec<_>>()
+    };
+    for breaker in 0..4 {
+        play(0, Act::AddBreaker { breaker, profile: 0 });
+    }
+    for (peer, profile, breakers) in [
+        (0, 1, &[0, 1][..]),
+        (1, 2, &[0]),
+        (2, 0, &[0]),
+        (3, 1, &[2]),
+        (4, 1, &[1]),
+        (5, 0, &[3]),
+        (6, 0, &[3, 1]),
+        (7, 0, &[2, 3]),
+        (8, 0, &[0]),
+    ] {
+        play(0, Act::AddPeer { peer, profile, endpoints: at(breakers) });
+    }
+    let refused = |dial| Act::DialFailed { dial, cause: DialCause::Refused, retry_after: None };
+    play(0, Act::ForceOpen { breaker: 3 });
+    for peer in 0..8 {
+        play(1, Act::Connect { peer });
+    }
+    // Peers 0, 1 and 4 come up; the one of breaker 2 fails until it gives up.
+    play(10, Act::Connected { dial: 0, resumed: false });
+    play(0, Act::Connected { dial: 0, resumed: false });
+    play(5, Act::Lost { conn: 1, cause: LossCause::Reset });
+    for _ in 0..6 {
+        play(400, refused(1));
+        play(10, Act::Heartbeat { conn: 0 });
+    }
+    play(10_500, Act::Metrics { conn: 0, latency: Duration::from_millis(80), loss: 9 });
+    play(700, Act::Connected { dial: 0, resumed: false });
+    play(11_000, refused(0));
+    play(500, Act::Tick);
+    play(0, Act::RemovePeer { peer: 8 });
+    let manager = world.manager().clone();
+    manager.check().unwrap();
+    manager
+}
+
+fn snapshot() -> Value {
+    serde_json::to_value(lively().snapshot()).unwrap()
+}
+
+/// What is wrong with the snapshot, or `None` if a manager came of it.
+fn refusal(value: &Value) -> Option<String> {
+    // As text, the way it comes in: trees of values hide what a parser refuses.
+    let snapshot: Result<Snapshot, _> = serde_json::from_str(&value.to_string());
+    match snapshot {
+        Err(error) => Some(error.to_string()),
+        Ok(snapshot) => Manager::restore(snapshot, 1).err().map(|error| error.to_string()),
+    }
+}
+
+/// Calls `visit` with the pointer of every value in the tree.
+fn walk(value: &Value, at: &str, visit: &mut dyn FnMut(&str, &Value)) {
+    visit(at, value);
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                walk(field, &format!("{at}/{name}"), visit);
+            }
+        }
+        Value::Array(items) => {
+            for (place, item) in items.iter().enumerate() {
+                walk(item, &format!("{at}/{place}"), visit);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn pointers(value: &Value) -> Vec<String> {
+    let mut all = Vec::new();
+    walk(value, "", &mut |at, _| all.push(at.to_string()));
+    all
+}
+
+fn remove(value: &mut Value, at: &str) {
+    let (parent, name) = at.rsplit_once('/').unwrap();
+    match value.pointer_mut(parent).unwrap() {
+        Value::Object(fields) => {
+            fields.remove(name);
+        }
+        Value::Array(items) => {
+            items.remove(name.parse().unwrap());
+        }
+        _ => unreachable!(),
+    }
+}
+
+#[test]
+fn the_snapshot_that_is_damaged_here_is_whole_and_lively() {
+    let whole = snapshot();
+    assert_eq!(refusal(&whole), None);
+    for place in [
+        "/lists/backing_off/0",
+        "/lists/failed/0",
+        "/lists/live/0",
+        "/timers/3",
+        "/conns/slots/0/id",
+        "/endpoints/slots/0/rhythm",
+        "/breakers/slots/3/queue/0",
+        "/peers/free/0",
+        "/pacer/credit",
+    ] {
+        assert!(whole.pointer(place).is_some(), "{place} in {whole:#}");
+    }
+}
+
+#[test]
+fn a_missing_field_is_an_error_that_names_it() {
+    let whole = snapshot();
+    let mut missed = Vec::new();
+    walk(&whole, "", &mut |at, value| {
+        let Value::Object(fields) = value else { return };
+        for name in fields.keys() {
+            missed.push((format!("{at}/{name}"), name.clone()));
+        }
+    });
+    for (at, name) in missed {
+        let mut damaged = whole.clone();
+        remove(&mut damaged, &at);
+        // What has a default, in the configuration, may be left out.
+        if let Some(problem) = refusal(&damaged) {
+            let named =
+                problem.contains(&name) || problem.contains("line") || problem.contains("at ");
+            assert!(named, "{at}: {problem}");
+        } else {
+            assert!(at.starts_with("/config/"), "{at} was not missed");
+        }
+    }
+}
+
+#[test]
+fn a_value_of_another_type_is_an_error() {
+    let whole = snapshot();
+    for at in pointers(&whole) {
+        for other in [json!(null), json!("text"), json!([]), json!({}), json!(-1), json!(1.5)] {
+            let mut damaged = whole.clone();
+            *damaged.pointer_mut(&at).unwrap() = other.clone();
+            // In the configuration all may be left to its default, and a profile has any name; an
+            // empty slot that is not free is retired.
+            let retired = at.ends_with("/free") && other == json!([]);
+            let legal = damaged == whole || other.is_null() || at.starts_with("/config/");
+            let legal = legal || retired;
+            assert!(refusal(&damaged).is_some() || legal, "{at}: {other} was taken");
+        }
+    }
+}
+
+#[test]
+fn a_truncated_snapshot_is_an_error() {
+    let text = snapshot().to_string();
+    for end in (0..text.len()).step_by(97) {
+        assert!(serde_json::from_str::<Snapshot>(&text[..end]).is_err(), "{end}");
+    }
+}
+
+#[test]
+fn a_field_that_nobody_knows_is_an_error() {
+    let mut damaged = snapshot();
+    damaged["colour"] = json!("red");
+    insta::assert_snapshot!(refusal(&damaged).unwrap().split(", expected").next().unwrap());
+}
+
+/// Each damage done by hand, and what is said of it.
+#[test]
+fn what_no_manager_can_be_in_is_refused_by_its_place() {
+    let huge = json!(u64::MAX);
+    let far = json!(4_000_000_000_u32);
+    let damages: Vec<(&str, Value)> = vec![
+        ("/version", json!(2)),
+        ("/config/pacer/max_in_flight", json!(0)),
+        ("/peers/slots/0/id", json!(1)),
+        ("/peers/slots/0/profile", json!(9)),
+        ("/peers/slots/0/phase", json!({"up": {"conn": far}})),
+        ("/peers/slots/0/phase", json!("idle")),
+        ("/peers/slots/0/phase", json!({"backing_off": {"until": 5}})),
+        ("/peers/slots/0/first_endpoint", far.clone()),
+        ("/peers/slots/0/first_endpoint", json!(2)),
+        ("/peers/slots/0/first_endpoint", json!(null)),
+        ("/peers/slots/0/told", json!("failed")),
+        ("/peers/slots/0/measured", json!([1, 2_000_000])),
+        ("/peers/free", json!([far])),
+        ("/peers/free", json!([0])),
+        ("/peers/free", json!([8, 8])),
+        ("/endpoints/slots/0/peer", far.clone()),
+        ("/endpoints/slots/0/peer", json!(1)),
+        ("/endpoints/slots/0/breaker", far.clone()),
+        ("/endpoints/slots/0/breaker", json!(3)),
+        ("/endpoints/slots/0/next", far.clone()),
+        ("/endpoints/slots/0/next", json!(0)),
+        ("/endpoints/slots/0/next", json!(1)),
+        ("/endpoints/slots/1/next", json!(null)),
+        ("/conns/slots/0/id", json!(1)),
+        ("/conns/slots/0/peer", far.clone()),
+        ("/conns/slots/0/endpoint", far.clone()),
+        ("/conns/slots/0/process", json!(7)),
+        ("/conns/slots/0/rhythm", json!({"mean": 1, "var": 1, "samples": 3})),
+        ("/conns/slots/0/attentive", json!(false)),
+        ("/generations", json!([])),
+        ("/generations/0", huge.clone()),
+        ("/pings", json!([0])),
+        ("/breakers/slots/0/id", json!(1)),
+        ("/breakers/slots/0/profile", json!(3)),
+        ("/breakers/slots/0/in_flight", json!(5)),
+        ("/breakers/slots/0/endpoints", json!(77)),
+        ("/breakers/slots/0/alternatives", json!(0)),
+        ("/breakers/slots/0/alternatives", json!(77)),
+        ("/breakers/slots/0/tickets", huge.clone()),
+        ("/breakers/slots/3/tickets", json!(0)),
+        ("/breakers/slots/3/queue", json!([0])),
+        ("/breakers/slots/3/queue", json!([far])),
+        ("/breakers/slots/3/queue", json!([])),
+        ("/breakers/slots/0/bucket", json!(null)),
+        ("/breakers/slots/0/bucket/credit", huge.clone()),
+        ("/breakers/slots/0/breaker/generation", huge.clone()),
+        ("/breakers/slots/0/breaker/window", json!(null)),
+        ("/breakers/slots/0/losses/newest", huge.clone()),
+        ("/lists/backing_off", json!([])),
+        ("/lists/backing_off", json!([far])),
+        ("/lists/failed", json!([0])),
+        ("/lists/live", json!([0, 0])),
+        ("/lists/orphans", json!([0])),
+        ("/lists/displaced", json!([0])),
+        ("/lists/ring", json!([0])),
+        ("/lists/ring", json!([far])),
+        ("/timers/0/slot", far.clone()),
+        ("/timers/0/kind", json!("pacer")),
+        ("/timers", json!([])),
+        ("/next_sequence", json!(0)),
+        ("/next_sequence", huge.clone()),
+        ("/pacer", json!(null)),
+        ("/pacer_blocked", json!(true)),
+        ("/load", json!(1_000_001)),
+        ("/stats", json!(null)),
+        ("/stats/peers/connected", json!(9)),
+        ("/stats/dials_in_flight", json!(9)),
+        ("/stats/dials", huge.clone()),
+        ("/stats/stale", huge),
+    ];
+    let whole = snapshot();
+    let mut table = String::new();
+    for (at, value) in damages {
+        let mut damaged = whole.clone();
+        let Some(place) = damaged.pointer_mut(at) else { panic!("no {at} in {whole:#}") };
+        *place = value.clone();
+        let said = refusal(&damaged).unwrap_or_else(|| "TAKEN".into());
+        let said = said.split(", expected").next().unwrap();
+        table.push_str(&format!("{at} = {value}\n    {said}\n"));
+    }
+    insta::assert_snapshot!(table);
+    assert!(!table.contains("TAKEN"));
+}
+
+#[test]
+fn a_rhythm_that_is_no_number_is_refused() {
+    let whole = snapshot();
+    let mut places = Vec::new();
+    walk(&whole, "", &mut |at, value| {
+        if at.ends_with("/rhythm") && value.is_object() {
+            places.push(at.to_string());
+        }
+    });
+    assert!(!places.is_empty());
+    for at in places {
+        for absurd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX] {
+            for field in ["mean", "var"] {
+                let mut damaged = whole.clone();
+                damaged.pointer_mut(&at).unwrap()[field] = json!(absurd.to_bits());
+                let problem = refusal(&damaged).unwrap();
+                assert!(problem.contains("rhythm"), "{at}/{field} = {absurd}: {problem}");
+            }
+        }
+    }
+}
+
+/// One thing done to a snapshot.
+#[derive(Clone, Debug)]
+enum Damage {
+    Remove(Index),
+    Number(Index, u64),
+    Copy(Index, Index),
+    Double(Index),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let number = prop_oneof![
+        3 => 0..12_u64,
+        1 => Just(u64::MAX),
+        1 => Just(u64::from(u32::MAX)),
+        1 => Just(1 << 63),
+        2 => any::<u32>().prop_map(u64::from),
+        1 => any::<u64>(),
+    ];
+    prop_oneof![
+        1 => any::<Index>().prop_map(Damage::Remove),
+        6 => (any::<Index>(), number).prop_map(|(at, number)| Damage::Number(at, number)),
+        2 => (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Damage::Copy(from, to)),
+        1 => any::<Index>().prop_map(Damage::Double),
+    ]
+}
+
+fn inflict(value: &mut Value, damage: &Damage) {
+    let all = |keep: &dyn Fn(&Value) -> bool| {
+        let mut all = Vec::new();
+        walk(value, "", &mut |at, value| {
+            if !at.is_empty() && keep(value) {
+                all.push(at.to_string());
+            }
+        });
+        all
+    };
+    match damage {
+        Damage::Remove(at) => {
+            let at = at.get(&all(&|_| true)).clone();
+            remove(value, &at);
+        }
+        Damage::Number(at, number) => {
+            let at = at.get(&all(&Value::is_number)).clone();
+            *value.pointer_mut(&at).unwrap() = json!(number);
+        }
+        Damage::Copy(from, to) => {
+            let numbers = all(&Value::is_number);
+            let copied = value.pointer(from.get::<String>(&numbers)).unwrap().clone();
+            *value.pointer_mut(to.get::<String>(&numbers)).unwrap() = copied;
+        }
+        Damage::Double(at) => {
+            let filled = all(&|value| value.as_array().is_some_and(|items| !items.is_empty()));
+            let items =
+                value.pointer_mut(at.get::<String>(&filled)).unwrap().as_array_mut().unwrap();
+            items.push(items[0].clone());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEDS))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_is_restored_of_a_damaged_snapshot_can_go_on(
+        damages in prop::collection::vec(damage(), 1..3),
+        script in prop::collection::vec(
+            Shape { peers: 8, breakers: 4, peer_profiles: 3, ..Shape::default() }.op(), 50,
+        ),
+    ) {
+        let mut damaged = snapshot();
+        for damage in &damages {
+            inflict(&mut damaged, damage);
+        }
+        let Ok(snapshot) = serde_json::from_value::<Snapshot>(damaged) else { return Ok(()) };
+        match Manager::restore(snapshot, 1) {
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+            Ok(manager) => {
+                manager.check()?;
+                let mut world = World::new(manager);
+                for op in &script {
+                    world.play(op);
+                    world.manager().check()?;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Actions and notices as a person would say them.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use steadfast::breaker::State;
+use steadfast::{Action, Ignored, Notice, PeerCause, PeerState, Time};
+
+fn word(value: impl serde::Serialize) -> String {
+    serde_json::to_value(value).unwrap().as_str().unwrap().replace('_', " ")
+}
+
+pub(crate) fn state(state: PeerState) -> String {
+    word(state)
+}
+
+pub(crate) fn breaker_state(state: State) -> String {
+    match state {
+        State::Closed => "closed".into(),
+        State::Open { until } => format!("open until {}", at(until)),
+        State::HalfOpen => "half-open".into(),
+        State::ForcedOpen => "forced open".into(),
+        State::Disabled => "disabled".into(),
+    }
+}
+
+pub(crate) fn render(action: &Action) -> String {
+    match action {
+        Action::Dial { conn, peer, endpoint, resume } => {
+            format!("dial {peer}/{endpoint} {conn}{}", if *resume { " resume" } else { "" })
+        }
+        Action::CancelDial { conn } => format!("cancel {conn}"),
+        Action::Close { conn } => format!("close {conn}"),
+        Action::Ping { ping, conn } => format!("ping {conn} {ping}"),
+        Action::Adopt { conn, tag, .. } => format!("adopt {tag} as {conn}"),
+        Action::Refuse { tag } => format!("refuse {tag}"),
+        Action::Notice(notice) => render_notice(notice),
+    }
+}
+
+fn render_notice(notice: &Notice) -> String {
+    match notice {
+        Notice::Peer { peer, from, to, cause } => {
+            let cause = match cause {
+                PeerCause::DialFailed(cause) => format!("dial failed: {}", word(cause)),
+                PeerCause::Lost(cause) => format!("lost: {}", word(cause)),
+                other => word(other),
+            };
+            format!("{peer} {}→{} ({cause})", state(*from), state(*to))
+        }
+        Notice::RetryAt { peer, at: until, failures } => {
+            format!("{peer} waits until {}, failures {failures}", at(*until))
+        }
+        Notice::FailedOver { peer, from, to } => format!("{peer} goes over {from}→{to}"),
+        Notice::SessionLost { peer } => format!("session of {peer} lost"),
+        Notice::Suspected { conn, silence, phi, mean, std, .. } => {
+            let mut text = format!("suspect {conn}, silent for {}", long(silence));
+            if let (Some(phi), Some(mean), Some(std)) = (phi, mean, std) {
+                let phi = format!("{}.{:03}", phi / 1_000, phi % 1_000);
+                write!(text, ", phi {phi}, mean {} ± {}", long(mean), long(std)).unwrap();
+            }
+            text
+        }
+        Notice::Cleared { conn, suspected_for, .. } => {
+            format!("clear {conn} after {}", long(suspected_for))
+        }
+        Notice::Degraded { peer, latency, loss } => {
+            format!("{peer} degraded: {latency:?}, {loss} ppm lost")
+        }
+        Notice::Recovered { peer } => format!("{peer} recovered"),
+        Notice::Breaker { breaker, from, to } => {
+            // Where it came from has had its `until` told when it went there.
+            let from = match from {
+                State::Open { .. } => "open".into(),
+                from => breaker_state(*from),
+            };
+            format!("{breaker} {from}→{}", breaker_state(*to))
+        }
+        Notice::Load { relaxed: true } => "thresholds relaxed".into(),
+        Notice::Load { relaxed: false } => "thresholds as configured".into(),
+        Notice::Slept { late, hold_until } => {
+            format!("slept {}, judgement holds until {}", long(late), at(*hold_until))
+        }
+        Notice::Ignored(reason) => format!("ignored: {}", ignored(reason)),
+        other => format!("{other:?}"),
+    }
+}
+
+fn ignored(reason: &Ignored) -> String {
+    match reason {
+        Ignored::StaleConn(conn) => format!("{conn} is gone"),
+        Ignored::StalePing(ping) => format!("{ping} is gone"),
+        Ignored::AlreadyUp(conn) => format!("{conn} is up already"),
+        Ignored::NotUp(conn) => format!("{conn} is not up"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A moment, to the millisecond.
+pub(crate) fn at(time: Time) -> String {
+    let millis = Time::from_millis(time.as_nanos() / 1_000_000);
+    if time == Time::MAX { "never".into() } else { format!("+{millis}") }
+}
+
+/// A span, to the millisecond.
+fn long(span: &Duration) -> String {
+    let millis = u64::try_from(span.as_millis()).unwrap();
+    format!("{:?}", Duration::from_millis(millis))
+}
