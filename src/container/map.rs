@@ -6,6 +6,13 @@
 
 use hashbrown::HashTable;
 
+use crate::container::slab::Slab;
+
+/// A record that the driver has given a name.
+pub(crate) trait Named {
+    fn id(&self) -> u64;
+}
+
 /// Ids to slots.
 #[derive(Clone, Debug)]
 pub(crate) struct Map {
@@ -25,23 +32,29 @@ impl Map {
         fold(fold(id ^ first, second), first ^ 0x94d0_49bb_1331_11eb)
     }
 
-    /// The slot of `id`; `id_of` reads a slot's id.
+    /// The slot of the record with this id.
     #[inline]
-    pub(crate) fn find(&self, id: u64, id_of: impl Fn(u32) -> u64) -> Option<u32> {
-        self.table.find(Self::hash(self.key, id), |&slot| id_of(slot) == id).copied()
+    pub(crate) fn find<T: Named>(&self, id: u64, slab: &Slab<T>) -> Option<u32> {
+        let is_it = |&slot: &u32| slab.get(slot).is_some_and(|record| record.id() == id);
+        self.table.find(Self::hash(self.key, id), is_it).copied()
     }
 
-    /// Adds an id that is not there.
-    pub(crate) fn insert(&mut self, id: u64, slot: u32, id_of: impl Fn(u32) -> u64) {
+    /// Adds the record in `slot`; `false` if there is one of that id already.
+    pub(crate) fn insert<T: Named>(&mut self, slot: u32, slab: &Slab<T>) -> bool {
         let key = self.key;
-        self.table.insert_unique(Self::hash(key, id), slot, |&slot| Self::hash(key, id_of(slot)));
+        let hash_of = |&slot: &u32| slab.get(slot).map_or(0, |record| Self::hash(key, record.id()));
+        let id = slab.get(slot).map(Named::id);
+        let fresh = id.is_some_and(|id| self.find(id, slab).is_none());
+        if fresh {
+            self.table.insert_unique(hash_of(&slot), slot, hash_of);
+        }
+        fresh
     }
 
-    /// Takes `id` out, before its record goes.
-    pub(crate) fn remove(&mut self, id: u64, id_of: impl Fn(u32) -> u64) {
-        if let Ok(entry) =
-            self.table.find_entry(Self::hash(self.key, id), |&slot| id_of(slot) == id)
-        {
+    /// Takes out the record in `slot`, before it goes.
+    pub(crate) fn remove<T: Named>(&mut self, slot: u32, slab: &Slab<T>) {
+        let Some(id) = slab.get(slot).map(Named::id) else { return };
+        if let Ok(entry) = self.table.find_entry(Self::hash(self.key, id), |&known| known == slot) {
             entry.remove();
         }
     }
@@ -60,21 +73,27 @@ const fn fold(a: u64, b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
+
+    impl Named for u64 {
+        fn id(&self) -> u64 {
+            *self
+        }
+    }
 
     #[test]
     fn it_finds_what_was_put_in_under_any_key() {
         for key in [0, 1, 42, u64::MAX] {
-            let ids: Vec<u64> = (0..1000).map(|n: u64| (n << 32) | (n % 7)).collect();
-            let id_of = |slot: u32| ids[slot as usize];
-            let mut map = Map::new(key);
-            for (slot, &id) in (0..).zip(&ids) {
-                map.insert(id, slot, id_of);
+            let (mut map, mut slab) = (Map::new(key), Slab::new());
+            for n in 0..1000_u64 {
+                let slot = slab.insert((n << 32) | (n % 7));
+                assert!(map.insert(slot, &slab));
             }
-            map.remove(ids[3], id_of);
-            assert_eq!(map.find(ids[3], id_of), None);
-            assert_eq!(map.find(ids[999], id_of), Some(999));
-            assert_eq!(map.find(5, id_of), None);
+            let twin = slab.insert(slab[999]);
+            assert!(!map.insert(twin, &slab), "one id twice");
+            map.remove(3, &slab);
+            assert_eq!(map.find(slab[3], &slab), None);
+            assert_eq!(map.find(slab[999], &slab), Some(999));
+            assert_eq!(map.find(5, &slab), None);
             assert_eq!(map.len(), 999);
         }
     }

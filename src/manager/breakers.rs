@@ -3,7 +3,7 @@
 use crate::breaker::Breaker;
 use crate::bucket::Bucket;
 use crate::container::list::Lists;
-use crate::container::map::Map;
+use crate::container::map::{Map, Named};
 use crate::container::slab::Slab;
 use crate::id::BreakerId;
 use crate::window::Recent;
@@ -27,6 +27,12 @@ pub(crate) struct BreakerRecord {
     pub(crate) tickets: u64,
 }
 
+impl Named for BreakerRecord {
+    fn id(&self) -> u64 {
+        self.id.0
+    }
+}
+
 /// The ring of the runnable breakers.
 pub(crate) const RING: u32 = 0;
 
@@ -44,19 +50,17 @@ impl Breakers {
     }
 
     pub(crate) fn find(&self, id: BreakerId) -> Option<u32> {
-        self.map.find(id.0, |slot| self.slab[slot].id.0)
+        self.map.find(id.0, &self.slab)
     }
 
     pub(crate) fn insert(&mut self, breaker: BreakerRecord) -> u32 {
-        let id = breaker.id.0;
         let slot = self.slab.insert(breaker);
-        self.map.insert(id, slot, |slot| self.slab[slot].id.0);
+        self.map.insert(slot, &self.slab);
         slot
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
-        let id = self.slab[slot].id.0;
-        self.map.remove(id, |slot| self.slab[slot].id.0);
+        self.map.remove(slot, &self.slab);
         self.slab.remove(slot);
     }
 }

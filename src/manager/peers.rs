@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::action::PeerState;
 use crate::container::list::Lists;
-use crate::container::map::Map;
+use crate::container::map::{Map, Named};
 use crate::container::slab::Slab;
 use crate::id::PeerId;
 use crate::time::Time;
@@ -80,6 +80,12 @@ pub(crate) struct Peer {
     pub(crate) measured: Option<(u64, u32)>,
 }
 
+impl Named for Peer {
+    fn id(&self) -> u64 {
+        self.id.0
+    }
+}
+
 impl Peer {
     pub(crate) const fn state(&self) -> PeerState {
         match self.phase {
@@ -113,19 +119,17 @@ impl Peers {
     }
 
     pub(crate) fn find(&self, id: PeerId) -> Option<u32> {
-        self.map.find(id.0, |slot| self.slab[slot].id.0)
+        self.map.find(id.0, &self.slab)
     }
 
     pub(crate) fn insert(&mut self, peer: Peer) -> u32 {
-        let id = peer.id.0;
         let slot = self.slab.insert(peer);
-        self.map.insert(id, slot, |slot| self.slab[slot].id.0);
+        self.map.insert(slot, &self.slab);
         slot
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
-        let id = self.slab[slot].id.0;
-        self.map.remove(id, |slot| self.slab[slot].id.0);
+        self.map.remove(slot, &self.slab);
         self.slab.remove(slot);
     }
 }

@@ -2,12 +2,11 @@
 
 use alloc::format;
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use crate::container::list::Lists;
+use crate::container::map::{Map, Named};
 use crate::container::slab::Slab;
 use crate::digest::Digest;
-use crate::id::{BreakerId, PeerId};
 use crate::manager::Manager;
 use crate::manager::breakers::RING;
 use crate::manager::conns::{LIVE, ORPHANS};
@@ -78,33 +77,21 @@ impl Manager {
         }
         manager.timers.set_sequence(snapshot.next_sequence);
         manager.timers.stop(manager.network.down);
-        manager.index_ids()?;
+        index(&mut manager.peers.map, &manager.peers.slab, "peers")?;
+        index(&mut manager.breakers.map, &manager.breakers.slab, "breakers")?;
         manager.check().map_err(|violation| damaged(violation.place(), violation.to_string()))?;
         Ok(manager)
     }
+}
 
-    /// Builds the id tables anew; two records of one id are refused.
-    fn index_ids(&mut self) -> Result<(), RestoreError> {
-        let peers: Vec<(u32, PeerId)> =
-            self.peers.slab.iter().map(|(slot, peer)| (slot, peer.id)).collect();
-        for (slot, id) in peers {
-            if self.peers.find(id).is_some() {
-                return Err(damaged(format!("peers[{slot}].id"), format!("{id} twice")));
-            }
-            let slab = &self.peers.slab;
-            self.peers.map.insert(id.0, slot, |slot| slab[slot].id.0);
+/// Builds an id table anew; two records of one id are refused.
+fn index<T: Named>(map: &mut Map, slab: &Slab<T>, name: &str) -> Result<(), RestoreError> {
+    for (slot, record) in slab.iter() {
+        if !map.insert(slot, slab) {
+            return Err(damaged(format!("{name}[{slot}].id"), format!("{} twice", record.id())));
         }
-        let breakers: Vec<(u32, BreakerId)> =
-            self.breakers.slab.iter().map(|(slot, breaker)| (slot, breaker.id)).collect();
-        for (slot, id) in breakers {
-            if self.breakers.find(id).is_some() {
-                return Err(damaged(format!("breakers[{slot}].id"), format!("{id} twice")));
-            }
-            let slab = &self.breakers.slab;
-            self.breakers.map.insert(id.0, slot, |slot| slab[slot].id.0);
-        }
-        Ok(())
     }
+    Ok(())
 }
 
 fn rebuild<T, M>(
