@@ -281,20 +281,4 @@ impl Manager {
             Phase::Idle | Phase::Failed | Phase::BackingOff { .. } | Phase::Waiting => None,
         }
     }
-
-    pub(crate) fn find_peer(&mut self, id: PeerId, out: &mut Out<'_>) -> Option<u32> {
-        let found = self.peers.find(id);
-        if found.is_none() {
-            self.ignore(Ignored::UnknownPeer(id), out);
-        }
-        found
-    }
-
-    pub(crate) fn find_breaker(&mut self, id: BreakerId, out: &mut Out<'_>) -> Option<u32> {
-        let found = self.breakers.find(id);
-        if found.is_none() {
-            self.ignore(Ignored::UnknownBreaker(id), out);
-        }
-        found
-    }
 }

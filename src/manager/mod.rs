@@ -8,12 +8,16 @@ mod conns;
 mod dial;
 mod endpoints;
 mod environment;
+mod find;
 mod health;
+mod line;
 mod membership;
 mod operator;
 mod out;
 mod pacer;
 mod peers;
+mod phase;
+mod retry;
 mod session;
 mod snapshot;
 #[cfg(test)]

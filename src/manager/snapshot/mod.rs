@@ -1,0 +1,324 @@
+//! The whole state as plain data.
+//!
+//! The types here mirror the tables and change only with [`VERSION`]. Restoring trusts nothing: each
+//! index is checked before it is followed (`validate`), and at the end the state must satisfy every
+//! invariant (`restore`).
+
+mod restore;
+mod shape;
+mod validate;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use crate::action::PeerState;
+use crate::breaker::Breaker;
+use crate::bucket::Bucket;
+use crate::config::Config;
+use crate::container::list::Lists;
+use crate::container::slab::Slab;
+use crate::container::timers::Timer;
+use crate::error::ConfigError;
+use crate::id::{BreakerId, ConnId, EndpointId, PeerId, PingId};
+use crate::manager::Manager;
+use crate::manager::breakers::{BreakerRecord, RING};
+use crate::manager::conns::{Conn, ConnPhase, LIVE, ORPHANS};
+use crate::manager::endpoints::{DISPLACED, EndpointRecord, queue};
+use crate::manager::environment::Network;
+use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Peer, Phase, WOKEN};
+use crate::phi::Phi;
+use crate::probe::Probe;
+use crate::stats::Stats;
+use crate::time::Time;
+use crate::window::Recent;
+
+/// The version of the snapshots that this crate writes and reads.
+const VERSION: u32 = 1;
+
+/// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
+///
+/// Its content is for machines: with the feature `serde` it can be written in any format.
+#[derive(Clone, Debug, PartialEq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct Snapshot {
+    version: u32,
+    config: Config,
+    now: Time,
+    run: u64,
+    woke_at: Time,
+    hold_until: Time,
+    network: NetworkMirror,
+    load: u32,
+    relaxed: bool,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
+    pacer: Option<Bucket>,
+    pacer_blocked: bool,
+    process: u32,
+    peers: Table<PeerMirror>,
+    endpoints: Table<EndpointMirror>,
+    conns: Table<ConnMirror>,
+    generations: Vec<u64>,
+    pings: Vec<u64>,
+    breakers: Table<BreakerMirror>,
+    lists: ListsMirror,
+    timers: Vec<Timer>,
+    next_sequence: u64,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
+    stats: Option<Stats>,
+}
+
+/// Slots, and the free ones in the order of their release.
+#[derive(Clone, Debug, PartialEq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+struct Table<T> {
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+/// The members of each list, in order.
+#[derive(Clone, Debug, PartialEq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+struct ListsMirror {
+    backing_off: Vec<u32>,
+    woken: Vec<u32>,
+    failed: Vec<u32>,
+    live: Vec<u32>,
+    orphans: Vec<u32>,
+    displaced: Vec<u32>,
+    /// Those who wait for each breaker, by its slot.
+    queues: Vec<Vec<u32>>,
+    ring: Vec<u32>,
+}
+
+/// A record's mirror, field by field: `values` as they are; `options`, which a reader must find
+/// even when they are empty; and `slots`, of which [`NONE`] becomes an empty option.
+macro_rules! mirror {
+    ($mirror:ident of $record:ident {
+        values { $($value:ident: $value_type:ty,)* }
+        options { $($option:ident: $option_type:ty,)* }
+        slots { $($slot:ident,)* }
+    }) => {
+        #[derive(Clone, Debug, PartialEq, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+        struct $mirror {
+            $($value: $value_type,)*
+            $(#[cfg_attr(
+                feature = "serde",
+                serde(deserialize_with = "serde::Deserialize::deserialize")
+            )]
+            $option: Option<$option_type>,)*
+            $(#[cfg_attr(
+                feature = "serde",
+                serde(deserialize_with = "serde::Deserialize::deserialize")
+            )]
+            $slot: Option<u32>,)*
+        }
+
+        impl $mirror {
+            fn of(record: &$record) -> Self {
+                let $record { $($value,)* $($option,)* $($slot,)* } = record.clone();
+                $(let $slot = ($slot != NONE).then_some($slot);)*
+                Self { $($value,)* $($option,)* $($slot,)* }
+            }
+
+            fn into_record(self) -> $record {
+                let Self { $($value,)* $($option,)* $($slot,)* } = self;
+                $(let $slot = $slot.unwrap_or(NONE);)*
+                $record { $($value,)* $($option,)* $($slot,)* }
+            }
+        }
+    };
+}
+
+mirror! { NetworkMirror of Network {
+    values { down: bool, down_at: Time, up_at: Time, epoch: u32, }
+    options {}
+    slots {}
+}}
+
+mirror! { PeerMirror of Peer {
+    values {
+        id: PeerId,
+        profile: u16,
+        wanted: bool,
+        coming_back: bool,
+        slow_lane: bool,
+        timed_out: bool,
+        degraded: bool,
+        told: PeerState,
+        phase: Phase,
+        since: Time,
+        failures: u32,
+        epoch: u32,
+        previous_delay: Duration,
+        without_since: Time,
+        connected_at: Time,
+        session_until: Time,
+        backoff_draws: u32,
+        retry_draws: u32,
+    }
+    options { measured: (u64, u32), }
+    slots { first_endpoint, last_endpoint, }
+}}
+
+mirror! { EndpointMirror of EndpointRecord {
+    values {
+        id: EndpointId,
+        peer: u32,
+        breaker: u32,
+        tried: bool,
+        failures: u32,
+        failed_at: Time,
+        ticket: u64,
+    }
+    options { rhythm: Phi, }
+    slots { next, }
+}}
+
+mirror! { ConnMirror of Conn {
+    values {
+        id: ConnId,
+        last_heard: Time,
+        peer: u32,
+        process: u32,
+        heard: bool,
+        attentive: bool,
+        phase: ConnPhase,
+        since: Time,
+        probe: Probe,
+    }
+    options { last_beat: Time, suspected_at: Time, rhythm: Phi, ping: PingId, }
+    slots { endpoint, }
+}}
+
+mirror! { BreakerMirror of BreakerRecord {
+    values {
+        id: BreakerId,
+        profile: u16,
+        breaker: Breaker,
+        in_flight: u32,
+        losses: Recent,
+        endpoints: u32,
+        alternatives: u32,
+        tickets: u64,
+    }
+    options { bucket: Bucket, }
+    slots {}
+}}
+
+/// Why a snapshot is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// It was written by another version, whose state means something else.
+    Version {
+        /// The version it carries.
+        found: u32,
+        /// The version this crate reads.
+        expected: u32,
+    },
+    /// Its configuration is refused.
+    Config(ConfigError),
+    /// It holds a state that no manager can be in.
+    Damaged {
+        /// Where.
+        place: String,
+        /// What is wrong there.
+        problem: String,
+    },
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version { found, expected } => {
+                write!(f, "the snapshot is of version {found}; this crate reads version {expected}")
+            }
+            Self::Config(error) => write!(f, "the snapshot's configuration: {error}"),
+            Self::Damaged { place, problem } => {
+                write!(f, "the snapshot is damaged at {place}: {problem}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for RestoreError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Version { .. } | Self::Damaged { .. } => None,
+        }
+    }
+}
+
+fn damaged(place: impl Into<String>, problem: impl Into<String>) -> RestoreError {
+    RestoreError::Damaged { place: place.into(), problem: problem.into() }
+}
+
+/// # Snapshots
+impl Manager {
+    /// The whole state as plain data. O(n).
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let list = |lists: &Lists, anchor: u32| lists.iter(anchor).collect();
+        let breakers = self.breakers.slab.parts().0.len();
+        let breakers = u32::try_from(breakers).unwrap_or(u32::MAX);
+        let mut timers: Vec<Timer> = self.timers.iter().copied().collect();
+        timers.sort_unstable();
+        Snapshot {
+            version: VERSION,
+            config: self.policies.config.clone(),
+            now: self.now,
+            run: self.run.value(),
+            woke_at: self.sleep.woke_at,
+            hold_until: self.sleep.hold_until,
+            network: NetworkMirror::of(&self.network),
+            load: self.load.smoothed,
+            relaxed: self.load.relaxed,
+            pacer: self.pacer.bucket,
+            pacer_blocked: self.pacer.blocked,
+            process: self.conns.process,
+            peers: Table::of(&self.peers.slab, PeerMirror::of),
+            endpoints: Table::of(&self.endpoints.slab, EndpointMirror::of),
+            conns: Table::of(&self.conns.slab, ConnMirror::of),
+            generations: self.conns.generations.clone(),
+            pings: self.conns.pings.clone(),
+            breakers: Table::of(&self.breakers.slab, BreakerMirror::of),
+            lists: ListsMirror {
+                backing_off: list(&self.peers.lists, BACKING_OFF),
+                woken: list(&self.peers.lists, WOKEN),
+                failed: list(&self.peers.lists, FAILED),
+                live: list(&self.conns.lists, LIVE),
+                orphans: list(&self.conns.lists, ORPHANS),
+                displaced: list(&self.endpoints.queues, DISPLACED),
+                queues: (0..breakers).map(|b| list(&self.endpoints.queues, queue(b))).collect(),
+                ring: list(&self.breakers.ring, RING),
+            },
+            timers,
+            next_sequence: self.timers.sequence(),
+            stats: Some(self.stats.clone()),
+        }
+    }
+}
+
+impl<T> Table<T> {
+    fn of<R>(slab: &Slab<R>, mirror: impl Fn(&R) -> T) -> Self {
+        let (slots, free) = slab.parts();
+        let slots = slots.iter().map(|entry| entry.as_ref().map(&mirror)).collect();
+        Self { slots, free: free.to_vec() }
+    }
+
+    fn get(&self, slot: u32) -> Option<&T> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+        self.slots.iter().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)))
+    }
+}

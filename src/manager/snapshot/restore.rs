@@ -1,0 +1,131 @@
+//! From a snapshot back to a manager.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use crate::container::list::Lists;
+use crate::container::slab::Slab;
+use crate::digest::Digest;
+use crate::id::{BreakerId, PeerId};
+use crate::manager::Manager;
+use crate::manager::breakers::RING;
+use crate::manager::conns::{LIVE, ORPHANS};
+use crate::manager::endpoints::{DISPLACED, queue};
+use crate::manager::environment::{Load, Sleep};
+use crate::manager::peers::{BACKING_OFF, FAILED, WOKEN};
+use crate::manager::snapshot::{
+    BreakerMirror, ConnMirror, EndpointMirror, PeerMirror, RestoreError, Snapshot, Table, VERSION,
+    damaged,
+};
+
+/// # Restoring
+impl Manager {
+    /// The manager that the snapshot was taken of: it answers every later event as the original
+    /// would have.
+    ///
+    /// `hash_key` may differ from the original's. A new process then sends
+    /// [`Event::Restarted`](crate::Event::Restarted), and its time goes on after the snapshot's.
+    /// O(n); memory is bounded by the size of the snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`] for a snapshot of another version, with a refused configuration, or with a
+    /// state that no manager can be in, however it came to be.
+    pub fn restore(snapshot: Snapshot, hash_key: u64) -> Result<Self, RestoreError> {
+        if snapshot.version != VERSION {
+            return Err(RestoreError::Version { found: snapshot.version, expected: VERSION });
+        }
+        snapshot.check_places()?;
+        let mut manager = Self::new(snapshot.config, hash_key).map_err(RestoreError::Config)?;
+        manager.now = snapshot.now;
+        manager.run = Digest::resume(snapshot.run);
+        manager.sleep = Sleep { woke_at: snapshot.woke_at, hold_until: snapshot.hold_until };
+        manager.network = snapshot.network.into_record();
+        manager.load = Load { smoothed: snapshot.load, relaxed: snapshot.relaxed };
+        manager.pacer.bucket = snapshot.pacer;
+        manager.pacer.blocked = snapshot.pacer_blocked;
+        manager.stats = snapshot.stats.ok_or_else(|| damaged("stats", "missing"))?;
+
+        manager.breakers.slab = rebuild("breakers", snapshot.breakers, BreakerMirror::into_record)?;
+        manager.peers.slab = rebuild("peers", snapshot.peers, PeerMirror::into_record)?;
+        manager.endpoints.slab =
+            rebuild("endpoints", snapshot.endpoints, EndpointMirror::into_record)?;
+        manager.conns.slab = rebuild("conns", snapshot.conns, ConnMirror::into_record)?;
+        manager.conns.generations = snapshot.generations;
+        manager.conns.pings = snapshot.pings;
+        manager.conns.process = snapshot.process;
+
+        let lists = &snapshot.lists;
+        fill(&mut manager.peers.lists, BACKING_OFF, &lists.backing_off, "lists.backing_off")?;
+        fill(&mut manager.peers.lists, WOKEN, &lists.woken, "lists.woken")?;
+        fill(&mut manager.peers.lists, FAILED, &lists.failed, "lists.failed")?;
+        fill(&mut manager.conns.lists, LIVE, &lists.live, "lists.live")?;
+        fill(&mut manager.conns.lists, ORPHANS, &lists.orphans, "lists.orphans")?;
+        fill(&mut manager.breakers.ring, RING, &lists.ring, "lists.ring")?;
+        fill(&mut manager.endpoints.queues, DISPLACED, &lists.displaced, "lists.displaced")?;
+        for (slot, members) in (0..).zip(&lists.queues) {
+            let place = format!("lists.queues[{slot}]");
+            fill(&mut manager.endpoints.queues, queue(slot), members, &place)?;
+        }
+        for (place, timer) in snapshot.timers.iter().enumerate() {
+            if !manager.timers.restore(*timer) {
+                return Err(damaged(format!("timers[{place}]"), "armed twice"));
+            }
+        }
+        if manager.timers.sequence() > snapshot.next_sequence {
+            return Err(damaged("next_sequence", "less than a timer's"));
+        }
+        manager.timers.set_sequence(snapshot.next_sequence);
+        manager.timers.stop(manager.network.down);
+        manager.index_ids()?;
+        manager.check().map_err(|violation| damaged(violation.place(), violation.to_string()))?;
+        Ok(manager)
+    }
+
+    /// Builds the id tables anew; two records of one id are refused.
+    fn index_ids(&mut self) -> Result<(), RestoreError> {
+        let peers: Vec<(u32, PeerId)> =
+            self.peers.slab.iter().map(|(slot, peer)| (slot, peer.id)).collect();
+        for (slot, id) in peers {
+            if self.peers.find(id).is_some() {
+                return Err(damaged(format!("peers[{slot}].id"), format!("{id} twice")));
+            }
+            let slab = &self.peers.slab;
+            self.peers.map.insert(id.0, slot, |slot| slab[slot].id.0);
+        }
+        let breakers: Vec<(u32, BreakerId)> =
+            self.breakers.slab.iter().map(|(slot, breaker)| (slot, breaker.id)).collect();
+        for (slot, id) in breakers {
+            if self.breakers.find(id).is_some() {
+                return Err(damaged(format!("breakers[{slot}].id"), format!("{id} twice")));
+            }
+            let slab = &self.breakers.slab;
+            self.breakers.map.insert(id.0, slot, |slot| slab[slot].id.0);
+        }
+        Ok(())
+    }
+}
+
+fn rebuild<T, M>(
+    name: &str,
+    table: Table<M>,
+    record: impl Fn(M) -> T,
+) -> Result<Slab<T>, RestoreError> {
+    let slots = table.slots.into_iter().map(|entry| entry.map(&record)).collect();
+    Slab::from_parts(slots, table.free)
+        .ok_or_else(|| damaged(format!("{name}.free"), "does not name empty slots, each once"))
+}
+
+fn fill(lists: &mut Lists, anchor: u32, nodes: &[u32], place: &str) -> Result<(), RestoreError> {
+    for (index, &node) in nodes.iter().enumerate() {
+        if lists.is_linked(node) {
+            return Err(damaged(
+                format!("{place}[{index}]"),
+                format!("{node} is on a list already"),
+            ));
+        }
+        lists.push_back(anchor, node);
+    }
+    Ok(())
+}

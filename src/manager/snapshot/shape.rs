@@ -1,0 +1,88 @@
+//! What two states of one shape have in common.
+
+use crate::id::{BreakerId, ConnId, PeerId, PingId};
+use crate::manager::conns::ConnPhase;
+use crate::manager::peers::Phase;
+use crate::manager::snapshot::Snapshot;
+use crate::time::{Time, nanos};
+
+impl Snapshot {
+    /// The snapshot with everything taken out that two states of one shape may differ in.
+    pub(crate) fn into_shape(mut self) -> Self {
+        let now = self.now;
+        // What lies ahead keeps its distance; what lies behind keeps its age, under the top bit.
+        let relative = |time: &mut Time| {
+            *time = match *time {
+                Time::MAX => Time::MAX,
+                time if time >= now => Time::from_nanos(nanos(time.since(now))),
+                time => Time::from_nanos(nanos(now.since(time)) | (1 << 63)),
+            };
+        };
+        self.run = 0;
+        self.config.seed = 0;
+        for time in [
+            &mut self.now,
+            &mut self.woke_at,
+            &mut self.hold_until,
+            &mut self.network.down_at,
+            &mut self.network.up_at,
+        ] {
+            relative(time);
+        }
+        let (epoch, process) = (self.network.epoch, self.process);
+        self.network.epoch = 0;
+        self.process = 0;
+        self.stats = None;
+        self.generations.clear();
+        self.pings.clear();
+        self.next_sequence = 0;
+        self.timers.sort_unstable_by_key(|timer| (timer.deadline, timer.sequence));
+        for (rank, timer) in (0..).zip(&mut self.timers) {
+            relative(&mut timer.deadline);
+            timer.sequence = rank;
+        }
+        for (slot, entry) in (0..).zip(&mut self.peers.slots) {
+            let Some(peer) = entry else { continue };
+            peer.id = PeerId(slot);
+            peer.failures = if peer.epoch == epoch { peer.failures } else { 0 };
+            peer.epoch = 0;
+            peer.backoff_draws = 0;
+            peer.retry_draws = 0;
+            relative(&mut peer.since);
+            relative(&mut peer.without_since);
+            relative(&mut peer.connected_at);
+            relative(&mut peer.session_until);
+            if let Phase::BackingOff { until } = &mut peer.phase {
+                relative(until);
+            }
+        }
+        for entry in self.endpoints.slots.iter_mut().flatten() {
+            entry.ticket = 0;
+            relative(&mut entry.failed_at);
+        }
+        for (slot, entry) in (0..).zip(&mut self.conns.slots) {
+            let Some(conn) = entry else { continue };
+            conn.id = ConnId::new(slot, 0);
+            conn.process = u32::from(conn.process != process);
+            conn.ping = conn.ping.map(|_| PingId::new(slot, 0));
+            relative(&mut conn.last_heard);
+            relative(&mut conn.since);
+            conn.last_beat.as_mut().map(relative);
+            conn.suspected_at.as_mut().map(relative);
+            if let ConnPhase::Dialing { deadline, permit, .. } = &mut conn.phase {
+                relative(deadline);
+                let endpoint = conn.endpoint.and_then(|slot| self.endpoints.get(slot));
+                let breaker = endpoint.and_then(|endpoint| self.breakers.get(endpoint.breaker));
+                let current = breaker.map_or(0, |breaker| breaker.breaker.generation());
+                *permit = permit.shape(current);
+            }
+        }
+        for (slot, entry) in (0..).zip(&mut self.breakers.slots) {
+            let Some(breaker) = entry else { continue };
+            breaker.id = BreakerId(slot);
+            breaker.tickets = 0;
+            breaker.breaker = breaker.breaker.clone().shape(now);
+        }
+        self
+    }
+}

@@ -1,0 +1,182 @@
+//! What a snapshot must be before anything in it is followed.
+
+use alloc::format;
+use alloc::string::String;
+
+use crate::config::{DetectorPolicy, Policies};
+use crate::container::timers::TimerKind;
+use crate::id::MAX_GENERATION;
+use crate::manager::peers::Phase;
+use crate::manager::snapshot::{RestoreError, Snapshot, damaged};
+use crate::phi::Phi;
+use crate::probe::Probe;
+use crate::stats::Stats;
+
+/// More numbers than anybody can use up, with room to go on.
+const MAX_NUMBER: u64 = u64::MAX / 2;
+
+impl Snapshot {
+    /// Checks everything that the tables take for granted: slots that are followed are in use,
+    /// profiles exist, leaves are in states that they can be in.
+    pub(super) fn check_places(&self) -> Result<(), RestoreError> {
+        let policies = Policies::new(&self.config).map_err(RestoreError::Config)?;
+        let pacer = match (&self.pacer, &policies.pacer_rate) {
+            (None, None) => true,
+            (Some(bucket), Some(rate)) => bucket.is_valid(rate),
+            _ => false,
+        };
+        held(pacer, &|| "pacer".into(), "does not fit pacer.rate")?;
+        held(self.load <= 1_000_000, &|| "load".into(), "more than 1,000,000")?;
+        held(self.next_sequence <= MAX_NUMBER, &|| "next_sequence".into(), "no room to go on")?;
+        let stats = self.stats.as_ref().is_none_or(Stats::is_valid);
+        held(stats, &|| "stats".into(), "no room to go on counting")?;
+        self.check_breakers(&policies)?;
+        self.check_endpoints(&policies)?;
+        self.check_peers(&policies)?;
+        self.check_conns(&policies)?;
+        self.check_lists()
+    }
+
+    fn check_breakers(&self, policies: &Policies) -> Result<(), RestoreError> {
+        for (slot, breaker) in self.breakers.iter() {
+            let at = |field: &'static str| move || format!("breakers[{slot}].{field}");
+            let Some(policy) = policies.breakers.get(usize::from(breaker.profile)) else {
+                return Err(damaged(at("profile")(), "no such profile"));
+            };
+            // Not under the relaxed one: the two differ in thresholds, which no state depends on.
+            held(breaker.breaker.is_valid(&policy.normal), &at("breaker"), "impossible state")?;
+            let bucket = match (&breaker.bucket, &policy.rate) {
+                (None, None) => true,
+                (Some(bucket), Some(rate)) => bucket.is_valid(rate),
+                _ => false,
+            };
+            held(bucket, &at("bucket"), "does not fit the profile's rate")?;
+            held(breaker.losses.is_valid(), &at("losses"), "impossible state")?;
+            held(breaker.tickets <= MAX_NUMBER, &at("tickets"), "no room to go on")?;
+        }
+        Ok(())
+    }
+
+    fn check_endpoints(&self, policies: &Policies) -> Result<(), RestoreError> {
+        for (slot, endpoint) in self.endpoints.iter() {
+            let at = |field: &'static str| move || format!("endpoints[{slot}].{field}");
+            let Some(peer) = self.peers.get(endpoint.peer) else {
+                return Err(damaged(at("peer")(), "not there"));
+            };
+            held(self.breakers.get(endpoint.breaker).is_some(), &at("breaker"), "not there")?;
+            let next = endpoint.next.is_none_or(|next| self.endpoints.get(next).is_some());
+            held(next, &at("next"), "not there")?;
+            let rhythm = fits(policies, peer.profile, endpoint.rhythm.as_ref());
+            held(rhythm, &at("rhythm"), "impossible state")?;
+        }
+        Ok(())
+    }
+
+    fn check_peers(&self, policies: &Policies) -> Result<(), RestoreError> {
+        for (slot, peer) in self.peers.iter() {
+            let at = |field: &'static str| move || format!("peers[{slot}].{field}");
+            let known = usize::from(peer.profile) < policies.peers.len();
+            held(known, &at("profile"), "no such profile")?;
+            let conn = match peer.phase {
+                Phase::Dialing { conn } | Phase::Up { conn } => self.conns.get(conn).is_some(),
+                _ => true,
+            };
+            held(conn, &at("phase.conn"), "not there")?;
+            let there =
+                |slot: Option<u32>| slot.is_none_or(|slot| self.endpoints.get(slot).is_some());
+            held(there(peer.first_endpoint), &at("first_endpoint"), "not there")?;
+            held(there(peer.last_endpoint), &at("last_endpoint"), "not there")?;
+            let loss = peer.measured.is_none_or(|(_, loss)| loss <= 1_000_000);
+            held(loss, &at("measured"), "a loss of more than 1,000,000")?;
+        }
+        Ok(())
+    }
+
+    fn check_conns(&self, policies: &Policies) -> Result<(), RestoreError> {
+        for (slot, conn) in self.conns.iter() {
+            let at = |field: &'static str| move || format!("conns[{slot}].{field}");
+            let Some(peer) = self.peers.get(conn.peer) else {
+                return Err(damaged(at("peer")(), "not there"));
+            };
+            let endpoint = conn.endpoint.is_none_or(|slot| self.endpoints.get(slot).is_some());
+            held(endpoint, &at("endpoint"), "not there")?;
+            let id = usize::try_from(conn.id.slot()).is_ok_and(|own| own == slot)
+                && self.generations.get(slot) == Some(&conn.id.generation());
+            held(id, &at("id"), "does not name its slot and generation")?;
+            let policy = policies.peers.get(usize::from(peer.profile));
+            let watch = policy.and_then(|policy| policy.watch);
+            let probe = match watch.and_then(|watch| watch.pings) {
+                Some(pings) => conn.probe.is_valid(&pings),
+                None => conn.probe == Probe::default(),
+            };
+            held(probe, &at("probe"), "impossible state")?;
+            let rhythm = fits(policies, peer.profile, conn.rhythm.as_ref());
+            held(rhythm, &at("rhythm"), "impossible state")?;
+            let ping = conn.ping.is_none_or(|ping| {
+                let next = self.pings.get(slot).copied().unwrap_or_default();
+                ping.slot() == conn.id.slot() && ping.generation() < next
+            });
+            held(ping, &at("ping"), "was never sent")?;
+        }
+        let slots = self.conns.slots.len();
+        let counted = self.generations.len() == slots && self.pings.len() == slots;
+        held(counted, &|| "generations".into(), "not one for each connection slot")?;
+        let bounded = self.generations.iter().all(|&generation| generation <= MAX_GENERATION)
+            && self.pings.iter().all(|&pings| pings <= MAX_GENERATION + 1);
+        held(bounded, &|| "generations".into(), "past the last one")?;
+        Ok(())
+    }
+
+    fn check_lists(&self) -> Result<(), RestoreError> {
+        let lists = &self.lists;
+        for (name, members) in [
+            ("backing_off", &lists.backing_off),
+            ("woken", &lists.woken),
+            ("failed", &lists.failed),
+        ] {
+            let known = members.iter().all(|&peer| self.peers.get(peer).is_some());
+            held(known, &|| format!("lists.{name}"), "a peer that is not there")?;
+        }
+        for (name, members) in [("live", &lists.live), ("orphans", &lists.orphans)] {
+            let known = members.iter().all(|&conn| self.conns.get(conn).is_some());
+            held(known, &|| format!("lists.{name}"), "a connection that is not there")?;
+        }
+        let known = lists.displaced.iter().all(|&slot| self.endpoints.get(slot).is_some());
+        held(known, &|| "lists.displaced".into(), "an endpoint that is not there")?;
+        let known = lists.ring.iter().all(|&slot| self.breakers.get(slot).is_some());
+        held(known, &|| "lists.ring".into(), "a breaker that is not there")?;
+        let queues = lists.queues.len() == self.breakers.slots.len();
+        held(queues, &|| "lists.queues".into(), "not one for each breaker slot")?;
+        for (slot, members) in lists.queues.iter().enumerate() {
+            let used =
+                members.is_empty() || self.breakers.slots.get(slot).is_some_and(Option::is_some);
+            let known = members.iter().all(|&slot| self.endpoints.get(slot).is_some());
+            let place = || format!("lists.queues[{slot}]");
+            held(used && known, &place, "an endpoint or a breaker that is not there")?;
+        }
+        for (place, timer) in self.timers.iter().enumerate() {
+            let known = match timer.kind {
+                TimerKind::Peer => self.peers.get(timer.slot).is_some(),
+                TimerKind::Pace | TimerKind::Breaker => self.breakers.get(timer.slot).is_some(),
+                TimerKind::Pacer => timer.slot == 0,
+                TimerKind::Conn => self.conns.get(timer.slot).is_some(),
+            };
+            held(known, &|| format!("timers[{place}].slot"), "not there")?;
+        }
+        Ok(())
+    }
+}
+
+fn held(ok: bool, place: &dyn Fn() -> String, problem: &str) -> Result<(), RestoreError> {
+    if ok { Ok(()) } else { Err(damaged(place(), problem)) }
+}
+
+/// Whether a detector's memory could be that of a peer with this profile.
+fn fits(policies: &Policies, profile: u16, rhythm: Option<&Phi>) -> bool {
+    let watch = policies.peers.get(usize::from(profile)).and_then(|policy| policy.watch);
+    match (watch.map(|watch| watch.detector), rhythm) {
+        (_, None) => true,
+        (Some(DetectorPolicy::Phi(policy)), Some(rhythm)) => rhythm.is_valid(&policy),
+        _ => false,
+    }
+}
