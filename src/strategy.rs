@@ -330,8 +330,22 @@ impl Shape {
         // One beyond what is there, so that some names are unknown.
         let (peer, breaker) = (0..=self.peers, 0..=self.breakers);
         let (any_peer, any_breaker) = (peer.clone(), breaker.clone());
-        let peer_profile = 0..self.peer_profiles.max(1);
-        let breaker_profile = 0..self.breaker_profiles.max(1);
+        let peer_profile = 0..=self.peer_profiles.max(1);
+        let breaker_profile = 0..=self.breaker_profiles.max(1);
+        let twice = |mut addresses: Vec<Address>| {
+            addresses.extend(addresses.first().copied());
+            addresses
+        };
+        let any_addresses = prop_oneof![
+            8 => self.addresses(),
+            1 => Just(Vec::new()),
+            1 => self.addresses().prop_map(twice),
+        ]
+        .boxed();
+        let latency =
+            prop_oneof![2 => 0..50_u64, 1 => 0..3_000_u64].prop_map(Duration::from_millis);
+        let loss = prop_oneof![2 => Just(0), 1 => 0..=1_100_000_u32];
+        let load = prop_oneof![3 => Just(1_000_000), 1 => 0..=1_100_000_u32];
         let facts = prop_oneof![
             6 => (any::<u8>(), any::<bool>())
                 .prop_map(|(dial, resumed)| Act::Connected { dial, resumed }),
@@ -342,9 +356,8 @@ impl Shape {
             2 => any::<u8>().prop_map(|conn| Act::Heard { conn }),
             2 => any::<u8>().prop_map(|conn| Act::Heartbeat { conn }),
             2 => any::<u8>().prop_map(|ping| Act::Pong { ping }),
-            2 => (any::<u8>(), 0..3_000_u64, 0..=1_100_000_u32).prop_map(|(conn, ms, loss)| {
-                Act::Metrics { conn, latency: Duration::from_millis(ms), loss }
-            }),
+            3 => (any::<u8>(), latency, loss)
+                .prop_map(|(conn, latency, loss)| Act::Metrics { conn, latency, loss }),
             1 => any_peer.prop_map(|peer| Act::Accepted { peer }),
         ];
         let intents = prop_oneof![
@@ -355,16 +368,16 @@ impl Shape {
             (any_breaker.clone(), breaker_profile)
                 .prop_map(|(breaker, profile)| Act::AddBreaker { breaker, profile }),
             any_breaker.clone().prop_map(|breaker| Act::RemoveBreaker { breaker }),
-            (peer.clone(), peer_profile, self.addresses())
+            (peer.clone(), peer_profile, any_addresses.clone())
                 .prop_map(|(peer, profile, endpoints)| Act::AddPeer { peer, profile, endpoints }),
-            (peer.clone(), self.addresses())
+            (peer.clone(), any_addresses)
                 .prop_map(|(peer, endpoints)| Act::SetEndpoints { peer, endpoints }),
             peer.clone().prop_map(|peer| Act::RemovePeer { peer }),
         ];
         let environment = prop_oneof![
             3 => Just(Act::NetworkDown),
             4 => Just(Act::NetworkUp),
-            2 => (0..=1_100_000_u32).prop_map(|load| Act::Load { load }),
+            4 => load.prop_map(|load| Act::Load { load }),
             1 => Just(Act::Restarted),
             4 => Just(Act::Tick),
         ];

@@ -772,3 +772,38 @@ fn a_connection_that_came_up_has_left_the_slow_lane() {
          +1s lost p1 kicked"
     ));
 }
+
+#[test]
+fn a_probe_that_an_outage_of_ours_cut_off_tells_nothing_about_the_server() {
+    let mut config = with(|peer| peer.dial_timeout = secs(3));
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    config.breaker_profiles[0].breaker.tolerate = 0;
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         dial-failed p1 refused
+         +2s wait
+         sleep 6s
+         connect p2
+         +100ms network down
+         +2400ms network up
+         +1s connected p2
+         +2s connected p1"
+    ));
+}
+
+#[test]
+fn a_ping_dies_with_its_connection() {
+    assert_snapshot!(story(
+        with(|peer| peer.health.signs = Signs::Pings(ProbeConfig::default())),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +11s lost p1 reset
+         pong c0"
+    ));
+}

@@ -85,7 +85,8 @@ impl Manager {
         let (now, hold_until) = (self.now, self.sleep.hold_until);
         let record = &mut self.breakers.slab[slot];
         if now < hold_until {
-            record.breaker.postpone_probes(hold_until);
+            // Just after the dials themselves: they know which of them an outage of ours cut off.
+            record.breaker.postpone_probes(hold_until.plus_nanos(1));
         }
         let profile = self.policies.breaker(record.profile);
         let policy = profile.at(self.load.relaxed);
