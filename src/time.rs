@@ -54,6 +54,12 @@ impl Time {
     pub const fn plus_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_add(nanos))
     }
+
+    /// The moment `nanos` nanoseconds earlier, but not before the epoch.
+    #[must_use]
+    pub const fn minus_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_sub(nanos))
+    }
 }
 
 impl Add<Duration> for Time {

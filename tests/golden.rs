@@ -488,6 +488,26 @@ fn a_silent_peer_is_dropped_by_the_deadline_detector() {
 }
 
 #[test]
+fn of_all_that_waits_nobody_is_judged_before_he_was_fed() {
+    // Both are due at +30s, and so are the heartbeats of both, fed one after the other.
+    assert_snapshot!(story(
+        with(|peer| peer.health.signs = Signs::Heartbeats),
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         connect p2
+         connected p1
+         connected p2
+         +30s heartbeat p1
+         heartbeat p2
+         +1s wait
+         +29s heartbeat p1
+         +1ms wait"
+    ));
+}
+
+#[test]
 fn phi_learns_the_rhythm_and_remembers_it_over_a_reconnect() {
     assert_snapshot!(story(
         with(|peer| {

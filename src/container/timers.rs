@@ -27,8 +27,9 @@ pub(crate) enum TimerKind {
 const KINDS: usize = 5;
 
 impl TimerKind {
-    /// Whether it stands still while the network is down.
-    const fn needs_network(self) -> bool {
+    /// Whether it judges the other side: then it waits for the I/O, and stands still while the
+    /// network is down.
+    const fn judges(self) -> bool {
         matches!(self, Self::Conn | Self::Breaker)
     }
 }
@@ -53,7 +54,8 @@ const NOWHERE: u32 = u32::MAX;
 /// Children of a heap's node.
 const ARITY: usize = 4;
 
-/// All timers of a manager, in two heaps: those that need the network can be stopped in one move.
+/// All timers of a manager, in two heaps: those that judge the other side have their own, which is
+/// stopped in one move.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timers {
     heaps: [Vec<Timer>; 2],
@@ -87,25 +89,25 @@ impl Timers {
     }
 
     fn insert(&mut self, timer: Timer) {
-        let heap = &mut self.heaps[usize::from(timer.kind.needs_network())];
+        let heap = &mut self.heaps[usize::from(timer.kind.judges())];
         heap.push(timer);
         let place = heap.len() - 1;
-        self.sift_up(usize::from(timer.kind.needs_network()), place);
+        self.sift_up(usize::from(timer.kind.judges()), place);
     }
 
     /// Disarms the timer if it is armed.
     pub(crate) fn disarm(&mut self, kind: TimerKind, slot: u32) {
         let Some(place) = self.place(kind, slot) else { return };
-        self.remove(usize::from(kind.needs_network()), place);
+        self.remove(usize::from(kind.judges()), place);
     }
 
     /// When the timer is due, if it is armed.
     pub(crate) fn deadline(&self, kind: TimerKind, slot: u32) -> Option<Time> {
         let place = self.place(kind, slot)?;
-        Some(self.heaps[usize::from(kind.needs_network())].get(place)?.deadline)
+        Some(self.heaps[usize::from(kind.judges())].get(place)?.deadline)
     }
 
-    /// Stops or starts those that need the network.
+    /// Stops or starts those that judge.
     pub(crate) const fn stop(&mut self, stopped: bool) {
         self.stopped = stopped;
     }
@@ -113,23 +115,28 @@ impl Timers {
     /// When the first is due.
     #[inline]
     pub(crate) fn next(&self) -> Option<Time> {
-        Some(self.first()?.deadline)
+        let [always, judging] = &self.heaps;
+        let judging = judging.first().filter(|_| !self.stopped);
+        always.first().into_iter().chain(judging).map(|first| first.deadline).min()
     }
 
-    fn first(&self) -> Option<Timer> {
-        let [always, network] = &self.heaps;
-        let network = network.first().filter(|_| !self.stopped);
-        match (always.first(), network) {
-            (Some(a), Some(b)) => Some(if order(a) < order(b) { *a } else { *b }),
-            (a, b) => a.or(b).copied(),
-        }
-    }
-
-    /// Takes out the first that is due at `now`.
+    /// Takes out the first that is due at `now`, of those that do not judge.
     #[inline]
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
-        let first = self.first().filter(|first| first.deadline <= now)?;
-        self.remove(usize::from(first.kind.needs_network()), 0);
+        self.pop(false, now)
+    }
+
+    /// Takes out the first that is due at `now`, of those that judge.
+    #[inline]
+    pub(crate) fn pop_verdict(&mut self, now: Time) -> Option<Timer> {
+        if self.stopped { None } else { self.pop(true, now) }
+    }
+
+    #[inline]
+    fn pop(&mut self, judges: bool, now: Time) -> Option<Timer> {
+        let heap = usize::from(judges);
+        let first = *self.heaps[heap].first().filter(|first| first.deadline <= now)?;
+        self.remove(heap, 0);
         Some(first)
     }
 
@@ -222,7 +229,8 @@ mod tests {
     enum Op {
         Arm(TimerKind, u32, u64),
         Disarm(TimerKind, u32),
-        Pop(u64),
+        /// At a moment, whether of those that judge.
+        Pop(u64, bool),
         Stop(bool),
     }
 
@@ -235,7 +243,7 @@ mod tests {
         prop_oneof![
             4 => (kind(), 0..20_u32, 0..50_u64).prop_map(|(kind, slot, at)| Op::Arm(kind, slot, at)),
             1 => (kind(), 0..20_u32).prop_map(|(kind, slot)| Op::Disarm(kind, slot)),
-            3 => (0..50_u64).prop_map(Op::Pop),
+            3 => (0..50_u64, any::<bool>()).prop_map(|(now, judges)| Op::Pop(now, judges)),
             1 => any::<bool>().prop_map(Op::Stop),
         ]
     }
@@ -257,17 +265,20 @@ mod tests {
                         model.retain(|_, key| *key != (kind, slot));
                         timers.disarm(kind, slot);
                     }
-                    Op::Pop(now) => {
+                    Op::Pop(now, judges) => {
                         let now = Time::from_nanos(now);
                         let first = model
                             .iter()
-                            .find(|(_, (kind, _))| !(stopped && kind.needs_network()))
                             .map(|(order, key)| (*order, *key))
-                            .filter(|((deadline, _), _)| *deadline <= now);
+                            .find(|(_, (kind, _))| kind.judges() == judges)
+                            .filter(|((deadline, _), _)| *deadline <= now)
+                            .filter(|_| !(stopped && judges));
                         if let Some((order, _)) = first {
                             model.remove(&order);
                         }
-                        let popped = timers.pop_due(now).map(|timer| (timer.kind, timer.slot));
+                        let popped =
+                            if judges { timers.pop_verdict(now) } else { timers.pop_due(now) };
+                        let popped = popped.map(|timer| (timer.kind, timer.slot));
                         prop_assert_eq!(popped, first.map(|(_, key)| key));
                     }
                     Op::Stop(stop) => {

@@ -34,7 +34,7 @@ use crate::digest::Digest;
 use crate::error::ConfigError;
 use crate::event::Event;
 use crate::stats::Stats;
-use crate::time::Time;
+use crate::time::{Time, nanos};
 use breakers::Breakers;
 use conns::Conns;
 use endpoints::Endpoints;
@@ -141,7 +141,9 @@ impl Manager {
 
     /// Takes one event and appends what to do about it to `actions`.
     ///
-    /// The event at `now` is handled before the timers due at `now`: a heartbeat that arrives
+    /// Who is too late is judged by ticks: another event leaves detectors, dial timeouts and probes
+    /// alone until they are overdue by [`late_after`](crate::config::SleepConfig::late_after), so
+    /// that of all the I/O that waits none is judged before it was fed. A heartbeat that arrives
     /// exactly at the deadline is in time. Beyond the direct answer a step does at most
     /// [`max_work_per_step`](crate::config::Limits::max_work_per_step); the rest stays due.
     ///
@@ -150,8 +152,10 @@ impl Manager {
         let answered = actions.len();
         let out = &mut Out::new(actions, self.policies.config.limits.max_work_per_step);
         self.observe(now, out);
+        let mut judged = self.now;
         if event != Event::Tick {
             (self.now, &event).hash(&mut self.run);
+            judged = judged.minus_nanos(nanos(self.policies.config.sleep.late_after));
         }
         match event {
             Event::AddBreaker { breaker, profile } => self.on_add_breaker(breaker, profile, out),
@@ -185,7 +189,7 @@ impl Manager {
             Event::ResetBreaker { breaker } => self.on_reset_breaker(breaker, out),
             Event::Revive { peer } => self.on_revive(peer, out),
         }
-        self.settle(out);
+        self.settle(judged, out);
         for action in actions.iter().skip(answered) {
             (self.now, action).hash(&mut self.run);
         }
@@ -203,19 +207,23 @@ impl Manager {
         self.timers.next().map(|deadline| deadline.max(self.now))
     }
 
-    /// Buries what an earlier process left, fires due timers, then moves the queues, one unit of
-    /// work at a time.
+    /// Buries what an earlier process left, fires due timers, moves the queues, and judges last: one
+    /// unit of work at a time, always the first in this order, so that a small budget splits the
+    /// work into more steps but never reorders it.
     ///
-    /// Timers go first whenever one is due, so that a small budget splits this work into more
-    /// steps but never reorders it.
-    fn settle(&mut self, out: &mut Out<'_>) {
+    /// `judged`: since when a verdict must have been due.
+    fn settle(&mut self, judged: Time, out: &mut Out<'_>) {
         while out.spend() {
             if let Some(conn) = self.conns.lists.front(conns::ORPHANS) {
                 // Nothing that an earlier process began is judged or timed out.
                 self.take_orphan(conn, out);
             } else if let Some(timer) = self.timers.pop_due(self.now) {
                 self.on_timer(timer, out);
-            } else if !self.pump(out) {
+            } else if self.pump(out) {
+                // Another one may follow.
+            } else if let Some(timer) = self.timers.pop_verdict(judged) {
+                self.on_timer(timer, out);
+            } else {
                 return;
             }
         }

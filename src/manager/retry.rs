@@ -84,7 +84,9 @@ impl Manager {
     fn spread(&self, slot: u32, max: Duration) -> Duration {
         let peer = &self.peers.slab[slot];
         let base = self.policies.peer(peer.profile).backoff.base();
-        let breaker = self.endpoints.slab.get(peer.first_endpoint).map(|first| first.breaker);
+        let used = self.endpoints.slab.get(peer.last_endpoint);
+        let used = used.or_else(|| self.endpoints.slab.get(peer.first_endpoint));
+        let breaker = used.map(|endpoint| endpoint.breaker);
         let lost_together = breaker.map_or(Duration::ZERO, |breaker| {
             let breaker = &self.breakers.slab[breaker];
             let policy = self.policies.breaker(breaker.profile);
