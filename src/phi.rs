@@ -269,6 +269,12 @@ impl Phi {
         u32::try_from(whole(libm::round(phi * 1_000.0))).unwrap_or(1_000_000)
     }
 
+    /// How many gaps it has learned from, the two of the first estimate included.
+    #[must_use]
+    pub const fn samples(&self) -> u32 {
+        self.samples
+    }
+
     /// The mean gap.
     #[must_use]
     pub fn mean(&self) -> Duration {

@@ -38,13 +38,13 @@ pub struct Stats {
     pub sessions_lost: u64,
     /// Peers given up.
     pub given_up: u64,
-    /// Suspicions, and those that turned out wrong because the connection spoke again.
+    /// Suspicions, right or wrong.
     pub suspected: u64,
     /// Suspicions that turned out wrong because the connection spoke again.
     pub cleared: u64,
     /// Pings sent.
     pub pings: u64,
-    /// Pings answered.
+    /// Pongs heard, late ones included.
     pub pongs: u64,
     /// Facts about connections or pings that are gone.
     pub stale: u64,

@@ -801,8 +801,9 @@ impl World {
             }
             Wrong::Dialing { dial, fact } => fact.about(nth(&self.dialing, dial)?),
             Wrong::Pong { raw } => {
-                let out = |ping: &PingId| self.pings.values().any(|out| out == ping);
-                Event::Pong { ping: Some(PingId::from_raw(raw)).filter(|ping| !out(ping))? }
+                // A late answer over a connection that is up would not be wrong.
+                let up = |ping: &PingId| self.up.iter().any(|conn| conn.slot() == ping.slot());
+                Event::Pong { ping: Some(PingId::from_raw(raw)).filter(|ping| !up(ping))? }
             }
             Wrong::Backwards { .. } => return Some((Event::Tick, false)),
         };

@@ -73,6 +73,7 @@ impl Manager {
             rhythm: None,
             probe: Probe::default(),
             ping: None,
+            pings_before: 0,
         });
         let conn = self.conns.slab[slot].id;
         out.push(Action::Adopt { conn, peer: id, tag });

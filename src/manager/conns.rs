@@ -52,6 +52,8 @@ pub(crate) struct Conn {
     pub(crate) probe: Probe,
     /// The ping that is out.
     pub(crate) ping: Option<PingId>,
+    /// Pings that the slot had had before.
+    pub(crate) pings_before: u64,
 }
 
 /// The list of this process's connections.
@@ -88,10 +90,12 @@ impl Conns {
         (conn.id == id && conn.process == self.process).then_some(id.slot())
     }
 
-    /// The slot of the connection whose ping is out.
+    /// The slot of the connection that the ping was sent on.
     pub(crate) fn find_ping(&self, id: PingId) -> Option<u32> {
         let conn = self.slab.get(id.slot())?;
-        (conn.ping == Some(id) && conn.process == self.process).then_some(id.slot())
+        let next = self.pings.get(id.slot() as usize).copied()?;
+        let own = (conn.pings_before..next).contains(&id.generation());
+        (own && conn.process == self.process).then_some(id.slot())
     }
 
     /// Takes a slot for a connection that `make` builds under its id.
@@ -103,7 +107,8 @@ impl Conns {
             self.pings.resize(index + 1, 0);
         }
         let generation = self.generations.get(index).copied().unwrap_or_default();
-        let conn = make(ConnId::new(slot, generation), self.process);
+        let mut conn = make(ConnId::new(slot, generation), self.process);
+        conn.pings_before = self.pings.get(index).copied().unwrap_or_default();
         let slot = self.slab.insert(conn);
         self.lists.push_back(LIVE, slot);
         slot

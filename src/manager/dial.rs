@@ -54,6 +54,7 @@ impl Manager {
             rhythm: None,
             probe: Probe::default(),
             ping: None,
+            pings_before: 0,
         });
         self.timers.arm(TimerKind::Conn, conn, deadline);
         self.stats.dials_in_flight += 1;

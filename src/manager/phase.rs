@@ -4,6 +4,7 @@ use crate::action::{Notice, PeerCause};
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;
 use crate::manager::endpoints::EndpointRecord;
+use crate::manager::environment::Network;
 use crate::manager::out::Out;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Phase};
 use crate::time::Time;
@@ -59,10 +60,13 @@ impl Manager {
         self.timers.arm(TimerKind::Peer, slot, deadline);
     }
 
+    /// Time without a network does not count.
     fn give_up_at(&self, slot: u32) -> Time {
         let peer = &self.peers.slab[slot];
         let profile = &self.policies.peer(peer.profile).profile;
-        profile.give_up_after.map_or(Time::MAX, |span| peer.without_since + span)
+        let Network { down, up_at, .. } = self.network;
+        let since = if down { self.now } else { peer.without_since.max(up_at) };
+        profile.give_up_after.map_or(Time::MAX, |span| since + span)
     }
 
     pub(crate) fn on_peer_timer(&mut self, slot: u32, out: &mut Out<'_>) {

@@ -131,7 +131,8 @@ pub(crate) struct Model {
     peers: BTreeMap<PeerId, Peer>,
     breakers: BTreeMap<BreakerId, Breaker>,
     conns: BTreeMap<ConnId, Conn>,
-    pings: BTreeSet<PingId>,
+    /// Each ping ever sent, and on which connection.
+    pings: BTreeMap<PingId, ConnId>,
     dials: Vec<(Time, BreakerId)>,
     /// The dial that this step's event puts an end to.
     dropped: Option<ConnId>,
@@ -153,7 +154,7 @@ impl Model {
             peers: BTreeMap::new(),
             breakers: BTreeMap::new(),
             conns: BTreeMap::new(),
-            pings: BTreeSet::new(),
+            pings: BTreeMap::new(),
             dials: Vec::new(),
             dropped: None,
             counted: Counted::default(),
@@ -176,7 +177,7 @@ impl Model {
         }
         let is_refusal = |action: &&Action| matches!(action, Action::Notice(Notice::Ignored(_)));
         let refusals = step.actions.iter().filter(is_refusal).count();
-        let accepted = self.take_event(&step.event, refusals > 0);
+        let accepted = self.take_event(&step.event);
         ensure!(refusals == usize::from(!accepted), "accepted: {accepted}, {refusals} refusals");
         for (place, action) in step.actions.iter().enumerate() {
             self.take_action(action, step, place)
@@ -206,7 +207,7 @@ impl Model {
 /// What events mean.
 impl Model {
     /// Whether the event means something; if so, its consequences.
-    fn take_event(&mut self, event: &Event, refused: bool) -> bool {
+    fn take_event(&mut self, event: &Event) -> bool {
         let limits = self.config.limits;
         match event {
             Event::AddBreaker { breaker, profile } => {
@@ -367,19 +368,14 @@ impl Model {
                 up
             }
             Event::Pong { ping } => {
-                let out = |conn: &Conn| conn.ping.is_some_and(|(out, _)| out == *ping);
-                let conn = self.conns.iter().find(|(_, conn)| out(conn));
-                let Some((&conn, record)) = conn else { return false };
-                let health = self.profile(&self.peers[&record.peer]).health;
-                let Signs::Pings(pings) = health.signs else { return false };
-                // Of a ping that was missed it is not known here when the next one is due.
-                let missed = record.ping.is_some_and(|(_, at)| at + pings.timeout <= self.now);
-                if missed && refused {
-                    return false;
+                // Late or not: whoever answers is alive.
+                let Some(conn) = self.pings.get(ping).copied() else { return false };
+                let up = self.stage(conn) == Stage::Up;
+                if up {
+                    self.counted.pongs += 1;
+                    self.hear(conn);
                 }
-                self.counted.pongs += 1;
-                self.hear(conn);
-                true
+                up
             }
             Event::Accepted { peer, .. } => {
                 let Some(record) = self.peers.get(peer) else { return false };
@@ -700,7 +696,7 @@ impl Model {
             }
             Action::Ping { ping, conn } => {
                 self.counted.pings += 1;
-                ensure!(self.pings.insert(*ping), "the ping's id was used before");
+                ensure!(self.pings.insert(*ping, *conn).is_none(), "the ping's id was used before");
                 ensure!(self.stage(*conn) == Stage::Up, "pings what is not up");
                 ensure!(!self.down, "pings without a network");
                 let record = &self.conns[conn];
@@ -857,7 +853,7 @@ impl Model {
                     }
                     PeerCause::TooLong => profile
                         .give_up_after
-                        .is_some_and(|span| record.without_since + span <= self.now),
+                        .is_some_and(|span| self.without_since(record) + span <= self.now),
                     _ => false,
                 };
                 ensure!(enough, "gave up too early");
@@ -986,6 +982,11 @@ impl Model {
 
 /// What must be true after each step.
 impl Model {
+    /// Since when the peer is without a connection, time without a network not counted.
+    fn without_since(&self, peer: &Peer) -> Time {
+        if self.down { self.now } else { peer.without_since.max(self.up_at) }
+    }
+
     fn settle(&mut self, judged: Time, manager: &Manager) -> Verdict {
         for (id, breaker) in &self.breakers {
             ensure!(breaker.due.is_none(), "{id} should be {:?}", breaker.due);
@@ -1027,7 +1028,8 @@ impl Model {
             ensure!(why.since <= now, "{id} since {}", why.since);
             let profile = &self.config.peer_profiles[peer.profile];
             if let (Some(span), false) = (profile.give_up_after, idle || peer.failed) {
-                ensure!(peer.without_since + span > now, "{id} should have given up");
+                let since = if self.down { now } else { peer.without_since.max(self.up_at) };
+                ensure!(since + span > now, "{id} should have given up");
             }
             if peer.backing_off {
                 ensure!(why.until.is_some_and(|until| until > now), "{id} is late: {why:?}");

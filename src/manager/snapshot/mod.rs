@@ -192,6 +192,7 @@ mirror! { ConnMirror of Conn {
         phase: ConnPhase,
         since: Time,
         probe: Probe,
+        pings_before: u64,
     }
     options { last_beat: Time, suspected_at: Time, rhythm: Phi, ping: PingId, }
     slots { endpoint, }

@@ -63,6 +63,7 @@ impl Snapshot {
         for (slot, entry) in (0..).zip(&mut self.conns.slots) {
             let Some(conn) = entry else { continue };
             conn.id = ConnId::new(slot, 0);
+            conn.pings_before = 0;
             conn.process = u32::from(conn.process != process);
             conn.ping = conn.ping.map(|_| PingId::new(slot, 0));
             relative(&mut conn.last_heard);

@@ -114,7 +114,8 @@ impl Snapshot {
             held(rhythm, &at("rhythm"), "impossible state")?;
             let ping = conn.ping.is_none_or(|ping| {
                 let next = self.pings.get(slot).copied().unwrap_or_default();
-                ping.slot() == conn.id.slot() && ping.generation() < next
+                ping.slot() == conn.id.slot()
+                    && (conn.pings_before..next).contains(&ping.generation())
             });
             held(ping, &at("ping"), "was never sent")?;
         }
