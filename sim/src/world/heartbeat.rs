@@ -82,18 +82,11 @@ impl World<'_> {
             let group = &self.plan.groups[self.peers[index].group];
             if let Some(first) = group.trace.as_ref().and_then(|trace| trace.first()) {
                 // The connection is up at the very moment of the first arrival.
-                let at = self.traced_at(index, *first).as_nanos() - WARM_UP_DIAL_NS;
-                let at = Time::from_nanos(at);
+                let at = self.measures.start() + Duration::from_millis(*first);
+                let at = at.minus_nanos(WARM_UP_DIAL_NS);
                 self.queue.push(at, Rank::World, Happening::Traced { peer: index, place: 0 });
             }
         }
-    }
-
-    /// Each peer's recording begins a microsecond after the last one's, so that no two of them are
-    /// heard at one moment: the first of two would fire the timer that the second comes to settle.
-    pub(super) fn traced_at(&self, index: usize, ms: u64) -> Time {
-        let own = u64::try_from(index).unwrap_or(0).saturating_mul(1_000);
-        self.measures.start() + Duration::from_millis(ms) + Duration::from_nanos(own)
     }
 
     /// A recorded heartbeat: the first is the connection itself, after the last the peer leaves.
@@ -109,7 +102,7 @@ impl World<'_> {
         }
         let next = group.trace.as_ref().and_then(|trace| trace.get(place + 1));
         let Some(next) = next else { return self.tell(manager, Event::Disconnect { peer }) };
-        let at = self.traced_at(index, *next);
+        let at = self.measures.start() + Duration::from_millis(*next);
         let happening = Happening::Traced { peer: index, place: place + 1 };
         self.queue.push(at, Rank::World, happening);
         Ok(())
