@@ -224,7 +224,7 @@ fn count(value: u64) -> Measured {
 }
 
 /// All measures that are one number for the whole run.
-const WHOLE: [Measure; 15] = measures![
+const WHOLE: [Measure; 16] = measures![
     all_up: Time, "until every peer was up again for good", |facts, _| facts.all_up();
     p50: Time, "until half of the lost peers were", |facts, _| facts.quantile(0.5);
     p99: Time, "until 99 % of them were", |facts, _| facts.quantile(0.99);
@@ -232,6 +232,7 @@ const WHOLE: [Measure; 15] = measures![
     dials: Number, "dials begun", |facts, _| count(facts.dials);
     dials_per_peer: Number, "dials begun per peer", |facts, _| Measured::Value(facts.dials_per_peer());
     peak_dials: Rate, "most dials in any one second", |facts, _| count(facts.peak_dials);
+    in_flight: Number, "most dials in flight at once", |facts, _| count(facts.most_in_flight);
     refused: Number, "dials that a server refused", |facts, _| count(facts.refused);
     server_wasted: Number, "handshakes done for clients that had given up",
         |facts, _| count(facts.server_wasted);

@@ -68,6 +68,9 @@ pub(crate) struct Measures {
     /// Dials of the last second.
     recent: VecDeque<Time>,
     peak_dials: u64,
+    /// Dials in flight over all managers now, and the most there were.
+    in_flight: u64,
+    most_in_flight: u64,
     dials: u64,
     pub(crate) refused: u64,
     pub(crate) server_wasted: u64,
@@ -102,6 +105,8 @@ impl Measures {
             half_open: 0,
             recent: VecDeque::new(),
             peak_dials: 0,
+            in_flight: 0,
+            most_in_flight: 0,
             dials: 0,
             refused: 0,
             server_wasted: 0,
@@ -140,6 +145,7 @@ impl Measures {
         (self.refused, self.server_wasted, self.given_up) = (0, 0, 0);
         (self.connects, self.resumed) = (0, 0);
         (self.breaker_opens, self.half_open_dials) = (0, 0);
+        self.most_in_flight = self.in_flight;
         self.last_closed = None;
         self.full_since = (self.up == self.peers).then_some(now);
     }
@@ -182,6 +188,12 @@ impl Measures {
             self.recent.pop_front();
         }
         self.peak_dials = self.peak_dials.max(u64::try_from(self.recent.len()).unwrap_or(0));
+    }
+
+    /// A manager that had `before` dials in flight has `after`.
+    pub(crate) fn in_flight(&mut self, before: u32, after: u32) {
+        self.in_flight = self.in_flight.saturating_add(after.into()).saturating_sub(before.into());
+        self.most_in_flight = self.most_in_flight.max(self.in_flight);
     }
 
     pub(crate) fn connected(&mut self, resumed: bool) {
@@ -266,6 +278,7 @@ impl Measures {
             resumed: self.resumed,
             breaker_opens: self.breaker_opens,
             half_open_dials: self.half_open_dials,
+            most_in_flight: self.most_in_flight,
             open_after_heal,
             looked: self.looked.iter().map(|(at, up)| (since_heal(*at), *up)).collect(),
             groups,
@@ -297,6 +310,7 @@ pub(crate) struct Facts {
     pub(crate) resumed: u64,
     pub(crate) breaker_opens: u64,
     pub(crate) half_open_dials: u64,
+    pub(crate) most_in_flight: u64,
     open_after_heal: Measured,
     looked: Vec<(f64, u32)>,
     pub(crate) groups: Vec<(String, Watch)>,

@@ -377,7 +377,10 @@ impl<'a> World<'a> {
     fn step(&mut self, manager: usize, event: Event) -> Step {
         self.recorder.record(manager, self.now, &event);
         let mut actions = std::mem::take(&mut self.scratch);
-        let ledger = self.drivers[manager].step(&event, self.now, &mut actions);
+        let driver = &mut self.drivers[manager];
+        let before = driver.manager.stats().dials_in_flight;
+        let ledger = driver.step(&event, self.now, &mut actions);
+        self.measures.in_flight(before, driver.manager.stats().dials_in_flight);
         self.events += 1;
         self.actions += actions.len() as u64;
         let after = format_args!("{event:?}");
