@@ -478,12 +478,14 @@ impl Breaker {
     ///
     /// Never changes the state: an open breaker whose end has passed refuses until
     /// [`expire`](Self::expire) has said so. O(1), no allocation outside half-open.
+    #[inline]
     pub fn admit(&mut self, policy: &BreakerPolicy, now: Time) -> Admission {
         self.admit_within(policy, PROBE_TIMEOUT, now)
     }
 
     /// The same for work that has a timeout of its own, which then bounds the probe unless the
     /// policy has a `probe_timeout`.
+    #[inline]
     pub fn admit_within(
         &mut self,
         policy: &BreakerPolicy,
@@ -519,6 +521,7 @@ impl Breaker {
         clippy::too_many_arguments,
         reason = "an outcome is these, and no two belong together"
     )]
+    #[inline]
     pub fn record(
         &mut self,
         policy: &BreakerPolicy,
@@ -571,6 +574,7 @@ impl Breaker {
 
     /// Whether [`admit`](Self::admit) would admit now.
     #[must_use]
+    #[inline]
     pub fn has_room(&self, policy: &BreakerPolicy) -> bool {
         match self.phase {
             Phase::Closed { .. } | Phase::Disabled => true,
