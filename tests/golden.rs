@@ -508,6 +508,81 @@ fn of_all_that_waits_nobody_is_judged_before_he_was_fed() {
 }
 
 #[test]
+fn a_server_that_healed_is_probed_by_those_who_have_another_one() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    config.breaker_profiles[0].breaker.close_after = 1;
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         peer p2 b1
+         connect p2
+         dial-failed p2 refused
+         disconnect p2
+         connect p1
+         connected p1
+         +2s wait
+         +60s lost p1 reset
+         connected p1"
+    ));
+}
+
+#[test]
+fn what_our_own_side_did_gives_nobody_up() {
+    assert_snapshot!(story(
+        with(|peer| peer.max_attempts = Some(1)),
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         connect p2
+         connected p1
+         network down
+         lost p1 reset
+         +1s network up
+         +1ms dial-failed p2 unreachable
+         +1s why p1
+         why p2
+         connected p2
+         +1s lost p2 local
+         why p2"
+    ));
+}
+
+#[test]
+fn a_server_that_asked_to_be_left_alone_is_while_another_is_tried() {
+    assert_snapshot!(story(
+        with(|_| ()),
+        "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         dial-failed p1 throttled 60s
+         +300ms dial-failed p1 refused
+         +2s dial-failed p1 refused
+         +60s why p1
+         dial-failed p1 refused
+         +100s wait"
+    ));
+}
+
+#[test]
+fn a_host_without_sockets_is_asked_ever_more_slowly() {
+    assert_snapshot!(story(
+        with(|_| ()),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         dial-failed p1 local
+         +1001ms dial-failed p1 local
+         +2001ms dial-failed p1 local
+         why p1"
+    ));
+}
+
+#[test]
 fn phi_learns_the_rhythm_and_remembers_it_over_a_reconnect() {
     assert_snapshot!(story(
         with(|peer| {

@@ -144,6 +144,7 @@ impl Manager {
             })?;
             let idle = matches!(peer.phase, Phase::Idle);
             let up = matches!(peer.phase, Phase::Up { .. });
+            hold(NAME, !(up && peer.coming_back), place, || "up and coming back".into())?;
             hold(NAME, peer.wanted != idle || up, place, || {
                 format!("wanted: {}, in {:?}", peer.wanted, peer.phase)
             })?;

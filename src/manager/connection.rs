@@ -12,6 +12,7 @@ use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Phase};
 use crate::phi::Phi;
 use crate::probe::Probe;
+use crate::time::Time;
 
 impl Manager {
     pub(crate) fn on_connected(&mut self, id: ConnId, resumed: bool, out: &mut Out<'_>) {
@@ -29,6 +30,7 @@ impl Manager {
         self.stats.dials_succeeded += 1;
         let record = &mut self.endpoints.slab[endpoint];
         record.failures = 0;
+        record.not_before = Time::ZERO;
         let rhythm = record.rhythm.take();
         self.come_up(slot, rhythm);
         self.end_session(peer, resume, resumed, out);
@@ -92,9 +94,10 @@ impl Manager {
         let peer = &mut self.peers.slab[peer_slot];
         peer.timed_out = false;
         peer.slow_lane = false;
+        peer.own_failures = 0;
         peer.connected_at = self.now;
         let (profile, first) = (peer.profile, peer.first_endpoint);
-        if peer.coming_back {
+        if core::mem::take(&mut peer.coming_back) && peer.wanted {
             self.stats.time_to_recover.record(self.now.since(peer.without_since));
         }
         self.endpoints.each(first, |_, endpoint| endpoint.tried = false);
@@ -145,16 +148,21 @@ impl Manager {
         }
         peer.coming_back = true;
         peer.without_since = self.now;
+        peer.offline_before = self.network.offline_ns(self.now);
         let policy = self.policies.peer(peer.profile);
         let lasted = self.now.since(conn.since) >= policy.profile.stable_after;
         let stable = lasted && (conn.heard || policy.watch.is_none());
         if stable {
             self.forget_failures(conn.peer);
         }
-        match stable.then(|| self.draw_first_retry(conn.peer)).flatten() {
-            Some(delay) => self.back_off_until(conn.peer, self.now + delay, told, out),
-            None => self.end_round(conn.peer, None, told, out),
-        }
+        // What our own side did, or our own network, counts against nobody.
+        let ours = cause == LossCause::Local || self.network.down;
+        let delay = match stable.then(|| self.draw_first_retry(conn.peer)).flatten() {
+            Some(delay) => delay,
+            None if ours => self.draw_backoff(conn.peer, self.failures(conn.peer)),
+            None => return self.end_round(conn.peer, told, out),
+        };
+        self.back_off_until(conn.peer, self.now + delay, told, out);
     }
 
     /// Takes the connection out, keeping what its detector learned; the peer's phase is for the

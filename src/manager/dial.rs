@@ -129,8 +129,9 @@ impl Manager {
     ) {
         *self.stats.dial_failures.of(cause) += 1;
         let told = PeerCause::DialFailed(cause);
-        if self.network.down {
-            self.peers.slab[self.conns.slab[slot].peer].coming_back = true;
+        let conn = &self.conns.slab[slot];
+        if self.network.down || conn.since < self.network.up_at {
+            self.peers.slab[conn.peer].coming_back = true;
             return self.void_dial(slot, told, out);
         }
         let endpoint = self.conns.slab[slot].endpoint;
@@ -142,10 +143,14 @@ impl Manager {
         let peer = &mut self.peers.slab[conn.peer];
         peer.coming_back = true;
         if cause.is_ours() {
-            let delay = self.draw_backoff(conn.peer, 0);
+            // It counts against nobody, but a host without sockets must not be asked faster.
+            let own_failures = peer.own_failures;
+            peer.own_failures = own_failures.saturating_add(1);
+            let delay = self.draw_backoff(conn.peer, own_failures);
             self.untry(conn.endpoint);
             return self.back_off_until(conn.peer, self.now + delay, told, out);
         }
+        peer.own_failures = 0;
         peer.timed_out = cause == DialCause::Timeout;
         peer.slow_lane = cause.is_peer_specific();
         let (profile, first) = (peer.profile, peer.first_endpoint);
@@ -153,11 +158,12 @@ impl Manager {
         let forgotten = self.now.since(endpoint.failed_at) > MEMORY;
         endpoint.failures = if forgotten { 1 } else { endpoint.failures.saturating_add(1) };
         endpoint.failed_at = self.now;
+        endpoint.not_before = self.now + retry_after.unwrap_or_default();
         if self.choose(first).is_some() {
             let at = self.now + self.policies.peer(profile).profile.attempt_delay;
             self.back_off_until(conn.peer, at, told, out);
         } else {
-            self.end_round(conn.peer, retry_after, told, out);
+            self.end_round(conn.peer, told, out);
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct EndpointRecord {
     /// Failures in a row; survives success elsewhere.
     pub(crate) failures: u32,
     pub(crate) failed_at: Time,
+    /// Until when its server asked to be left alone.
+    pub(crate) not_before: Time,
     /// The number of its place in the queue, from its breaker's counter.
     pub(crate) ticket: u64,
     /// What the detector learned on the last connection to it.

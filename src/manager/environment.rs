@@ -8,7 +8,7 @@ use crate::manager::Manager;
 use crate::manager::conns::ConnPhase;
 use crate::manager::out::Out;
 use crate::manager::peers::{BACKING_OFF, Phase, WOKEN};
-use crate::time::Time;
+use crate::time::{Time, nanos};
 
 /// When we were asleep, and until when judgement holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,16 @@ pub(crate) struct Network {
     pub(crate) up_at: Time,
     /// How often it came back: failures counted in an earlier epoch are forgotten.
     pub(crate) epoch: u32,
+    /// How long it has been down all in all, the time since `down_at` not included.
+    pub(crate) offline: u64,
+}
+
+impl Network {
+    /// How long it has been down all in all until now, in nanoseconds.
+    pub(crate) fn offline_ns(&self, now: Time) -> u64 {
+        let current = if self.down { nanos(now.since(self.down_at)) } else { 0 };
+        self.offline.saturating_add(current)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +92,7 @@ impl Manager {
         if !self.network.down {
             return self.ignore(Ignored::AlreadySo, out);
         }
+        self.network.offline = self.network.offline_ns(self.now);
         self.network.down = false;
         self.network.up_at = self.now;
         self.network.epoch = self.network.epoch.wrapping_add(1);
@@ -106,7 +117,8 @@ impl Manager {
         self.conns.restart();
     }
 
-    /// Takes leave of a connection whose process is gone: nothing to close, nothing to count.
+    /// Takes leave of a connection whose process is gone: there is nothing to close, and it counts
+    /// against nobody.
     pub(crate) fn take_orphan(&mut self, slot: u32, out: &mut Out<'_>) {
         match self.conns.slab[slot].phase {
             ConnPhase::Dialing { .. } => {

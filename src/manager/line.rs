@@ -1,6 +1,7 @@
 //! Standing in line: behind which breaker a peer waits, and which endpoint it prefers.
 
 use crate::action::PeerCause;
+use crate::breaker::State;
 use crate::manager::Manager;
 use crate::manager::endpoints::{EndpointRecord, queue};
 use crate::manager::out::Out;
@@ -11,14 +12,23 @@ impl Manager {
     /// that admit, or behind all of its breakers while none does (the first to admit it wins).
     pub(crate) fn enqueue(&mut self, slot: u32, cause: PeerCause, out: &mut Out<'_>) {
         let first = self.peers.slab[slot].first_endpoint;
+        if self.network.down {
+            // A round ends by what the other side does, and now it can do nothing.
+            self.endpoints.each(first, |_, endpoint| endpoint.tried = false);
+        }
         let choice = self.choose(first);
         if choice.is_none() && self.endpoints.chain(first).any(|(_, endpoint)| endpoint.tried) {
             // The endpoint that was left to try has shut meanwhile: that ends the round.
-            return self.end_round(slot, None, cause, out);
+            return self.end_round(slot, cause, out);
         }
         self.enter(slot, Phase::Waiting, cause, out);
         match choice {
-            Some(endpoint) => self.line_up(endpoint),
+            Some(endpoint) => {
+                if let Some(probed) = self.probed_before(first, endpoint) {
+                    self.line_up(probed);
+                }
+                self.line_up(endpoint);
+            }
             None => {
                 let mut endpoint = first;
                 while endpoint != NONE {
@@ -56,9 +66,33 @@ impl Manager {
         second_choice
     }
 
+    /// An endpoint that comes before the chosen one and whose breaker has room for a probe. Without
+    /// it a server that healed would never be asked again by those who have another one.
+    fn probed_before(&self, first: u32, choice: u32) -> Option<u32> {
+        let mut preferred = self.endpoints.chain(first).take_while(|(slot, _)| *slot != choice);
+        let is_probed = |endpoint: &EndpointRecord| {
+            let record = &self.breakers.slab[endpoint.breaker];
+            let policy = &self.policies.breaker(record.profile).normal;
+            record.breaker.state() == State::HalfOpen && record.breaker.has_room(policy)
+        };
+        let (slot, _) = preferred.find(|(_, endpoint)| {
+            !endpoint.tried && endpoint.not_before <= self.now && is_probed(endpoint)
+        })?;
+        Some(slot)
+    }
+
+    /// Whether a peer that stands in line at this endpoint stands right: it is the one to dial
+    /// next, or a probe of one that is preferred to that.
+    pub(crate) fn is_in_place(&self, first: u32, slot: u32) -> bool {
+        let Some(choice) = self.choose(first) else { return true };
+        let mut up_to_choice = self.endpoints.chain(first).take_while(|(at, _)| *at != choice);
+        choice == slot
+            || up_to_choice.any(|(at, endpoint)| at == slot && !self.admits(endpoint.breaker))
+    }
+
     /// Whether the endpoint is left to try in this round.
     pub(crate) fn is_open_to(&self, endpoint: &EndpointRecord) -> bool {
-        !endpoint.tried && self.admits(endpoint.breaker)
+        !endpoint.tried && endpoint.not_before <= self.now && self.admits(endpoint.breaker)
     }
 
     fn is_avoided(&self, endpoint: &EndpointRecord) -> bool {

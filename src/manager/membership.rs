@@ -92,6 +92,8 @@ impl Manager {
             epoch: self.network.epoch,
             previous_delay: Duration::ZERO,
             without_since: self.now,
+            offline_before: self.network.offline_ns(self.now),
+            own_failures: 0,
             connected_at: Time::ZERO,
             session_until: Time::ZERO,
             backoff_draws: 0,
@@ -134,6 +136,7 @@ impl Manager {
                 tried: false,
                 failures: 0,
                 failed_at: Time::ZERO,
+                not_before: Time::ZERO,
                 ticket: 0,
                 rhythm: None,
             };
@@ -238,6 +241,7 @@ impl Manager {
                 peer.wanted = true;
                 peer.coming_back = false;
                 peer.without_since = self.now;
+                peer.offline_before = self.network.offline_ns(self.now);
                 self.forget_failures(slot);
                 self.enqueue(slot, PeerCause::Asked, out);
             }
@@ -269,6 +273,7 @@ impl Manager {
         }
         let peer = &mut self.peers.slab[slot];
         peer.wanted = false;
+        peer.coming_back = false;
         peer.session_until = Time::ZERO;
         self.forget_failures(slot);
         self.enter(slot, Phase::Idle, PeerCause::Asked, out);

@@ -52,7 +52,11 @@ impl Manager {
     /// Starts the peer again as if it had never failed.
     pub(crate) fn revive(&mut self, slot: u32, out: &mut Out<'_>) {
         self.forget_failures(slot);
-        self.peers.slab[slot].without_since = self.now;
+        let peer = &mut self.peers.slab[slot];
+        peer.without_since = self.now;
+        peer.offline_before = self.network.offline_ns(self.now);
+        let first = peer.first_endpoint;
+        self.endpoints.each(first, |_, endpoint| endpoint.not_before = Time::ZERO);
         self.enqueue(slot, PeerCause::Revived, out);
     }
 }

@@ -1,5 +1,6 @@
 //! Who dials next: the ring of breakers, the limits in flight, the rates.
 
+use crate::action::PeerCause;
 use crate::breaker::State;
 use crate::bucket::{Bucket, BucketPolicy};
 use crate::container::timers::TimerKind;
@@ -66,11 +67,15 @@ impl Manager {
             return true;
         };
         let peer = self.endpoints.slab[endpoint].peer;
-        if let Some(preferred) = self.choose(self.peers.slab[peer].first_endpoint)
-            && preferred != endpoint
-        {
+        if !self.is_in_place(self.peers.slab[peer].first_endpoint, endpoint) {
             // It was parked here while the endpoint that it prefers was shut.
             self.place_again(endpoint, out);
+            return true;
+        }
+        let not_before = self.endpoints.slab[endpoint].not_before;
+        if not_before > self.now {
+            // Parked behind all its breakers, and this one's server asked to be left alone.
+            self.back_off_until(peer, not_before, PeerCause::Asked, out);
             return true;
         }
         self.breakers.ring.unlink(slot);

@@ -66,6 +66,10 @@ pub(crate) struct Peer {
     pub(crate) previous_delay: Duration,
     /// Since when it is wanted and without a connection.
     pub(crate) without_since: Time,
+    /// How long the network had been down until then, all in all.
+    pub(crate) offline_before: u64,
+    /// Dials in a row that failed by our own fault.
+    pub(crate) own_failures: u32,
     /// When it was last connected; the epoch of time if never.
     pub(crate) connected_at: Time,
     /// Until when the server keeps the session of the last connection.

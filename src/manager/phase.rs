@@ -4,7 +4,6 @@ use crate::action::{Notice, PeerCause};
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;
 use crate::manager::endpoints::EndpointRecord;
-use crate::manager::environment::Network;
 use crate::manager::out::Out;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Phase};
 use crate::time::Time;
@@ -64,9 +63,10 @@ impl Manager {
     fn give_up_at(&self, slot: u32) -> Time {
         let peer = &self.peers.slab[slot];
         let profile = &self.policies.peer(peer.profile).profile;
-        let Network { down, up_at, .. } = self.network;
-        let since = if down { self.now } else { peer.without_since.max(up_at) };
-        profile.give_up_after.map_or(Time::MAX, |span| since + span)
+        profile.give_up_after.map_or(Time::MAX, |span| {
+            let offline = self.network.offline_ns(self.now).saturating_sub(peer.offline_before);
+            (peer.without_since + span).plus_nanos(offline)
+        })
     }
 
     pub(crate) fn on_peer_timer(&mut self, slot: u32, out: &mut Out<'_>) {

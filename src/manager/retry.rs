@@ -12,13 +12,7 @@ use crate::time::{Time, nanos};
 
 impl Manager {
     /// All endpoints that admit have failed once: back off, or give up.
-    pub(crate) fn end_round(
-        &mut self,
-        slot: u32,
-        retry_after: Option<Duration>,
-        cause: PeerCause,
-        out: &mut Out<'_>,
-    ) {
+    pub(crate) fn end_round(&mut self, slot: u32, cause: PeerCause, out: &mut Out<'_>) {
         let first = self.peers.slab[slot].first_endpoint;
         self.endpoints.each(first, |_, endpoint| endpoint.tried = false);
         let failures = self.failures(slot);
@@ -31,8 +25,9 @@ impl Manager {
         if self.policies.peer(profile).profile.max_attempts.is_some_and(|max| failures >= max) {
             return self.give_up(slot, PeerCause::TooManyAttempts, out);
         }
-        // The jitter comes on top of the server's hint: everybody was given the same one.
-        let at = self.now + retry_after.unwrap_or_default() + delay;
+        // The jitter comes on top of the servers' hints: everybody was given the same one.
+        let asked = self.endpoints.chain(first).map(|(_, endpoint)| endpoint.not_before).min();
+        let at = self.now.max(asked.unwrap_or(Time::ZERO)) + delay;
         self.back_off_until(slot, at, cause, out);
     }
 

@@ -59,6 +59,7 @@ struct Peer {
     simple: bool,
     wanted: bool,
     coming_back: bool,
+    own_failures: u32,
     failed: bool,
     told: PeerState,
     conn: Option<ConnId>,
@@ -66,10 +67,13 @@ struct Peer {
     previous: Duration,
     retry_at: Option<Time>,
     session_until: Time,
+    /// When it was last with a connection or unwanted, on a clock that stands without a network.
     without_since: Time,
     /// Whether it was backing off after the last step, as `why` says.
     backing_off: bool,
     /// What the next `RetryAt` of this step must lie between.
+    /// Until when the server of its one endpoint asked to be left alone.
+    asked: Time,
     expected_wait: Option<Wait>,
 }
 
@@ -125,6 +129,8 @@ pub(crate) struct Model {
     down: bool,
     down_at: Time,
     up_at: Time,
+    /// How long the network was down before this.
+    offline: Duration,
     hold_until: Time,
     smoothed: u64,
     relaxed: bool,
@@ -148,6 +154,7 @@ impl Model {
             down: false,
             down_at: Time::ZERO,
             up_at: Time::ZERO,
+            offline: Duration::ZERO,
             hold_until: Time::ZERO,
             smoothed: 0,
             relaxed: false,
@@ -246,6 +253,7 @@ impl Model {
                         simple: endpoints.len() <= 1,
                         wanted: false,
                         coming_back: false,
+                        own_failures: 0,
                         failed: false,
                         told: PeerState::Disconnected,
                         conn: None,
@@ -253,8 +261,9 @@ impl Model {
                         previous: Duration::ZERO,
                         retry_at: None,
                         session_until: Time::ZERO,
-                        without_since: self.now,
+                        without_since: self.online(),
                         backing_off: false,
+                        asked: Time::ZERO,
                         expected_wait: None,
                     };
                     self.peers.insert(*peer, fresh);
@@ -304,7 +313,7 @@ impl Model {
                     && (matches!(state, PeerState::Disconnected | PeerState::Failed)
                         || state == PeerState::Connected && !record.wanted);
                 if ok {
-                    let now = self.now;
+                    let now = self.online();
                     let record = self.peers.get_mut(peer).unwrap();
                     record.wanted = true;
                     if state != PeerState::Connected {
@@ -336,6 +345,8 @@ impl Model {
                 self.counted.resumed += u64::from(*resumed);
                 self.dial_ended(*conn, Some(true));
                 self.come_up(*conn);
+                let peer = self.conns[conn].peer;
+                self.peers.get_mut(&peer).unwrap().asked = Time::ZERO;
                 true
             }
             Event::DialFailed { conn, cause, retry_after } => match self.stage(*conn) {
@@ -400,6 +411,7 @@ impl Model {
             Event::NetworkUp => {
                 let ok = self.down;
                 if ok {
+                    self.offline += self.now.since(self.down_at);
                     (self.down, self.up_at) = (false, self.now);
                     let held = self.now.since(self.down_at).min(self.config.sleep.max_hold);
                     self.hold_until = self.hold_until.max(self.now + held);
@@ -441,7 +453,7 @@ impl Model {
             Event::Disable { breaker } => self.order(*breaker, State::Disabled),
             Event::ResetBreaker { breaker } => self.order(*breaker, State::Closed),
             Event::Revive { peer: Some(peer) } => {
-                let now = self.now;
+                let now = self.online();
                 let Some(record) = self.peers.get_mut(peer) else { return false };
                 let ok = record.failed || record.backing_off;
                 if ok {
@@ -450,7 +462,7 @@ impl Model {
                 ok
             }
             Event::Revive { peer: None } => {
-                let now = self.now;
+                let now = self.online();
                 let failed = self.peers.values_mut().filter(|peer| peer.failed);
                 failed.for_each(|peer| revive(peer, now));
                 true
@@ -495,6 +507,7 @@ impl Model {
         (record.since, record.last_heard) = (now, now);
         let peer = self.peers.get_mut(&record.peer).unwrap();
         peer.session_until = Time::ZERO;
+        (peer.coming_back, peer.own_failures) = (false, 0);
     }
 
     fn hear(&mut self, conn: ConnId) {
@@ -551,32 +564,36 @@ impl Model {
         let shared = self.endpoints_behind(breaker) > 1;
         self.peers.get_mut(&conn.peer).unwrap().coming_back = true;
         let uncounted = cause.is_ours() || cause.is_peer_specific() && shared;
-        let counts = !self.down && !uncounted;
+        let void = self.down || conn.since < self.up_at;
+        let counts = !void && !uncounted;
         self.dial_ended(id, counts.then_some(false));
-        if self.down {
+        if void {
             return;
         }
         let longest = self.breaker_profile(&self.breakers[&breaker]).breaker.max_retry_after;
         let mut policy = self.policy(conn.peer);
         let peer = self.peers.get_mut(&conn.peer).unwrap();
         if cause.is_ours() {
-            let (least, most) = policy.bounds(0, peer.previous);
+            let (least, most) = policy.bounds(peer.own_failures, peer.previous);
+            peer.own_failures += 1;
             peer.expected_wait =
                 Some(Wait { hint: Duration::ZERO, least, most, remembered: false });
             return;
         }
+        peer.own_failures = 0;
         if cause.is_peer_specific() {
             policy = policy.with_cap_times(10);
         }
         let hint = hint.unwrap_or_default().min(longest);
         let (least, most) = policy.bounds(peer.failures, peer.previous);
+        peer.asked = self.now + hint;
         peer.expected_wait = Some(Wait { hint, least, most, remembered: true });
         peer.failures += 1;
     }
 
     fn lose(&mut self, id: ConnId, cause: LossCause) {
         *of_loss(&mut self.counted.losses, cause) += 1;
-        let now = self.now;
+        let (now, online) = (self.now, self.online());
         let conn = self.conns.get_mut(&id).unwrap();
         conn.stage = Stage::Dead;
         conn.ping = None;
@@ -599,7 +616,7 @@ impl Model {
             return;
         }
         peer.coming_back = true;
-        peer.without_since = now;
+        peer.without_since = online;
         let lasted = now.since(conn.since) >= profile.stable_after;
         let stable = lasted && (conn.heard || profile.health.signs == Signs::Unmonitored);
         if stable {
@@ -619,8 +636,10 @@ impl Model {
             }
         }
         let (least, most) = policy.bounds(peer.failures, peer.previous);
-        peer.expected_wait = Some(Wait { hint: Duration::ZERO, least, most, remembered: true });
-        peer.failures += 1;
+        let counts = cause != LossCause::Local && !self.down;
+        let hint = if counts { peer.asked.since(now) } else { Duration::ZERO };
+        peer.expected_wait = Some(Wait { hint, least, most, remembered: counts });
+        peer.failures += u32::from(counts);
     }
 }
 
@@ -632,6 +651,7 @@ fn forget(peer: &mut Peer) {
 
 fn revive(peer: &mut Peer, now: Time) {
     forget(peer);
+    peer.asked = Time::ZERO;
     peer.failed = false;
     peer.without_since = now;
 }
@@ -853,7 +873,7 @@ impl Model {
                     }
                     PeerCause::TooLong => profile
                         .give_up_after
-                        .is_some_and(|span| self.without_since(record) + span <= self.now),
+                        .is_some_and(|span| record.without_since + span <= self.online()),
                     _ => false,
                 };
                 ensure!(enough, "gave up too early");
@@ -982,9 +1002,10 @@ impl Model {
 
 /// What must be true after each step.
 impl Model {
-    /// Since when the peer is without a connection, time without a network not counted.
-    fn without_since(&self, peer: &Peer) -> Time {
-        if self.down { self.now } else { peer.without_since.max(self.up_at) }
+    /// A clock that stands while there is no network.
+    fn online(&self) -> Time {
+        let until = if self.down { self.down_at } else { self.now };
+        Time::ZERO + until.since(Time::ZERO + self.offline)
     }
 
     fn settle(&mut self, judged: Time, manager: &Manager) -> Verdict {
@@ -1002,7 +1023,7 @@ impl Model {
             !(gone && !peer.wanted && peer.conn.is_none() && peer.told == PeerState::Disconnected)
         });
         let mut peers = PeerCounts::default();
-        let (now, down) = (self.now, self.down);
+        let (now, online, down) = (self.now, self.online(), self.down);
         for (id, peer) in &mut self.peers {
             let up = peer.conn.is_some_and(|conn| self.conns[&conn].stage == Stage::Up);
             let state = if peer.failed {
@@ -1028,8 +1049,7 @@ impl Model {
             ensure!(why.since <= now, "{id} since {}", why.since);
             let profile = &self.config.peer_profiles[peer.profile];
             if let (Some(span), false) = (profile.give_up_after, idle || peer.failed) {
-                let since = if self.down { now } else { peer.without_since.max(self.up_at) };
-                ensure!(since + span > now, "{id} should have given up");
+                ensure!(peer.without_since + span > online, "{id} should have given up");
             }
             if peer.backing_off {
                 ensure!(why.until.is_some_and(|until| until > now), "{id} is late: {why:?}");

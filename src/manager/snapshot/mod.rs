@@ -137,7 +137,7 @@ macro_rules! mirror {
 }
 
 mirror! { NetworkMirror of Network {
-    values { down: bool, down_at: Time, up_at: Time, epoch: u32, }
+    values { down: bool, down_at: Time, up_at: Time, epoch: u32, offline: u64, }
     options {}
     slots {}
 }}
@@ -158,6 +158,8 @@ mirror! { PeerMirror of Peer {
         epoch: u32,
         previous_delay: Duration,
         without_since: Time,
+        offline_before: u64,
+        own_failures: u32,
         connected_at: Time,
         session_until: Time,
         backoff_draws: u32,
@@ -175,6 +177,7 @@ mirror! { EndpointMirror of EndpointRecord {
         tried: bool,
         failures: u32,
         failed_at: Time,
+        not_before: Time,
         ticket: u64,
     }
     options { rhythm: Phi, }

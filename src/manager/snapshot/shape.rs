@@ -30,7 +30,9 @@ impl Snapshot {
             relative(time);
         }
         let (epoch, process) = (self.network.epoch, self.process);
+        let offline = self.network.clone().into_record().offline_ns(now);
         self.network.epoch = 0;
+        self.network.offline = 0;
         self.process = 0;
         self.stats = None;
         self.generations.clear();
@@ -50,6 +52,7 @@ impl Snapshot {
             peer.retry_draws = 0;
             relative(&mut peer.since);
             relative(&mut peer.without_since);
+            peer.offline_before = offline.saturating_sub(peer.offline_before);
             relative(&mut peer.connected_at);
             relative(&mut peer.session_until);
             if let Phase::BackingOff { until } = &mut peer.phase {
@@ -58,6 +61,7 @@ impl Snapshot {
         }
         for entry in self.endpoints.slots.iter_mut().flatten() {
             entry.ticket = 0;
+            relative(&mut entry.not_before);
             relative(&mut entry.failed_at);
         }
         for (slot, entry) in (0..).zip(&mut self.conns.slots) {
