@@ -156,11 +156,13 @@ impl Default for Probe {
 
 impl Probe {
     /// When [`expire`](Self::expire) has something to do: when the answer to the ping that is out
-    /// is late, or else when the next ping is due.
+    /// is late, or else when the next ping is due. An unhealthy peer is asked again at once, since
+    /// its traffic alone would put off for ever the pings that it must answer.
     #[must_use]
     pub fn deadline(&self, policy: &ProbePolicy, last_heard: Time) -> Time {
         match self.sent_at() {
             Some(sent_at) => sent_at + policy.timeout(),
+            None if self.unhealthy => last_heard,
             None => last_heard + policy.interval(),
         }
     }

@@ -583,6 +583,25 @@ fn a_host_without_sockets_is_asked_ever_more_slowly() {
 }
 
 #[test]
+fn a_talkative_peer_that_missed_pings_is_cleared_by_pings_it_answers() {
+    let pings = ProbeConfig { healthy_threshold: 2, ..ProbeConfig::default() };
+    assert_snapshot!(story(
+        with(|peer| {
+            peer.health.signs = Signs::Pings(pings);
+            peer.health.on_suspect = OnSuspect::Notify;
+        }),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +31s heard p1
+         +1s heard p1
+         +1s heard p1
+         +1s heard p1"
+    ));
+}
+
+#[test]
 fn phi_learns_the_rhythm_and_remembers_it_over_a_reconnect() {
     assert_snapshot!(story(
         with(|peer| {

@@ -19,14 +19,21 @@ impl Manager {
     /// A cause that tells about one peer must not count against a breaker that others share, or a
     /// peer with a bad certificate keeps 100,000 out.
     pub(crate) fn outcome_of(&self, endpoint: u32, cause: DialCause) -> Outcome {
-        let breaker = self.endpoints.slab[endpoint].breaker;
         if cause.is_ours() {
             Outcome::Dropped
-        } else if cause.is_peer_specific() && self.breakers.slab[breaker].endpoints > 1 {
+        } else if cause.is_peer_specific() && self.is_shared(endpoint) {
             Outcome::Ignored
         } else {
             Outcome::Failure
         }
+    }
+
+    /// Whether endpoints of other peers are guarded by the same breaker.
+    fn is_shared(&self, endpoint: u32) -> bool {
+        let endpoint = &self.endpoints.slab[endpoint];
+        let own = self.endpoints.chain(self.peers.slab[endpoint.peer].first_endpoint);
+        let own = own.filter(|(_, own)| own.breaker == endpoint.breaker).count();
+        self.breakers.slab[endpoint.breaker].endpoints as usize > own
     }
 
     /// A dial has ended: its place in flight and its permit come back.
@@ -39,7 +46,8 @@ impl Manager {
         retry_after: Option<Duration>,
         out: &mut Out<'_>,
     ) {
-        self.stats.dials_in_flight -= 1;
+        self.pacer.in_flight -= 1;
+        self.stats.dials_in_flight = self.pacer.in_flight;
         let took = self.now.since(dialed_at);
         let record = &mut self.breakers.slab[slot];
         record.in_flight -= 1;

@@ -354,9 +354,9 @@ impl Manager {
         hold(NAME, stats.breakers == breakers, place, || {
             format!("breakers {:?}, counted {breakers:?}", stats.breakers)
         })?;
-        hold(NAME, stats.dials_in_flight as usize == in_flight, place, || {
-            format!("{} dials in flight, counted {in_flight}", stats.dials_in_flight)
-        })?;
+        let counted = (stats.dials_in_flight, self.pacer.in_flight);
+        let right = counted.0 as usize == in_flight && counted.1 as usize == in_flight;
+        hold(NAME, right, place, || format!("{counted:?} dials in flight, counted {in_flight}"))?;
         let smoothed = (stats.measured, stats.degraded, stats.latency_sum_ns, stats.loss_sum);
         hold(NAME, smoothed == (measured, degraded, latency, loss), place, || {
             format!("measured {smoothed:?}, counted {:?}", (measured, degraded, latency, loss))

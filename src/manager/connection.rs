@@ -11,7 +11,6 @@ use crate::manager::conns::{Conn, ConnPhase};
 use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Phase};
 use crate::phi::Phi;
-use crate::probe::Probe;
 use crate::time::Time;
 
 impl Manager {
@@ -60,23 +59,8 @@ impl Manager {
         }
         self.stats.adopted += 1;
         let now = self.now;
-        let slot = self.conns.insert(|id, process| Conn {
-            id,
-            last_heard: now,
-            last_beat: None,
-            peer,
-            endpoint: NONE,
-            process,
-            heard: false,
-            attentive: false,
-            phase: ConnPhase::Up,
-            since: now,
-            suspected_at: None,
-            rhythm: None,
-            probe: Probe::default(),
-            ping: None,
-            pings_before: 0,
-        });
+        let slot =
+            self.conns.insert(|id, process| Conn::new(id, process, peer, NONE, ConnPhase::Up, now));
         let conn = self.conns.slab[slot].id;
         out.push(Action::Adopt { conn, peer: id, tag });
         self.come_up(slot, None);

@@ -56,6 +56,36 @@ pub(crate) struct Conn {
     pub(crate) pings_before: u64,
 }
 
+impl Conn {
+    /// A connection that begins now, on which nothing was heard yet.
+    pub(crate) fn new(
+        id: ConnId,
+        process: u32,
+        peer: u32,
+        endpoint: u32,
+        phase: ConnPhase,
+        now: Time,
+    ) -> Self {
+        Self {
+            id,
+            last_heard: now,
+            last_beat: None,
+            peer,
+            endpoint,
+            process,
+            heard: false,
+            attentive: false,
+            phase,
+            since: now,
+            suspected_at: None,
+            rhythm: None,
+            probe: Probe::default(),
+            ping: None,
+            pings_before: 0,
+        }
+    }
+}
+
 /// The list of this process's connections.
 pub(crate) const LIVE: u32 = 0;
 /// The list of the connections that an earlier process took down with it.

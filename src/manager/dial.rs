@@ -13,7 +13,6 @@ use crate::manager::conns::{Conn, ConnPhase};
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::peers::Phase;
-use crate::probe::Probe;
 use crate::time::Time;
 
 /// An endpoint's failures are forgotten when the last one is older than this.
@@ -39,25 +38,11 @@ impl Manager {
         self.endpoints.slab[slot].tried = true;
         let resume = self.can_resume(peer);
         let deadline = now + timeout;
-        let conn = self.conns.insert(|id, process| Conn {
-            id,
-            last_heard: now,
-            last_beat: None,
-            peer,
-            endpoint: slot,
-            process,
-            heard: false,
-            attentive: false,
-            phase: ConnPhase::Dialing { permit, resume, deadline },
-            since: now,
-            suspected_at: None,
-            rhythm: None,
-            probe: Probe::default(),
-            ping: None,
-            pings_before: 0,
-        });
+        let phase = ConnPhase::Dialing { permit, resume, deadline };
+        let conn = self.conns.insert(|id, process| Conn::new(id, process, peer, slot, phase, now));
         self.timers.arm(TimerKind::Conn, conn, deadline);
-        self.stats.dials_in_flight += 1;
+        self.pacer.in_flight += 1;
+        self.stats.dials_in_flight = self.pacer.in_flight;
         self.stats.dials += 1;
         self.breaker_moved(breaker, None, out);
         let from = core::mem::replace(&mut self.peers.slab[peer].last_endpoint, slot);

@@ -14,6 +14,8 @@ use crate::time::Time;
 #[derive(Clone, Debug)]
 pub(crate) struct Pacer {
     pub(crate) bucket: Option<Bucket>,
+    /// Dials in flight.
+    pub(crate) in_flight: u32,
     /// Whether its timer must fire before the next dial.
     pub(crate) blocked: bool,
 }
@@ -23,7 +25,8 @@ const PROBERS: usize = 8;
 
 impl Pacer {
     pub(crate) fn new(rate: Option<&BucketPolicy>) -> Self {
-        Self { bucket: rate.map(|rate| Bucket::full(rate, Time::ZERO)), blocked: false }
+        let bucket = rate.map(|rate| Bucket::full(rate, Time::ZERO));
+        Self { bucket, in_flight: 0, blocked: false }
     }
 }
 
@@ -32,7 +35,7 @@ impl Manager {
         self.breakers.ring.front(RING).is_some()
             && !self.network.down
             && !self.pacer.blocked
-            && self.stats.dials_in_flight < self.policies.config.pacer.max_in_flight
+            && self.pacer.in_flight < self.policies.config.pacer.max_in_flight
     }
 
     /// Lets the first breaker of the ring dial for the first in its line; `false` if none may now.

@@ -13,8 +13,10 @@ impl Manager {
     pub(crate) fn enter(&mut self, slot: u32, phase: Phase, cause: PeerCause, out: &mut Out<'_>) {
         self.leave(slot);
         let peer = &mut self.peers.slab[slot];
+        if core::mem::discriminant(&peer.phase) != core::mem::discriminant(&phase) {
+            peer.since = self.now;
+        }
         peer.phase = phase;
-        peer.since = self.now;
         let to = peer.state();
         let from = core::mem::replace(&mut peer.told, to);
         let peer = peer.id;

@@ -170,12 +170,13 @@ impl Model {
 
     /// Follows one step and says what was wrong about it, if anything.
     pub(crate) fn follow(&mut self, step: &Step, manager: &Manager) -> Verdict {
-        let early = step.at >= self.now && self.promised.is_none_or(|promised| step.at < promised);
         if step.at < self.now {
             self.counted.backwards += 1;
         }
         self.now = self.now.max(step.at);
-        if step.event == Event::Tick && (early || step.at < self.now) {
+        // A moment that was passed before counts as the latest one.
+        let early = self.promised.is_none_or(|promised| self.now < promised);
+        if step.event == Event::Tick && early {
             ensure!(step.actions.is_empty(), "acted before its deadline {:?}", self.promised);
         }
         self.dropped = None;
@@ -561,7 +562,9 @@ impl Model {
         *of_failure(&mut self.counted.failures, cause) += 1;
         let conn = self.conns[&id].clone();
         let breaker = conn.breaker.unwrap();
-        let shared = self.endpoints_behind(breaker) > 1;
+        let own = self.peers[&conn.peer].endpoints.iter();
+        let own = own.filter(|endpoint| endpoint.breaker == breaker).count();
+        let shared = self.endpoints_behind(breaker) > own;
         self.peers.get_mut(&conn.peer).unwrap().coming_back = true;
         let uncounted = cause.is_ours() || cause.is_peer_specific() && shared;
         let void = self.down || conn.since < self.up_at;
@@ -725,7 +728,9 @@ impl Model {
                     return Err("pings whom it should not".into());
                 };
                 let silence = self.now.since(record.last_heard);
-                ensure!(silence >= pings.interval, "pings after {silence:?}");
+                // Whoever missed pings is asked again at once.
+                let asked_early = silence < pings.interval && !record.suspected;
+                ensure!(!asked_early, "pings after {silence:?}");
                 self.conns.get_mut(conn).unwrap().ping = Some((*ping, self.now));
                 Ok(())
             }

@@ -44,6 +44,7 @@ impl Manager {
         manager.load = Load { smoothed: snapshot.load, relaxed: snapshot.relaxed };
         manager.pacer.bucket = snapshot.pacer;
         manager.pacer.blocked = snapshot.pacer_blocked;
+        manager.pacer.in_flight = snapshot.stats.as_ref().map_or(0, |stats| stats.dials_in_flight);
         manager.stats = snapshot.stats.ok_or_else(|| damaged("stats", "missing"))?;
 
         manager.breakers.slab = rebuild("breakers", snapshot.breakers, BreakerMirror::into_record)?;
