@@ -51,7 +51,12 @@ impl Manager {
     }
 
     fn arm_peer(&mut self, slot: u32) {
-        let give_up_at = self.give_up_at(slot);
+        let mut give_up_at = self.give_up_at(slot);
+        if self.network.down && give_up_at < Time::MAX {
+            // That moment moves away as long as the network is down: look again after a while.
+            let span = self.policies.peer(self.peers.slab[slot].profile).profile.give_up_after;
+            give_up_at = give_up_at.max(self.now + span.unwrap_or_default() / 8);
+        }
         let deadline = match self.peers.slab[slot].phase {
             Phase::Idle | Phase::Failed | Phase::Up { .. } => return,
             Phase::BackingOff { until } => until.min(give_up_at),
