@@ -260,8 +260,6 @@ fn what_no_manager_can_be_in_is_refused_by_its_place() {
         ("/breakers/slots/0/profile", json!(3)),
         ("/breakers/slots/0/in_flight", json!(5)),
         ("/breakers/slots/0/endpoints", json!(77)),
-        ("/breakers/slots/0/alternatives", json!(0)),
-        ("/breakers/slots/0/alternatives", json!(77)),
         ("/breakers/slots/0/tickets", huge.clone()),
         ("/breakers/slots/3/tickets", json!(0)),
         ("/lists/queues/3", json!([0])),

@@ -78,8 +78,8 @@ impl Manager {
         }
         if let Some(Transition { from, to }) = transition {
             let breaker = record.id;
-            if admits(from) && !admits(to) && record.alternatives > 0 {
-                self.endpoints.queues.splice(queue(slot), DISPLACED);
+            if admits(from) && !admits(to) {
+                self.endpoints.queues.splice(queue(slot, true), DISPLACED);
             }
             *self.stats.breakers.of(from) -= 1;
             *self.stats.breakers.of(to) += 1;

@@ -21,8 +21,6 @@ pub(crate) struct BreakerRecord {
     pub(crate) losses: Recent,
     /// Endpoints that name it.
     pub(crate) endpoints: u32,
-    /// Of those, the ones whose peer has other endpoints.
-    pub(crate) alternatives: u32,
     /// Queue places given out so far.
     pub(crate) tickets: u64,
 }

@@ -15,7 +15,7 @@ use crate::container::timers::TimerKind;
 use crate::manager::Manager;
 use crate::manager::breakers::RING;
 use crate::manager::conns::{ConnPhase, LIVE, ORPHANS};
-use crate::manager::endpoints::{DISPLACED, queue};
+use crate::manager::endpoints::DISPLACED;
 use crate::manager::peers::{BACKING_OFF, FAILED, Phase, WOKEN};
 use crate::stats::{BreakerCounts, PeerCounts};
 use crate::time::Time;
@@ -110,7 +110,7 @@ impl Manager {
         }
         for (slot, breaker) in self.breakers.slab.iter() {
             let mut before = None;
-            for member in self.endpoints.queues.iter(queue(slot)) {
+            for member in self.endpoints.line(slot) {
                 let endpoint = &self.endpoints.slab[member];
                 let waiting = self.peers.slab[endpoint.peer].phase == Phase::Waiting;
                 let in_order = before < Some(endpoint.ticket) && endpoint.ticket < breaker.tickets;
@@ -241,7 +241,6 @@ impl Manager {
         let mut probes = in_flight.clone();
         let mut awaited = Vec::new();
         let mut endpoints = in_flight.clone();
-        let mut alternatives = in_flight.clone();
         for (_, conn) in self.conns.slab.iter() {
             let ConnPhase::Dialing { permit, .. } = conn.phase else { continue };
             let slot = self.endpoints.slab[conn.endpoint].breaker;
@@ -261,13 +260,17 @@ impl Manager {
                 || format!("{permit:?} given twice"),
             )?;
         }
-        for (_, peer) in self.peers.slab.iter() {
+        for (slot, peer) in self.peers.slab.iter() {
             let several = self.endpoints.chain(peer.first_endpoint).count() > 1;
             for (_, endpoint) in self.endpoints.chain(peer.first_endpoint) {
                 bump(&mut endpoints, endpoint.breaker);
-                if several {
-                    bump(&mut alternatives, endpoint.breaker);
-                }
+                let right = endpoint.several == several;
+                hold(
+                    "links",
+                    right,
+                    || format!("peers[{slot}]"),
+                    || "in the wrong half of a line".into(),
+                )?;
             }
         }
         for (slot, record) in self.breakers.slab.iter() {
@@ -284,9 +287,6 @@ impl Manager {
             })?;
             hold("permits", counted(&endpoints) == record.endpoints, place, || {
                 format!("{} endpoints, counted {}", record.endpoints, counted(&endpoints))
-            })?;
-            hold("permits", counted(&alternatives) == record.alternatives, place, || {
-                format!("{} alternatives, counted {}", record.alternatives, counted(&alternatives))
             })?;
             let deadline = record.breaker.deadline().filter(|&deadline| deadline < Time::MAX);
             let timer = self.timers.deadline(TimerKind::Breaker, slot);

@@ -23,6 +23,8 @@ pub(crate) struct EndpointRecord {
     pub(crate) not_before: Time,
     /// The number of its place in the queue, from its breaker's counter.
     pub(crate) ticket: u64,
+    /// Whether its peer has other endpoints.
+    pub(crate) several: bool,
     /// What the detector learned on the last connection to it.
     pub(crate) rhythm: Option<Phi>,
 }
@@ -30,9 +32,11 @@ pub(crate) struct EndpointRecord {
 /// The list of endpoints whose breaker opened while their peer has another one to try.
 pub(crate) const DISPLACED: u32 = 0;
 
-/// The list of endpoints that wait for the breaker in `slot`.
-pub(crate) const fn queue(slot: u32) -> u32 {
-    slot + 1
+/// The list of endpoints that wait for the breaker in `slot`: those whose peer has no other one, or
+/// those whose peer has `several`. Together, by their tickets, they are the breaker's line; apart,
+/// so that only the second need be moved when the breaker opens.
+pub(crate) const fn queue(slot: u32, several: bool) -> u32 {
+    2 * slot + 1 + several as u32
 }
 
 #[derive(Clone, Debug)]
@@ -63,8 +67,20 @@ impl Endpoints {
         }
     }
 
-    /// The first endpoint that waits for the breaker in `slot`.
+    /// The first endpoint that waits for the breaker.
     pub(crate) fn first_waiting(&self, breaker: u32) -> Option<u32> {
-        self.queues.front(queue(breaker))
+        self.line(breaker).next()
+    }
+
+    /// All that wait for the breaker, the first to come first.
+    pub(crate) fn line(&self, breaker: u32) -> impl Iterator<Item = u32> {
+        let mut single = self.queues.iter(queue(breaker, false)).peekable();
+        let mut several = self.queues.iter(queue(breaker, true)).peekable();
+        let ticket = |endpoint: u32| self.slab[endpoint].ticket;
+        core::iter::from_fn(move || match (single.peek(), several.peek()) {
+            (Some(&one), Some(&other)) if ticket(one) > ticket(other) => several.next(),
+            (None, Some(_)) => several.next(),
+            _ => single.next(),
+        })
     }
 }

@@ -45,8 +45,8 @@ impl Manager {
         let breaker = &mut self.breakers.slab[endpoint.breaker];
         endpoint.ticket = breaker.tickets;
         breaker.tickets += 1;
-        let breaker = endpoint.breaker;
-        self.endpoints.queues.push_back(queue(breaker), slot);
+        let (breaker, several) = (endpoint.breaker, endpoint.several);
+        self.endpoints.queues.push_back(queue(breaker, several), slot);
         self.refresh_ring(breaker);
     }
 

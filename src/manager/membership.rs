@@ -42,7 +42,6 @@ impl Manager {
             bucket: policy.rate.as_ref().map(|rate| Bucket::full(rate, self.now)),
             losses: Recent::default(),
             endpoints: 0,
-            alternatives: 0,
             tickets: 0,
         });
     }
@@ -123,7 +122,7 @@ impl Manager {
 
     /// Builds the peer's chain of endpoints; those that were known (`memory`) keep what they know.
     fn attach_endpoints(&mut self, peer: u32, endpoints: &[Endpoint], memory: &[EndpointRecord]) {
-        let mut next = NONE;
+        let (mut next, several) = (NONE, endpoints.len() > 1);
         for endpoint in endpoints.iter().rev() {
             let Some(breaker) = self.breakers.find(endpoint.breaker) else { continue };
             let known =
@@ -138,12 +137,12 @@ impl Manager {
                 failed_at: Time::ZERO,
                 not_before: Time::ZERO,
                 ticket: 0,
+                several,
                 rhythm: None,
             };
-            let record = known.map_or(fresh, |known| EndpointRecord { next, ..known.clone() });
-            let record_of_breaker = &mut self.breakers.slab[breaker];
-            record_of_breaker.endpoints += 1;
-            record_of_breaker.alternatives += u32::from(endpoints.len() > 1);
+            let record =
+                known.map_or(fresh, |known| EndpointRecord { next, several, ..known.clone() });
+            self.breakers.slab[breaker].endpoints += 1;
             next = self.endpoints.slab.insert(record);
         }
         self.peers.slab[peer].first_endpoint = next;
@@ -153,14 +152,11 @@ impl Manager {
     fn detach_endpoints(&mut self, peer: u32) -> Vec<EndpointRecord> {
         let first = self.peers.slab[peer].first_endpoint;
         let slots: Vec<u32> = self.endpoints.chain(first).map(|(slot, _)| slot).collect();
-        let several = slots.len() > 1;
         let mut records = Vec::with_capacity(slots.len());
         for slot in slots {
             self.endpoints.queues.unlink(slot);
             let Some(record) = self.endpoints.slab.remove(slot) else { continue };
-            let breaker = &mut self.breakers.slab[record.breaker];
-            breaker.endpoints -= 1;
-            breaker.alternatives -= u32::from(several);
+            self.breakers.slab[record.breaker].endpoints -= 1;
             self.refresh_ring(record.breaker);
             records.push(record);
         }

@@ -6,7 +6,6 @@ use crate::bucket::{Bucket, BucketPolicy};
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;
 use crate::manager::breakers::RING;
-use crate::manager::endpoints::queue;
 use crate::manager::out::Out;
 use crate::time::Time;
 
@@ -90,7 +89,7 @@ impl Manager {
     /// The one to dial next. Probes go to whoever was connected most recently among the first in
     /// line: a peer that never got through says little about the server.
     fn next_in_line(&self, slot: u32) -> Option<u32> {
-        let mut waiting = self.endpoints.queues.iter(queue(slot));
+        let mut waiting = self.endpoints.line(slot);
         let first = waiting.next()?;
         if self.breakers.slab[slot].breaker.state() != State::HalfOpen {
             return Some(first);

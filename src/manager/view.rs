@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::id::{BreakerId, ConnId, PeerId};
 use crate::manager::Manager;
 use crate::manager::conns::ConnPhase;
-use crate::manager::endpoints::{EndpointRecord, queue};
+use crate::manager::endpoints::EndpointRecord;
 use crate::manager::peers::Phase;
 use crate::stats::Stats;
 use crate::time::Time;
@@ -123,7 +123,7 @@ impl Manager {
         let Some((_, endpoint)) = self.endpoints.chain(first).find(waits) else {
             return (None, None);
         };
-        let head = self.endpoints.queues.front(queue(endpoint.breaker));
+        let head = self.endpoints.first_waiting(endpoint.breaker);
         let head = head.map_or(endpoint.ticket, |head| self.endpoints.slab[head].ticket);
         let ahead = endpoint.ticket.saturating_sub(head);
         let record = &self.breakers.slab[endpoint.breaker];

@@ -25,7 +25,7 @@ use crate::id::{BreakerId, ConnId, EndpointId, PeerId, PingId};
 use crate::manager::Manager;
 use crate::manager::breakers::{BreakerRecord, RING};
 use crate::manager::conns::{Conn, ConnPhase, LIVE, ORPHANS};
-use crate::manager::endpoints::{DISPLACED, EndpointRecord, queue};
+use crate::manager::endpoints::{DISPLACED, EndpointRecord};
 use crate::manager::environment::Network;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Peer, Phase, WOKEN};
 use crate::phi::Phi;
@@ -179,6 +179,7 @@ mirror! { EndpointMirror of EndpointRecord {
         failed_at: Time,
         not_before: Time,
         ticket: u64,
+        several: bool,
     }
     options { rhythm: Phi, }
     slots { next, }
@@ -209,7 +210,6 @@ mirror! { BreakerMirror of BreakerRecord {
         in_flight: u32,
         losses: Recent,
         endpoints: u32,
-        alternatives: u32,
         tickets: u64,
     }
     options { bucket: Bucket, }
@@ -301,7 +301,7 @@ impl Manager {
                 live: list(&self.conns.lists, LIVE),
                 orphans: list(&self.conns.lists, ORPHANS),
                 displaced: list(&self.endpoints.queues, DISPLACED),
-                queues: (0..breakers).map(|b| list(&self.endpoints.queues, queue(b))).collect(),
+                queues: (0..breakers).map(|slot| self.endpoints.line(slot).collect()).collect(),
                 ring: list(&self.breakers.ring, RING),
             },
             timers,

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use crate::container::list::Lists;
 use crate::container::map::{Map, Named};
@@ -66,7 +67,11 @@ impl Manager {
         fill(&mut manager.endpoints.queues, DISPLACED, &lists.displaced, "lists.displaced")?;
         for (slot, members) in (0..).zip(&lists.queues) {
             let place = format!("lists.queues[{slot}]");
-            fill(&mut manager.endpoints.queues, queue(slot), members, &place)?;
+            for several in [false, true] {
+                let of_half = |&endpoint: &u32| manager.endpoints.slab[endpoint].several == several;
+                let half: Vec<u32> = members.iter().copied().filter(of_half).collect();
+                fill(&mut manager.endpoints.queues, queue(slot, several), &half, &place)?;
+            }
         }
         for (place, timer) in snapshot.timers.iter().enumerate() {
             if !manager.timers.restore(*timer) {
