@@ -170,7 +170,8 @@ pub enum Notice {
         /// How long it was under suspicion.
         suspected_for: Duration,
     },
-    /// Latency or loss passed the profile's limits.
+    /// Latency or loss passed the profile's limits; ended by [`Recovered`](Notice::Recovered) or by
+    /// the end of the connection.
     Degraded {
         /// Who.
         peer: PeerId,

@@ -262,9 +262,11 @@ pub struct PeerProfile {
     pub stable_after: Duration,
     /// How long the server keeps the session of a lost connection; none by default.
     pub session_ttl: Option<Duration>,
-    /// Failed rounds of dials in a row after which the peer is given up; never by default.
+    /// Failed rounds in a row after which the peer is given up; never by default. A connection that
+    /// did not last counts as one; what our own network, host or restart did does not.
     pub max_attempts: Option<u32>,
-    /// Time without a connection after which it is given up; never by default.
+    /// Time without a connection after which it is given up; never by default. Time without a
+    /// network does not count, and after an outage it may take an eighth longer.
     pub give_up_after: Option<Duration>,
     /// Whether the peer may dial us; it may not by default.
     pub inbound: bool,

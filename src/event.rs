@@ -72,7 +72,8 @@ pub enum Event {
     // Intents.
     /// From now on we want a connection to the peer; revives a failed one.
     ///
-    /// A peer in backoff stays there: pressing the button again must not make a herd.
+    /// A peer in backoff stays there: pressing the button again must not make a herd. (After
+    /// [`Disconnect`](Event::Disconnect) it is a fresh intent, and starts at once.)
     Connect {
         /// To whom.
         peer: PeerId,

@@ -85,6 +85,9 @@ struct Entry {
 
 /// Checks a driver against the contract, step by step, for tests and for debug builds.
 ///
+/// It tells moments apart by `now`: on a clock so coarse that I/O can arrive after a tick and still
+/// have the tick's `now`, [`Breach::TickBeforeIo`] accuses falsely.
+///
 /// It sees what the driver sees: the event, the manager's answer, the time, and the deadline that
 /// the manager gave afterwards. Memory: one small entry for each dial or connection that is alive.
 ///

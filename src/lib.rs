@@ -56,11 +56,14 @@
 //!
 //! # The map
 //!
-//! - [`Manager`] is the machine; [`Event`] goes in, [`Action`] comes out; [`Config`] is told once.
-//!   [`Manager::why`] tells what a peer waits for, [`Manager::stats`] how all are doing.
+//! - [`Manager`] is the machine; [`Event`] goes in, [`Action`] comes out; [`config`] is told once.
+//!   [`Manager::why`] tells what a peer waits for, [`Manager::stats`] how all are doing,
+//!   [`Manager::snapshot`] takes the whole state along.
 //! - [`Ledger`] checks that a driver keeps its side of the contract.
 //! - The parts are useful alone: [`backoff`], [`breaker`], [`bucket`], [`histogram`], [`phi`],
-//!   [`probe`], [`window`]. Each takes `now` as an argument and knows nothing of the others' users.
+//!   [`probe`], [`window`], and [`draw`] for their jitter. Each takes `now` as an argument and knows
+//!   nothing of the others' users.
+//! - `strategy` (feature `proptest`) generates scripts of events and a world to play them in.
 //!
 //! # Features
 //!

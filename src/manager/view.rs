@@ -24,7 +24,7 @@ pub struct Why {
     pub until: Option<Time>,
     /// What it waits for; `None` when connected or not wanted.
     pub blocked: Option<Blocked>,
-    /// Failed rounds of dials since the last stable connection.
+    /// Failed rounds since the last stable connection, forgotten when such a one is lost.
     pub failures: u32,
 }
 
