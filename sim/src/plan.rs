@@ -117,8 +117,8 @@ impl Plan {
         Ok(Self {
             config,
             // A manager without peers would only idle.
-            managers: scenario.managers.min(peers.max(1)) as usize,
-            duration: scenario.duration,
+            managers: (*scenario.managers.get_ref()).min(peers.max(1)) as usize,
+            duration: *scenario.duration.get_ref(),
             heal,
             servers: servers.collect(),
             links,

@@ -294,6 +294,6 @@ fn told_limit_of<'a>(
     let per_second: f64 = rates?.iter().map(|rate| rate.per_second()).sum();
     (per_second >= 1.0).then_some(Told {
         per_second: per_second as u32,
-        managers: scenario.managers.min(scenario.peer_count()).max(1),
+        managers: (*scenario.managers.get_ref()).min(scenario.peer_count()).max(1),
     })
 }

@@ -34,11 +34,11 @@ pub struct Scenario {
     #[serde(default)]
     pub source: String,
     /// How long it lasts.
-    pub duration: Span,
+    pub duration: Spanned<Span>,
     /// Over how many managers the peers are dealt: one big client, or a fleet of small ones. No
     /// more than there are peers.
-    #[serde(default = "one")]
-    pub managers: u32,
+    #[serde(default = "one_manager")]
+    pub managers: Spanned<u32>,
     /// What peers connect to.
     #[serde(default)]
     pub servers: BTreeMap<Name, Server>,
@@ -63,6 +63,10 @@ pub struct Scenario {
 
 const fn one() -> u32 {
     1
+}
+
+fn one_manager() -> Spanned<u32> {
+    Spanned::new(0..0, 1)
 }
 
 /// A server, or a load balancer: one queue in front of one desk.
@@ -282,10 +286,10 @@ impl Scenario {
         Self::parse_with(&text, &origin, sets)
     }
 
-    /// How many peers there are.
+    /// How many peers there are; no more than fit, whatever the groups add up to.
     #[must_use]
     pub fn peer_count(&self) -> u32 {
-        self.peers.values().map(Peers::count).sum()
+        self.peers.values().fold(0, |sum: u32, group| sum.saturating_add(group.count()))
     }
 }
 

@@ -7,24 +7,23 @@ use super::{Fault, FaultKind, Peers, Scenario, ScenarioError};
 use crate::expect;
 use crate::policy;
 use crate::trace;
+use crate::units::Span;
 
-/// What a manager can hold; far beyond what fits into memory.
-const MOST_PEERS: u64 = 1 << 27;
+/// What fits into the memory of a large machine.
+const MOST_PEERS: u64 = 10_000_000;
+/// The same, for managers.
+const MOST_MANAGERS: u32 = 1_000_000;
+/// The longest that a scenario may last.
+const LONGEST: Span = Span::from_secs(366 * 24 * 3_600);
+/// How many heartbeats a scenario may have, and how many connections its faults may hit: what takes
+/// minutes to live through.
+const MOST_EVENTS: u64 = 1_000_000_000;
 /// How often a fault may come.
 const MOST_TIMES: u32 = 1_000_000;
 
 /// Refuses what makes no sense, at its place.
 pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
-    if scenario.managers == 0 {
-        return Err(ScenarioError::plain("managers is 0, must be at least 1"));
-    }
-    let peers: u64 = scenario.peers.values().map(|group| u64::from(group.count())).sum();
-    if peers > MOST_PEERS {
-        return Err(ScenarioError::plain(format!("{peers} peers, at most {MOST_PEERS}")));
-    }
-    if scenario.duration.as_nanos() == 0 {
-        return Err(ScenarioError::plain("duration is 0s, must be longer"));
-    }
+    check_size(scenario, source)?;
     for (name, group) in &scenario.peers {
         check_peers(scenario, source, name, group)?;
     }
@@ -47,6 +46,51 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
             .map_err(|error| source.error(error.message(), &name.span()))?;
     }
     check_expect(scenario, source)
+}
+
+/// Refuses what would run for ever or not fit into memory.
+fn check_size(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
+    let managers = &scenario.managers;
+    match *managers.get_ref() {
+        0 => return Err(source.error("managers is 0, must be at least 1", &managers.span())),
+        1..=MOST_MANAGERS => {}
+        many => {
+            let problem = format!("{many} managers, at most {MOST_MANAGERS}");
+            return Err(source.error(problem, &managers.span()));
+        }
+    }
+    let (duration, span) = (*scenario.duration.get_ref(), scenario.duration.span());
+    if duration == Span::ZERO {
+        return Err(source.error("duration is 0s, must be longer", &span));
+    }
+    if duration > LONGEST {
+        let days = LONGEST.as_nanos() / Span::from_secs(24 * 3_600).as_nanos();
+        let problem = format!("a duration of {duration}, at most {days} days");
+        return Err(source.error(problem, &span));
+    }
+    let peers: u64 = scenario.peers.values().map(|group| u64::from(group.count())).sum();
+    if peers > MOST_PEERS {
+        let largest = scenario.peers.iter().max_by_key(|(_, group)| group.count());
+        let place = largest.map_or(0..0, |(name, group)| {
+            group.count.as_ref().map_or_else(|| name.span(), Spanned::span)
+        });
+        return Err(source.error(format!("{peers} peers, at most {MOST_PEERS}"), &place));
+    }
+    let beats = |(_, group): (_, &Peers)| {
+        let heartbeat = group.heartbeat.as_ref()?;
+        let period = heartbeat.get_ref().as_nanos().max(1);
+        let beats = u64::from(group.count()).saturating_mul(duration.as_nanos() / period);
+        Some((beats, heartbeat.span()))
+    };
+    let beats: Vec<_> = scenario.peers.iter().filter_map(beats).collect();
+    let all = beats.iter().fold(0_u64, |sum, (beats, _)| sum.saturating_add(*beats));
+    match beats.into_iter().max_by_key(|(beats, _)| *beats) {
+        Some((_, place)) if all > MOST_EVENTS => {
+            let problem = format!("{all} heartbeats, at most {MOST_EVENTS}");
+            Err(source.error(problem, &place))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The names that links can have: each group with each of its servers.
@@ -134,10 +178,20 @@ fn check_fault(
     }
     match (&fault.every, fault.times) {
         (_, 0) => Err(source.error("a fault that comes 0 times", &span)),
-        (_, MOST_TIMES..) => Err(source.error("a fault that comes too often", &span)),
+        (_, times) if times > MOST_TIMES => {
+            Err(source.error(format!("it comes {times} times, at most {MOST_TIMES}"), &span))
+        }
         (None, 2..) => Err(source.error("`times` needs `every`", &span)),
         (Some(every), _) if fault.lasts.is_some_and(|lasts| lasts >= *every.get_ref()) => {
             Err(source.error("it must be over before it comes again", &every.span()))
+        }
+        (Some(every), times) => {
+            let hits = u64::from(times).saturating_mul(scenario.peer_count().into());
+            if hits > MOST_EVENTS {
+                let problem = format!("{hits} connections that it may hit, at most {MOST_EVENTS}");
+                return Err(source.error(problem, &every.span()));
+            }
+            Ok(())
         }
         _ => Ok(()),
     }
