@@ -252,7 +252,9 @@ impl Measures {
         let mut back: Vec<Time> =
             self.back_at.iter().copied().filter(|at| *at != Time::ZERO).collect();
         back.sort_unstable();
+        let healed = self.heal <= now;
         let open_after_heal = match (self.open + self.half_open, self.last_closed) {
+            _ if !healed => Measured::Unknown,
             (0, closed) => Measured::Value(closed.map_or(0.0, since_heal)),
             _ => Measured::AtLeast(since_heal(now)),
         };
@@ -261,7 +263,7 @@ impl Measures {
             lost: self.lost,
             up: self.up,
             lost_at_s: self.first_lost.map(|at| seconds(at.as_nanos() - self.start.as_nanos())),
-            healed_at_s: seconds(self.heal.as_nanos() - self.start.as_nanos()),
+            healed_at_s: healed.then(|| seconds(self.heal.as_nanos() - self.start.as_nanos())),
             since_heal_s: since_heal(now),
             full_s: self.full_since.map(since_heal),
             back_s: back
@@ -295,7 +297,8 @@ pub(crate) struct Facts {
     pub(crate) lost: u32,
     pub(crate) up: u32,
     pub(crate) lost_at_s: Option<f64>,
-    pub(crate) healed_at_s: f64,
+    /// When the last fault was over; `None` if the end came first, and nothing is known of after.
+    pub(crate) healed_at_s: Option<f64>,
     pub(crate) since_heal_s: f64,
     full_s: Option<f64>,
     /// When the lost peers were back for good, soonest first; infinite for those that are not.
@@ -321,7 +324,7 @@ pub(crate) struct Facts {
 impl Facts {
     pub(crate) fn all_up(&self) -> Measured {
         match self.full_s {
-            _ if self.lost == 0 => Measured::Unknown,
+            _ if self.lost == 0 || self.healed_at_s.is_none() => Measured::Unknown,
             Some(full) => Measured::Value(full),
             None => Measured::AtLeast(self.since_heal_s),
         }
@@ -337,6 +340,7 @@ impl Facts {
     pub(crate) fn quantile(&self, share: f64) -> Measured {
         let place = (self.back_s.len() as f64 * share) as usize;
         match self.back_s.get(place.min(self.back_s.len().saturating_sub(1))) {
+            _ if self.healed_at_s.is_none() => Measured::Unknown,
             None => Measured::Unknown,
             Some(back) if back.is_finite() => Measured::Value(*back),
             Some(_) => Measured::AtLeast(self.since_heal_s),

@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::expect::Measured;
 use crate::measure::{Column, Facts};
-use crate::simulation::Run;
+use crate::simulation::{Run, Verdict};
 use crate::units::seconds;
 
 /// A run, ready to be printed.
@@ -71,7 +71,11 @@ impl<'a> Timeline<'a> {
             Some(at) => format!("lost {} from {at:.1}s on", grouped(facts.lost.into())),
             None => "nobody lost".to_owned(),
         };
-        writeln!(f, "up %     {up}   {lost}, healed at {:.1}s", facts.healed_at_s)?;
+        let healed = match facts.healed_at_s {
+            Some(at) => format!("healed at {at:.1}s"),
+            None => "never healed".to_owned(),
+        };
+        writeln!(f, "up %     {up}   {lost}, {healed}")?;
         let most = facts.columns.iter().map(|column| column.dials).max().unwrap_or(0).max(1);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let dials = lane(&|column| self.spark(column.dials as f64 / most as f64));
@@ -136,6 +140,9 @@ impl<'a> Timeline<'a> {
     }
 
     fn expects(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.run.expects().is_empty() {
+            writeln!(f, "expect   none for policy {}", self.run.policy)?;
+        }
         for expect in self.run.expects() {
             let (word, colour) = match expect.held {
                 Some(true) => ("ok  ", AnsiColor::Green),
@@ -176,8 +183,20 @@ impl fmt::Display for Timeline<'_> {
             let style = if self.colour { AnsiColor::Red.on_default().bold() } else { Style::new() };
             writeln!(f, "{style}FAIL{style:#}     {violation}")?;
         }
-        write!(f, "reproduce: {}", reproduce(run))
+        writeln!(f, "reproduce: {}", reproduce(run))?;
+        let verdict = run.verdict();
+        let style = if self.colour { word_style(verdict) } else { Style::new() };
+        write!(f, "verdict  {style}{verdict}{style:#}")
     }
+}
+
+const fn word_style(verdict: Verdict) -> Style {
+    let colour = match verdict {
+        Verdict::Held => AnsiColor::Green,
+        Verdict::Violated => AnsiColor::Red,
+        Verdict::Unknown => AnsiColor::Yellow,
+    };
+    colour.on_default().bold()
 }
 
 /// The line that makes the same run again.

@@ -190,7 +190,7 @@ pub struct Fault {
     /// With what: `servers.NAME`, `links.NAME`, or `managers`.
     pub on: Name,
     /// From when.
-    pub at: Span,
+    pub at: Spanned<Span>,
     /// For how long.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Span>,
@@ -284,6 +284,18 @@ impl Scenario {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ScenarioError::plain(format!("cannot read {origin}: {error}")))?;
         Self::parse_with(&text, &origin, sets)
+    }
+
+    /// Refuses what only shows under a policy, which has this last heal: moments after the end.
+    ///
+    /// `text`, `origin` and `sets` are what the scenario was read from.
+    pub(crate) fn check_moments(
+        &self,
+        (text, origin, sets): (&str, &str, &[String]),
+        policy: &str,
+        heal: Span,
+    ) -> Result<(), ScenarioError> {
+        check::check_moments(self, &source::Source::new(text, origin, sets), policy, heal)
     }
 
     /// How many peers there are; no more than fit, whatever the groups add up to.

@@ -1,5 +1,6 @@
 //! The simulator as a library: a scenario, a policy, a seed, a run.
 
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -133,7 +134,7 @@ impl Simulation {
     ///
     /// # Errors
     ///
-    /// A policy that the core refuses.
+    /// A policy that the core refuses, or an expectation of a moment after the end.
     pub fn run(&self, seed: u64) -> Result<Run, ScenarioError> {
         self.run_watched(seed, &mut |_| {})
     }
@@ -176,6 +177,8 @@ impl Simulation {
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
         let plan = Plan::new(&self.scenario, &self.policy)?;
+        let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
+        self.scenario.check_moments(read_from, &self.policy, plan.heal)?;
         let outcome = World::new(&plan, seed, self.options, recorder)?.run(progress);
         let scenario = &self.scenario;
         let tables = ["every", self.policy.as_str()];
@@ -205,6 +208,16 @@ pub enum Verdict {
     Violated,
     /// None was violated, but one could not be told.
     Unknown,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held => "held",
+            Self::Violated => "violated",
+            Self::Unknown => "unknown",
+        })
+    }
 }
 
 /// A finished run.
@@ -251,8 +264,8 @@ pub struct Summary {
     pub peak_dials_per_s: u64,
     /// When the first connection was lost.
     pub lost_at_s: Option<f64>,
-    /// When the last fault was over.
-    pub healed_at_s: f64,
+    /// When the last fault was over; none if the end came first.
+    pub healed_at_s: Option<f64>,
     /// Lost peers that were up at the end.
     pub recovered: u32,
     /// Until every peer was up again for good.

@@ -35,11 +35,8 @@ fn what_holds_exits_with_0_and_prints_a_timeline() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
     assert!(text.starts_with("herd-queueing  seed 1  200 peers  policy ours  digest "), "{text}");
-    let last = text.lines().last().unwrap();
-    assert_eq!(
-        last,
-        "reproduce: steadfast run herd-queueing --seed 1 --policy ours --set peers.device.count=200"
-    );
+    let reproduce = "reproduce: steadfast run herd-queueing --seed 1 --policy ours --set peers.device.count=200";
+    assert!(text.trim_end().ends_with(&format!("{reproduce}\nverdict  held")), "{text}");
     assert!(!text.contains('\u{1b}'), "no colours into a pipe");
     assert!(!stderr(&output).contains('%'), "no progress bar into a pipe");
 }
@@ -49,6 +46,7 @@ fn what_is_violated_exits_with_1() {
     let output = steadfast(&[&SMALL[..], &["--set", "expect.ours.dials=== 5"]].concat());
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stdout(&output).contains("expect   FAIL  dials == 5   (200)"), "{}", stdout(&output));
+    assert!(stdout(&output).ends_with("verdict  violated\n"), "{}", stdout(&output));
 }
 
 #[test]
@@ -58,6 +56,15 @@ fn what_cannot_be_told_exits_with_2() {
     let cut_off = ["--set", "duration=1s", "--set", "expect.ours.dials_per_peer=<= 2"];
     let output = steadfast(&[&SMALL[..], &cut_off].concat());
     assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+}
+
+#[test]
+fn a_run_of_which_nothing_is_expected_says_so() {
+    let output = steadfast(&[&SMALL[..], &["--set", "expect={}", "--policy", "naive"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("\nexpect   none for policy naive\n"), "{text}");
+    assert!(text.ends_with("\nverdict  held\n"), "{text}");
 }
 
 #[test]

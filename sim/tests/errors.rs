@@ -52,6 +52,8 @@ fn a_wrong_scenario_is_refused_at_its_place() {
         ("for = \"5s\"", ""),
         ("for = \"5s\"", "for = \"5s\"\nloss = 0.1"),
         ("for = \"5s\"", "for = \"5s\"\nevery = \"4s\"\ntimes = 3"),
+        ("at = \"1s\"", "at = \"60s\""),
+        ("for = \"5s\"", "for = \"5s\"\nevery = \"20s\"\ntimes = 4"),
         ("for = \"5s\"", "for = \"5s\"\n[links.device-lv]\nlatency = \"1ms\""),
         ("for = \"5s\"", "for = \"5s\"\n[links.device-lb]\nloss = 1.5"),
         ("for = \"5s\"", "for = \"5s\"\n[expect.ous]\nall_up = \"<= 5s\""),
@@ -83,6 +85,7 @@ fn a_wrong_change_is_quoted_itself() {
         "managers=4000000000",
         "duration=400000h",
         "peers.device.heartbeat=1ns",
+        "duration=500ms",
         "peers.devce.count=5",
         "servers.lb.accept=5 bananas",
         "faults.1.for=2s",
@@ -96,6 +99,14 @@ fn a_wrong_change_is_quoted_itself() {
         let _ = writeln!(errors, "{error}\n");
     }
     insta::assert_snapshot!(errors);
+}
+
+#[test]
+fn a_moment_after_the_end_is_refused_under_the_policy_that_asks_for_it() {
+    let simulation = Simulation::from_toml(GOOD).unwrap();
+    let simulation = simulation.set("expect.naive.up_share=>= 5% at 54500ms after heal").unwrap();
+    assert!(simulation.run(1).is_ok());
+    insta::assert_snapshot!(simulation.policy("naive").unwrap().run(1).unwrap_err());
 }
 
 #[test]

@@ -7,7 +7,7 @@
     reason = "a test that goes wrong should stop there"
 )]
 
-use steadfast_sim::{Run, Simulation};
+use steadfast_sim::{Run, Simulation, Verdict};
 
 const WORLD: &str = r#"
     name = "overlap"
@@ -30,6 +30,18 @@ fn run(faults: &[(&str, &str, &str, &str)]) -> Run {
     let run = Simulation::from_toml(&format!("{WORLD}{faults}")).unwrap().run(1).unwrap();
     assert_eq!(run.violation(), None);
     run
+}
+
+#[test]
+fn of_a_world_that_never_heals_nothing_is_known_after_the_heal() {
+    let text =
+        format!("{WORLD}[expect.every]\nall_up = \"<= 60s\"\nopen_after_heal = \"<= 60s\"\n");
+    let fault = "[[faults]]\nkind = \"down\"\non = \"servers.api\"\nat = \"5s\"\nfor = \"56s\"\n";
+    let run = Simulation::from_toml(&format!("{text}{fault}")).unwrap().run(1).unwrap();
+    let summary = run.summary();
+    assert_eq!((summary.healed_at_s, summary.all_up_s, summary.p50_s), (None, None, None));
+    assert_eq!(run.verdict(), Verdict::Unknown);
+    assert!(run.timeline().to_string().contains(", never healed\n"), "{}", run.timeline());
 }
 
 #[test]

@@ -191,15 +191,60 @@ fn check_fault(
                 let problem = format!("{hits} connections that it may hit, at most {MOST_EVENTS}");
                 return Err(source.error(problem, &every.span()));
             }
-            Ok(())
+            check_begins(scenario, source, fault)
         }
-        _ => Ok(()),
+        _ => check_begins(scenario, source, fault),
     }
+}
+
+/// Refuses a fault that never happens, or not as often as it says.
+fn check_begins(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    let duration = *scenario.duration.get_ref();
+    if *fault.at.get_ref() >= duration {
+        let problem = format!("it never happens: the scenario ends at {duration}");
+        return Err(source.error(problem, &fault.at.span()));
+    }
+    let Some(every) = &fault.every else { return Ok(()) };
+    let left = duration.as_nanos() - fault.at.get_ref().as_nanos();
+    let fit = left.div_ceil(every.get_ref().as_nanos().max(1));
+    if u64::from(fault.times) > fit {
+        let problem = format!(
+            "it comes {} times, but only {fit} begin before the scenario ends at {duration}",
+            fault.times
+        );
+        return Err(source.error(problem, &every.span()));
+    }
+    Ok(())
 }
 
 /// A kind of fault as the file writes it.
 fn word(kind: FaultKind) -> String {
     serde_json::to_string(&kind).unwrap_or_default().replace('"', "`")
+}
+
+/// Refuses to look at a moment that the run under this policy never reaches.
+pub(super) fn check_moments(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    policy: &str,
+    heal: Span,
+) -> Result<(), ScenarioError> {
+    let duration = *scenario.duration.get_ref();
+    let tables = ["every", policy].into_iter().filter_map(|name| scenario.expect.get(name));
+    for bound in tables.flat_map(|bounds| bounds.values()) {
+        let Some(at) = bound.get_ref().at() else { continue };
+        if heal.as_nanos().saturating_add(at.as_nanos()) > duration.as_nanos() {
+            let problem = format!(
+                "{at} after the heal at {heal} is after the end of the scenario at {duration}"
+            );
+            return Err(source.error(problem, &bound.span()));
+        }
+    }
+    Ok(())
 }
 
 fn check_expect(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
