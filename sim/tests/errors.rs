@@ -60,7 +60,19 @@ fn a_wrong_scenario_is_refused_at_its_place() {
         ("for = \"5s\"", "for = \"5s\"\n[expect.ours]\nal_up = \"<= 5s\""),
         ("for = \"5s\"", "for = \"5s\"\n[expect.ours]\nall_up = \"<= 5/s\""),
         ("for = \"5s\"", "for = \"5s\"\n[policies.mine]\nbase = \"our\""),
-        ("for = \"5s\"", "for = \"5s\"\n[policies.mine.peer]\ndial_timeout = \"0s\""),
+        (
+            "for = \"5s\"",
+            "for = \"5s\"\n[policies.mine]\nbase = \"ours\"\npeer.dial_timeout = \"0s\"",
+        ),
+        ("for = \"5s\"", "for = \"5s\"\n[policies.mine]\ntold = true"),
+        ("for = \"5s\"", "for = \"5s\"\n[policies.every]\nbase = \"ours\""),
+        ("for = \"5s\"", "for = \"5s\"\n[policies.ours]\nbreaker.burst = 5"),
+        ("count = 10", "heartbeat = \"5s\"\nprofile.signs = \"unmonitored\""),
+        ("[\"lb\"]", "[\"lb\", \"lb\"]"),
+        (
+            "[peers.device]",
+            "[servers.a-lb]\n[peers.device-a]\nendpoints = [\"lb\"]\n[peers.device]\nendpoints = [\"a-lb\"]\n[peers.c]",
+        ),
         ("for = \"5s\"", "for = \"5s\"\n[policies.mine.peer.backoff]\njitter = \"ful\""),
         ("count = 10", "heartbeat_trace = \"nowhere.csv\""),
         ("count = 10", "detectors = [\"phi(treshold=8)\"]"),
@@ -91,6 +103,12 @@ fn a_wrong_change_is_quoted_itself() {
         "faults.1.for=2s",
         "faults.0.kind=dwon",
         "duration.x=5",
+        "policies.grcp.peer.dial_timeout=5s",
+        "policies.mine.base=ours",
+        "about=two\nlines",
+        "servers.lb.accept=\u{7}",
+        "servers.lb.accept=a\u{200b}\"\\",
+        "expect.every.\"suspected.device=\"=<= 5s",
         "=5",
     ];
     let mut errors = String::new();
@@ -119,6 +137,8 @@ fn changes_reach_every_key() {
         "links.device-lb.latency=10ms..20ms",
         "expect.ours.all_up=<= 5s",
         "policies.ours.peer.backoff.jitter=none",
+        "expect.every.\"suspected.device\"=<= 5s",
+        "expect.'every'.\"false_losses.device\"=\"== 0\"",
     ];
     let simulation = Simulation::from_toml(GOOD).unwrap();
     let set = |simulation: Simulation, change| simulation.set(change).unwrap();

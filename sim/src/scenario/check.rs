@@ -1,11 +1,13 @@
 //! What the types of a scenario cannot say: names that must exist, numbers that must not be zero.
 
+use std::collections::BTreeSet;
+
 use toml::Spanned;
 
 use super::source::Source;
 use super::{Fault, FaultKind, Peers, Scenario, ScenarioError};
 use crate::expect;
-use crate::policy;
+use crate::policy::{self, Settings};
 use crate::trace;
 use crate::units::Span;
 
@@ -36,12 +38,9 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
     for fault in &scenario.faults {
         check_fault(scenario, source, fault)?;
     }
+    check_links(scenario, source)?;
     for (name, settings) in &scenario.policies {
-        if let Some(base) = &settings.base
-            && policy::built_in(base.get_ref()).is_none()
-        {
-            return Err(source.unknown("policy", base, policy::BUILT_IN.map(|known| known.name)));
-        }
+        check_policy(scenario, source, name, settings)?;
         policy::config(scenario, name.get_ref())
             .map_err(|error| source.error(error.message(), &name.span()))?;
     }
@@ -93,6 +92,65 @@ fn check_size(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioEr
     }
 }
 
+/// Refuses groups and servers whose links could not be told apart by name.
+fn check_links(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
+    let mut known = BTreeSet::new();
+    for (name, group) in &scenario.peers {
+        for server in &group.endpoints {
+            let link = format!("{}-{}", name.get_ref(), server.get_ref());
+            if known.contains(&link) {
+                let problem = format!("two links would be called `{link}`; rename the group");
+                return Err(source.error(problem, &name.span()));
+            }
+            known.insert(link);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a policy that is nothing, and settings that would be ignored.
+fn check_policy(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    name: &Spanned<String>,
+    settings: &Settings,
+) -> Result<(), ScenarioError> {
+    if name.get_ref() == "every" {
+        let problem = "`every` stands for all policies in [expect]; call this one otherwise";
+        return Err(source.error(problem, &name.span()));
+    }
+    let built_in = policy::BUILT_IN.map(|known| known.name);
+    if policy::built_in(name.get_ref()).is_none() {
+        if source.is_change(&name.span()) {
+            let others = scenario.policies.keys().filter(|other| !source.is_change(&other.span()));
+            let others = others.map(|other| other.get_ref().as_str());
+            return Err(source.unknown("policy", name, built_in.into_iter().chain(others)));
+        }
+        if settings.base.is_none() {
+            let known = built_in.join("`, `");
+            let problem = format!(
+                "`{}` is no built-in policy, so it needs a `base`: one of `{known}`",
+                name.get_ref()
+            );
+            return Err(source.error(problem, &name.span()));
+        }
+    }
+    if let Some(base) = &settings.base
+        && policy::built_in(base.get_ref()).is_none()
+    {
+        return Err(source.unknown("policy", base, built_in));
+    }
+    let whole = policy::settings(scenario, name.get_ref())?;
+    let bursts =
+        [(whole.breaker.rate, &whole.breaker.burst), (whole.pacer.rate, &whole.pacer.burst)];
+    for (rate, burst) in bursts {
+        if let (None, Some(burst)) = (rate, burst) {
+            return Err(source.error("`burst` needs `rate`", &burst.span()));
+        }
+    }
+    Ok(())
+}
+
 /// The names that links can have: each group with each of its servers.
 pub(super) fn link_names(scenario: &Scenario) -> Vec<String> {
     let of_group = |(name, group): (&Spanned<String>, &Peers)| {
@@ -122,11 +180,22 @@ fn check_peers(
         let problem = format!("`{}` has no endpoints to connect to", name.get_ref());
         return Err(source.error(problem, &name.span()));
     }
-    for server in &group.endpoints {
+    for (place, server) in group.endpoints.iter().enumerate() {
+        let twin = |earlier: &Spanned<String>| earlier.get_ref() == server.get_ref();
+        if group.endpoints.iter().take(place).any(twin) {
+            let problem = format!("`{}` is among the endpoints already", server.get_ref());
+            return Err(source.error(problem, &server.span()));
+        }
         if !scenario.servers.contains_key(server.get_ref().as_str()) {
             let known = scenario.servers.keys().map(|name| name.get_ref().as_str());
             return Err(source.unknown("server", server, known));
         }
+    }
+    let beats = group.heartbeat.as_ref().map(Spanned::span);
+    let beats = beats.or_else(|| group.heartbeat_trace.as_ref().map(Spanned::span));
+    if let Some(place) = beats.filter(|_| group.profile.signs.is_some()) {
+        let problem = "either heartbeats or other signs of life: `profile.signs` is set too";
+        return Err(source.error(problem, &place));
     }
     if let Some(trace) = &group.heartbeat_trace {
         trace::arrivals(trace.get_ref(), source.folder())
