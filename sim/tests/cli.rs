@@ -108,6 +108,37 @@ fn json_goes_to_a_file_or_replaces_the_timeline() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_is_known_before_the_run() {
+    let path = file("twice");
+    let path = path.to_str().unwrap();
+    let nowhere = "/nowhere/at-all";
+    let wrong: [&[&str]; 4] = [
+        &["--json", nowhere],
+        &["--log", nowhere],
+        &["--log", "-"],
+        &["--json", path, "--log", path],
+    ];
+    for args in wrong {
+        let output = steadfast(&[&SMALL[..], args].concat());
+        assert_eq!(output.status.code(), Some(3), "{args:?}");
+        assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{args:?}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_change_can_mend_a_broken_file() {
+    let path = file("broken.toml");
+    let text = stdout(&steadfast(&["explain", "herd-queueing"]));
+    std::fs::write(&path, text.replace("count = 20000", "count = 0")).unwrap();
+    let path = path.to_str().unwrap();
+    assert_eq!(steadfast(&["explain", path]).status.code(), Some(3));
+    let mended = steadfast(&["explain", path, "--set", "peers.device.count=5"]);
+    assert_eq!(mended.status.code(), Some(0), "{}", stderr(&mended));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn a_log_that_was_written_can_be_replayed() {
     let path = file("run.log");
     let output = steadfast(&[&SMALL[..], &["--log", path.to_str().unwrap()]].concat());
