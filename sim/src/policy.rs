@@ -212,7 +212,7 @@ pub(crate) fn config(scenario: &Scenario, policy: &str) -> Result<Config, Scenar
         }
         config.breaker_profiles.push(breaker);
         let mut profile = settings.peer.profile(name.get_ref());
-        group.profile.apply(&mut profile);
+        group.profile.get_ref().apply(&mut profile);
         profile.session_ttl = group.session_ttl.map(Into::into).or(profile.session_ttl);
         if group.heartbeat.is_some() || group.heartbeat_trace.is_some() {
             profile.health.signs = steadfast::config::Signs::Heartbeats;

@@ -121,7 +121,7 @@ pub enum Abandoned {
 }
 
 /// A group of peers that are alike.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Peers {
     /// How many; one, or as many as there are `detectors`.
@@ -145,8 +145,31 @@ pub struct Peers {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub detectors: Vec<Detector>,
     /// Settings of these peers that hold under every policy.
-    #[serde(skip_serializing_if = "crate::policy::is_empty")]
-    pub profile: PeerSettings,
+    #[serde(skip_serializing_if = "are_none")]
+    pub profile: Spanned<PeerSettings>,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            count: None,
+            endpoints: Vec::new(),
+            breaker: BreakerScope::default(),
+            heartbeat: None,
+            session_ttl: None,
+            heartbeat_trace: None,
+            detectors: Vec::new(),
+            profile: no_settings(),
+        }
+    }
+}
+
+fn no_settings() -> Spanned<PeerSettings> {
+    Spanned::new(0..0, PeerSettings::default())
+}
+
+fn are_none(settings: &Spanned<PeerSettings>) -> bool {
+    crate::policy::is_empty(settings.get_ref())
 }
 
 impl Peers {
@@ -296,6 +319,15 @@ impl Scenario {
         heal: Span,
     ) -> Result<(), ScenarioError> {
         check::check_moments(self, &source::Source::new(text, origin, sets), policy, heal)
+    }
+
+    /// Refuses what the core refuses under a policy, at its place.
+    pub(crate) fn check_config(
+        &self,
+        (text, origin, sets): (&str, &str, &[String]),
+        policy: &str,
+    ) -> Result<(), ScenarioError> {
+        check::check_config(self, &source::Source::new(text, origin, sets), policy, None)
     }
 
     /// How many peers there are; no more than fit, whatever the groups add up to.

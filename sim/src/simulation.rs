@@ -185,8 +185,9 @@ impl Simulation {
         recorder: &mut dyn Recorder,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
-        let plan = Plan::new(&self.scenario, &self.policy)?;
         let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
+        self.scenario.check_config(read_from, &self.policy)?;
+        let plan = Plan::new(&self.scenario, &self.policy)?;
         self.scenario.check_moments(read_from, &self.policy, plan.heal)?;
         let outcome = World::new(&plan, seed, self.options, recorder)?.run(progress);
         let scenario = &self.scenario;

@@ -68,6 +68,8 @@ fn a_wrong_scenario_is_refused_at_its_place() {
         ("for = \"5s\"", "for = \"5s\"\n[policies.every]\nbase = \"ours\""),
         ("for = \"5s\"", "for = \"5s\"\n[policies.ours]\nbreaker.burst = 5"),
         ("count = 10", "heartbeat = \"5s\"\nprofile.signs = \"unmonitored\""),
+        ("count = 10", "profile.max_attempts = 0"),
+        ("count = 10", "profile = { detector = \"phi(memory=0)\" }"),
         ("[\"lb\"]", "[\"lb\", \"lb\"]"),
         (
             "[peers.device]",
@@ -105,6 +107,8 @@ fn a_wrong_change_is_quoted_itself() {
         "duration.x=5",
         "policies.grcp.peer.dial_timeout=5s",
         "policies.mine.base=ours",
+        "peers.device.profile.detector=phi(memory=0)",
+        "peers.device.profile.max_attempts=0",
         "about=two\nlines",
         "servers.lb.accept=\u{7}",
         "servers.lb.accept=a\u{200b}\"\\",
@@ -125,6 +129,16 @@ fn a_moment_after_the_end_is_refused_under_the_policy_that_asks_for_it() {
     let simulation = simulation.set("expect.naive.up_share=>= 5% at 54500ms after heal").unwrap();
     assert!(simulation.run(1).is_ok());
     insta::assert_snapshot!(simulation.policy("naive").unwrap().run(1).unwrap_err());
+}
+
+#[test]
+fn a_profile_that_fits_one_policy_only_is_refused_under_the_others() {
+    let text =
+        format!("{GOOD}[policies.mine]\nbase = \"ours\"\npeer.max_dial_timeout = \"200s\"\n");
+    let text = text.replace("count = 10", "profile.dial_timeout = \"100s\"");
+    let simulation = Simulation::from_toml(&text).unwrap();
+    insta::assert_snapshot!(simulation.run(1).unwrap_err());
+    assert!(simulation.policy("mine").unwrap().run(1).is_ok());
 }
 
 #[test]

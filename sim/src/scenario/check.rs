@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::source::Source;
 use super::{Fault, FaultKind, Peers, Scenario, ScenarioError};
 use crate::expect;
-use crate::policy::{self, Settings};
+use crate::policy::{self, PeerSettings, Settings, is_empty};
 use crate::trace;
 use crate::units::Span;
 
@@ -41,8 +41,15 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
     check_links(scenario, source)?;
     for (name, settings) in &scenario.policies {
         check_policy(scenario, source, name, settings)?;
-        policy::config(scenario, name.get_ref())
-            .map_err(|error| source.error(error.message(), &name.span()))?;
+        check_config(scenario, source, name.get_ref(), Some(name))?;
+    }
+    // Groups that make sense under no policy make none; under one of them, the run will say.
+    let under = |policy| check_config(scenario, source, policy, None);
+    let names = policy::names(scenario);
+    if let Some(first) = names.first()
+        && !names.iter().any(|policy| under(policy).is_ok())
+    {
+        under(first)?;
     }
     check_expect(scenario, source)
 }
@@ -151,6 +158,33 @@ fn check_policy(
     Ok(())
 }
 
+/// Refuses what the core refuses under a policy: at the group whose own settings are to blame, or
+/// at the policy's name, where it has one.
+pub(super) fn check_config(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    policy: &str,
+    name: Option<&Spanned<String>>,
+) -> Result<(), ScenarioError> {
+    let Err(error) = policy::config(scenario, policy) else { return Ok(()) };
+    for (group, peers) in &scenario.peers {
+        if is_empty(peers.profile.get_ref()) {
+            continue;
+        }
+        let mut without = scenario.clone();
+        if let Some(peers) = without.peers.get_mut(group.get_ref().as_str()) {
+            peers.profile = Spanned::new(0..0, PeerSettings::default());
+        }
+        if policy::config(&without, policy).err().as_ref() != Some(&error) {
+            return Err(source.error(error.message(), &peers.profile.span()));
+        }
+    }
+    Err(match name {
+        Some(name) => source.error(error.message(), &name.span()),
+        None => error,
+    })
+}
+
 /// The names that links can have: each group with each of its servers.
 pub(super) fn link_names(scenario: &Scenario) -> Vec<String> {
     let of_group = |(name, group): (&Spanned<String>, &Peers)| {
@@ -193,7 +227,7 @@ fn check_peers(
     }
     let beats = group.heartbeat.as_ref().map(Spanned::span);
     let beats = beats.or_else(|| group.heartbeat_trace.as_ref().map(Spanned::span));
-    if let Some(place) = beats.filter(|_| group.profile.signs.is_some()) {
+    if let Some(place) = beats.filter(|_| group.profile.get_ref().signs.is_some()) {
         let problem = "either heartbeats or other signs of life: `profile.signs` is set too";
         return Err(source.error(problem, &place));
     }

@@ -112,8 +112,13 @@ impl<'a> Source<'a> {
                 ("servers", true) => Some("server"),
                 _ => None,
             };
-            let inner = table.get_mut(key).map(Spanned::get_mut);
-            table = match inner {
+            let mut item = table.get_mut(key);
+            if let Some(item) = item.as_deref_mut().filter(|_| key == "profile") {
+                // What is wrong with the settings together is the change's doing.
+                let settings = std::mem::replace(item.get_mut(), DeValue::Boolean(false));
+                *item = Spanned::new(whole.clone(), settings);
+            }
+            table = match item.map(Spanned::get_mut) {
                 Some(DeValue::Table(inner)) => inner,
                 Some(DeValue::Array(items)) => {
                     let span = offset..offset + segments.peek().map_or(0, |next| next.len());
