@@ -7,6 +7,7 @@ mod check;
 mod source;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -274,6 +275,13 @@ pub enum WakeOrder {
     TickFirst,
 }
 
+/// As the file writes it.
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl Scenario {
     /// Reads a scenario from `text`; `origin` is what errors call it.
     ///
@@ -338,8 +346,8 @@ impl Scenario {
 }
 
 /// The scenario as a file would have it, every default filled in.
-impl std::fmt::Display for Scenario {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&toml::to_string(self).map_err(|_| std::fmt::Error)?)
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&toml::to_string(self).map_err(|_| fmt::Error)?)
     }
 }

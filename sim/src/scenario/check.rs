@@ -270,14 +270,14 @@ fn check_fault(
     ];
     for (name, given, wanted) in parameters {
         if wanted && !given {
-            return Err(source.error(format!("{} needs `{name}`", word(kind)), &span));
+            return Err(source.error(format!("`{kind}` needs `{name}`"), &span));
         }
         if given && !wanted {
-            return Err(source.error(format!("{} takes no `{name}`", word(kind)), &span));
+            return Err(source.error(format!("`{kind}` takes no `{name}`"), &span));
         }
     }
     if fault.wake.is_some() && kind != Kind::Pause {
-        return Err(source.error(format!("{} takes no `wake`", word(kind)), &span));
+        return Err(source.error(format!("`{kind}` takes no `wake`"), &span));
     }
     match (&fault.every, fault.times) {
         (_, 0) => Err(source.error("a fault that comes 0 times", &span)),
@@ -322,11 +322,6 @@ fn check_begins(
         return Err(source.error(problem, &every.span()));
     }
     Ok(())
-}
-
-/// A kind of fault as the file writes it.
-fn word(kind: FaultKind) -> String {
-    serde_json::to_string(&kind).unwrap_or_default().replace('"', "`")
 }
 
 /// Refuses to look at a moment that the run under this policy never reaches.
