@@ -91,7 +91,8 @@ pub(crate) struct Measures {
 }
 
 impl Measures {
-    pub(crate) fn new(peers: u32) -> Self {
+    /// For `peers` in all, of which `traced` follow a recording and do not count.
+    pub(crate) fn new(peers: u32, traced: u32) -> Self {
         Self {
             begun: false,
             start: Time::ZERO,
@@ -99,7 +100,7 @@ impl Measures {
             column_ns: SECOND,
             column: Column::default(),
             columns: Vec::new(),
-            peers,
+            peers: peers.saturating_sub(traced),
             up: 0,
             open: 0,
             half_open: 0,
@@ -231,9 +232,20 @@ impl Measures {
         self.column.open = self.column.open.max(self.open);
         self.column.half_open = self.column.half_open.max(self.half_open);
         self.breaker_opens += u64::from(open > 0);
-        if self.open == 0 && self.half_open == 0 {
+        if open + half_open < 0 {
             self.last_closed = Some(now);
         }
+    }
+
+    /// A breaker that is half-open at the end counts as closed from then on: nobody waits for it.
+    pub(crate) fn idle_since(&mut self, at: Time) {
+        self.half_open = self.half_open.saturating_sub(1);
+        self.last_closed = self.last_closed.max(Some(at));
+    }
+
+    /// When a peer that was lost came back last; `ZERO` if it never was lost.
+    pub(crate) fn back_at(&self, peer: usize) -> Time {
+        self.back_at.get(peer).copied().unwrap_or(Time::ZERO)
     }
 
     pub(crate) const fn is_up(&self) -> (u32, u32) {
@@ -402,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_peak_is_that_of_any_second_not_of_a_clock_second() {
-        let mut measures = Measures::new(1);
+        let mut measures = Measures::new(1, 0);
         measures.begin(Time::ZERO, Span::ZERO, Span::from_secs(10), &[]);
         for ms in [900, 950, 1_050, 1_100, 1_950] {
             measures.dialed(Time::from_millis(ms));
@@ -412,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_back_when_it_came_back_last() {
-        let mut measures = Measures::new(2);
+        let mut measures = Measures::new(2, 0);
         measures.came_up(0, Time::ZERO);
         measures.came_up(1, Time::ZERO);
         let look = [Span::from_secs(1)];

@@ -190,7 +190,7 @@ impl<'a> World<'a> {
             peers,
             breakers: BTreeMap::new(),
             half_open: 0,
-            measures: Measures::new(plan.peers - traced),
+            measures: Measures::new(plan.peers, traced),
             ideal_s: None,
             warming: true,
             check_always: options.invariants.unwrap_or(plan.peers <= 1_000),

@@ -83,3 +83,30 @@ fn a_capacity_within_a_capacity_leaves_the_outer_one() {
     let crossing = ("\"capacity\"\naccept = \"1/m\"", "servers.api", "4s", "2s");
     assert_eq!(one.digests(), run(&[lost, crossing, outer]).digests());
 }
+
+#[test]
+fn peers_behind_a_recorded_group_count_as_lost() {
+    let recorded = "[peers.a]\nendpoints = [\"api\"]\nheartbeat_trace = \"cicv_rural_v0_01\"\n\
+                    detectors = [\"deadline(1s)\", \"deadline(2s)\"]\n";
+    let fault = "[[faults]]\nkind = \"reset-all\"\non = \"servers.api\"\nat = \"5s\"\n";
+    let text = format!("{WORLD}{recorded}{fault}");
+    let run = Simulation::from_toml(&text).unwrap().run(1).unwrap();
+    assert_eq!(run.summary().recovered, 40, "{}", run.timeline());
+}
+
+#[test]
+fn a_half_open_breaker_that_nobody_waits_for_is_not_open() {
+    let policy = "[policies.ours]\nbreaker = { trip = \"consecutive(1)\", close_after = 3 }\n\
+                  [expect.ours]\nopen_after_heal = \"<= 60s\"\n";
+    let fault = "[[faults]]\nkind = \"down\"\non = \"servers.api\"\nat = \"5s\"\nfor = \"5s\"\n";
+    let text = format!("{}{policy}{fault}", WORLD.replace("count = 40", "count = 1"));
+    let text = text.replace("\"60s\"\n    [servers", "\"5m\"\n    [servers");
+    let run = Simulation::from_toml(&text).unwrap().run(1).unwrap();
+    let lane = run.timeline().to_string();
+    assert!(
+        lane.lines().any(|line| line.starts_with("breaker") && line.contains("HHHH")),
+        "{lane}"
+    );
+    assert_eq!(run.expects()[0].value, run.summary().all_up_s, "{lane}");
+    assert_eq!(run.verdict(), Verdict::Held, "{lane}");
+}
