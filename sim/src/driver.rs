@@ -4,8 +4,6 @@
 
 use steadfast::{Action, ConnId, Event, Ledger, Manager, Snapshot, Time};
 
-use crate::scenario::WakeOrder;
-
 /// What became of one dial.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conn {
@@ -53,8 +51,8 @@ pub(crate) enum Process {
     Runs,
     /// It looks at its alarm only: it has woken the wrong way round.
     OnlyTicks,
-    /// It sleeps, and will wake in that order.
-    Sleeps(WakeOrder),
+    /// It sleeps until so many pauses are over.
+    Sleeps(u32),
 }
 
 /// One manager's driver.
@@ -69,7 +67,8 @@ pub(crate) struct Driver {
     /// How often it ticked at the moment of the last tick.
     pub(crate) ticks: (Time, u32),
     pub(crate) process: Process,
-    pub(crate) offline: bool,
+    /// How many faults keep it off the network.
+    pub(crate) offline: u32,
     /// What came in while it slept.
     waiting: Vec<Event>,
 }
@@ -88,7 +87,7 @@ impl Driver {
             alarm: Time::MAX,
             ticks: (Time::ZERO, 0),
             process: Process::Runs,
-            offline: false,
+            offline: 0,
             waiting: Vec::new(),
         }
     }

@@ -65,5 +65,5 @@ pub use expect::Expectation;
 pub use log::{Log, LogError, Replay};
 pub use report::Timeline;
 pub use scenario::{Scenario, ScenarioError};
-pub use simulation::{Run, Simulation, Summary, Verdict, WatchedPeer, find};
+pub use simulation::{Run, Simulation, Summary, Verdict, WatchedPeer, find, find_with};
 pub use world::{Options, Violation};

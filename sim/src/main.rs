@@ -1,13 +1,14 @@
 //! The `steadfast` command.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use steadfast_sim::{Run, ScenarioError, Simulation, Verdict, find, policy};
+use steadfast_sim::{Run, ScenarioError, Simulation, Verdict, find_with, policy};
 
 /// Lives through outages in virtual time, with the real reconnect and breaker logic.
 ///
@@ -29,7 +30,8 @@ enum Command {
     Explain {
         /// A TOML file, or the name of a built-in scenario
         scenario: String,
-        /// Changes a setting of the file, as peers.device.count=100
+        /// Changes a setting of the file, as peers.device.count=100; may be given many times. Items of
+        /// a list go by their place, as faults.0.for=5s, and a key with dots in it by its quotes
         #[arg(long, value_name = "PATH=VALUE")]
         set: Vec<String>,
     },
@@ -42,16 +44,17 @@ struct RunArgs {
     /// The seed: the same seed gives the same run
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Changes a setting of the file, as peers.device.count=100
+    /// Changes a setting of the file, as peers.device.count=100; may be given many times. Items of
+    /// a list go by their place, as faults.0.for=5s, and a key with dots in it by its quotes
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
-    /// How the clients behave
+    /// How the clients behave: a built-in policy, as `list` shows them, or one of the file's own
     #[arg(long, value_name = "NAME", default_value = "ours")]
     policy: String,
     /// Writes the summary as JSON; - is the standard output, in place of the timeline
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
-    /// Writes every event, so that the run can be replayed
+    /// Writes every event to a file, not to -; the library's `Log` reads and replays it
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Draws the timeline with plain characters
@@ -85,12 +88,17 @@ fn main() -> ExitCode {
             anstream::eprintln!("error: {what}: {error}");
             ExitCode::from(USAGE)
         }
+        Err(Failure::Usage(problem)) => {
+            anstream::eprintln!("error: {problem}");
+            ExitCode::from(USAGE)
+        }
     }
 }
 
 enum Failure {
     Scenario(ScenarioError),
     Io(String, std::io::Error),
+    Usage(&'static str),
 }
 
 impl From<ScenarioError> for Failure {
@@ -111,27 +119,18 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn simulation(scenario: &str, sets: &[String]) -> Result<Simulation, ScenarioError> {
-    find(scenario)?.set_all(sets)
+    find_with(scenario, sets)
 }
 
 fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let simulation = simulation(&args.scenario, &args.set)?.policy(&args.policy)?;
-    let (run, wall) = watched(&simulation, args)?;
-    let json = args.json.as_deref();
-    if let Some(path) = json {
-        let text = serde_json::to_string_pretty(&run.summary())
-            .map_err(|error| Failure::Io("the summary".to_owned(), error.into()))?;
-        if path.as_os_str() == "-" {
-            print(&text)?;
-        } else {
-            let failed = |error| Failure::Io(path.display().to_string(), error);
-            std::fs::write(path, text + "\n").map_err(failed)?;
-        }
-    }
-    if json.is_none_or(|path| path.as_os_str() != "-") {
+    let mut files = Files::open(args)?;
+    let (run, wall) = watched(&simulation, args.seed, files.log.take())?;
+    if !files.json_is_stdout {
         let colour = std::io::stdout().is_terminal();
         print(&run.timeline().ascii(args.ascii).colour(colour).to_string())?;
     }
+    files.write_summary(&run)?;
     let events = run.summary().events;
     #[expect(clippy::cast_precision_loss, reason = "for printing")]
     let rate = events as f64 / wall.max(1e-9) / 1e6;
@@ -143,13 +142,66 @@ fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     })
 }
 
+/// What a run writes beside its timeline, opened before it begins: a wrong name is known at once.
+#[derive(Default)]
+struct Files {
+    json_is_stdout: bool,
+    json: Option<(String, File)>,
+    log: Option<File>,
+}
+
+impl Files {
+    fn open(args: &RunArgs) -> Result<Self, Failure> {
+        let create = |path: &Path| {
+            let name = path.display().to_string();
+            match File::create(path) {
+                Ok(file) => Ok((name, file)),
+                Err(error) => Err(Failure::Io(name, error)),
+            }
+        };
+        let mut files = Self::default();
+        if let Some(path) = &args.json {
+            files.json_is_stdout = path.as_os_str() == "-";
+            if !files.json_is_stdout {
+                files.json = Some(create(path)?);
+            }
+        }
+        if let Some(path) = &args.log {
+            if path.as_os_str() == "-" {
+                return Err(Failure::Usage("--log needs a file, not -"));
+            }
+            // Both exist by now, or one of them has no other name.
+            let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            if args.json.as_deref().is_some_and(|json| whole(json) == whole(path)) {
+                return Err(Failure::Usage("--json and --log name the same file"));
+            }
+            files.log = Some(create(path)?.1);
+        }
+        Ok(files)
+    }
+
+    fn write_summary(self, run: &Run) -> Result<(), Failure> {
+        if !self.json_is_stdout && self.json.is_none() {
+            return Ok(());
+        }
+        let text = serde_json::to_string_pretty(&run.summary())
+            .map_err(|error| Failure::Io("the summary".to_owned(), error.into()))?;
+        match self.json {
+            None => print(&text),
+            Some((name, mut file)) => {
+                writeln!(file, "{text}").map_err(|error| Failure::Io(name, error))
+            }
+        }
+    }
+}
+
 /// Runs with a progress bar, where somebody can see it and for whom it takes a while.
 #[expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "how long it took, for people"
 )]
-fn watched(simulation: &Simulation, args: &RunArgs) -> Result<(Run, f64), Failure> {
+fn watched(simulation: &Simulation, seed: u64, log: Option<File>) -> Result<(Run, f64), Failure> {
     let began = std::time::Instant::now();
     let bar = ProgressBar::with_draw_target(Some(1_000), ProgressDrawTarget::stderr_with_hz(8));
     let style = ProgressStyle::with_template("{wide_bar} {percent}%  {elapsed}");
@@ -165,13 +217,9 @@ fn watched(simulation: &Simulation, args: &RunArgs) -> Result<(Run, f64), Failur
             bar.set_position((share * 1_000.0) as u64);
         }
     };
-    let run = match &args.log {
-        None => simulation.run_watched(args.seed, &mut progress)?,
-        Some(path) => {
-            let failed = |error| Failure::Io(path.display().to_string(), error);
-            let file = BufWriter::new(std::fs::File::create(path).map_err(failed)?);
-            simulation.run_logged(args.seed, file, &mut progress)?
-        }
+    let run = match log {
+        None => simulation.run_watched(seed, &mut progress)?,
+        Some(file) => simulation.run_logged(seed, BufWriter::new(file), &mut progress)?,
     };
     bar.finish_and_clear();
     Ok((run, began.elapsed().as_secs_f64()))

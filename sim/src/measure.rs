@@ -91,7 +91,8 @@ pub(crate) struct Measures {
 }
 
 impl Measures {
-    pub(crate) fn new(peers: u32) -> Self {
+    /// For `peers` in all, of which `traced` follow a recording and do not count.
+    pub(crate) fn new(peers: u32, traced: u32) -> Self {
         Self {
             begun: false,
             start: Time::ZERO,
@@ -99,7 +100,7 @@ impl Measures {
             column_ns: SECOND,
             column: Column::default(),
             columns: Vec::new(),
-            peers,
+            peers: peers.saturating_sub(traced),
             up: 0,
             open: 0,
             half_open: 0,
@@ -231,9 +232,20 @@ impl Measures {
         self.column.open = self.column.open.max(self.open);
         self.column.half_open = self.column.half_open.max(self.half_open);
         self.breaker_opens += u64::from(open > 0);
-        if self.open == 0 && self.half_open == 0 {
+        if open + half_open < 0 {
             self.last_closed = Some(now);
         }
+    }
+
+    /// A breaker that is half-open at the end counts as closed from then on: nobody waits for it.
+    pub(crate) fn idle_since(&mut self, at: Time) {
+        self.half_open = self.half_open.saturating_sub(1);
+        self.last_closed = self.last_closed.max(Some(at));
+    }
+
+    /// When a peer that was lost came back last; `ZERO` if it never was lost.
+    pub(crate) fn back_at(&self, peer: usize) -> Time {
+        self.back_at.get(peer).copied().unwrap_or(Time::ZERO)
     }
 
     pub(crate) const fn is_up(&self) -> (u32, u32) {
@@ -252,7 +264,9 @@ impl Measures {
         let mut back: Vec<Time> =
             self.back_at.iter().copied().filter(|at| *at != Time::ZERO).collect();
         back.sort_unstable();
+        let healed = self.heal <= now;
         let open_after_heal = match (self.open + self.half_open, self.last_closed) {
+            _ if !healed => Measured::Unknown,
             (0, closed) => Measured::Value(closed.map_or(0.0, since_heal)),
             _ => Measured::AtLeast(since_heal(now)),
         };
@@ -261,7 +275,7 @@ impl Measures {
             lost: self.lost,
             up: self.up,
             lost_at_s: self.first_lost.map(|at| seconds(at.as_nanos() - self.start.as_nanos())),
-            healed_at_s: seconds(self.heal.as_nanos() - self.start.as_nanos()),
+            healed_at_s: healed.then(|| seconds(self.heal.as_nanos() - self.start.as_nanos())),
             since_heal_s: since_heal(now),
             full_s: self.full_since.map(since_heal),
             back_s: back
@@ -295,7 +309,8 @@ pub(crate) struct Facts {
     pub(crate) lost: u32,
     pub(crate) up: u32,
     pub(crate) lost_at_s: Option<f64>,
-    pub(crate) healed_at_s: f64,
+    /// When the last fault was over; `None` if the end came first, and nothing is known of after.
+    pub(crate) healed_at_s: Option<f64>,
     pub(crate) since_heal_s: f64,
     full_s: Option<f64>,
     /// When the lost peers were back for good, soonest first; infinite for those that are not.
@@ -321,7 +336,7 @@ pub(crate) struct Facts {
 impl Facts {
     pub(crate) fn all_up(&self) -> Measured {
         match self.full_s {
-            _ if self.lost == 0 => Measured::Unknown,
+            _ if self.lost == 0 || self.healed_at_s.is_none() => Measured::Unknown,
             Some(full) => Measured::Value(full),
             None => Measured::AtLeast(self.since_heal_s),
         }
@@ -337,6 +352,7 @@ impl Facts {
     pub(crate) fn quantile(&self, share: f64) -> Measured {
         let place = (self.back_s.len() as f64 * share) as usize;
         match self.back_s.get(place.min(self.back_s.len().saturating_sub(1))) {
+            _ if self.healed_at_s.is_none() => Measured::Unknown,
             None => Measured::Unknown,
             Some(back) if back.is_finite() => Measured::Value(*back),
             Some(_) => Measured::AtLeast(self.since_heal_s),
@@ -398,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_peak_is_that_of_any_second_not_of_a_clock_second() {
-        let mut measures = Measures::new(1);
+        let mut measures = Measures::new(1, 0);
         measures.begin(Time::ZERO, Span::ZERO, Span::from_secs(10), &[]);
         for ms in [900, 950, 1_050, 1_100, 1_950] {
             measures.dialed(Time::from_millis(ms));
@@ -408,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_back_when_it_came_back_last() {
-        let mut measures = Measures::new(2);
+        let mut measures = Measures::new(2, 0);
         measures.came_up(0, Time::ZERO);
         measures.came_up(1, Time::ZERO);
         let look = [Span::from_secs(1)];

@@ -117,8 +117,8 @@ impl Plan {
         Ok(Self {
             config,
             // A manager without peers would only idle.
-            managers: scenario.managers.min(peers.max(1)) as usize,
-            duration: scenario.duration,
+            managers: (*scenario.managers.get_ref()).min(peers.max(1)) as usize,
+            duration: *scenario.duration.get_ref(),
             heal,
             servers: servers.collect(),
             links,
@@ -242,7 +242,7 @@ fn fault_plan(scenario: &Scenario, groups: &[Group], fault: &Fault) -> FaultPlan
     FaultPlan {
         trouble,
         on: target(scenario, groups, fault.on.get_ref()).unwrap_or(0),
-        at: fault.at,
+        at: *fault.at.get_ref(),
         lasts: fault.lasts.unwrap_or_default(),
         every: fault.every.as_ref().map_or(Span::ZERO, |every| *every.get_ref()),
         times: fault.times.max(1),

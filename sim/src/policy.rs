@@ -212,7 +212,7 @@ pub(crate) fn config(scenario: &Scenario, policy: &str) -> Result<Config, Scenar
         }
         config.breaker_profiles.push(breaker);
         let mut profile = settings.peer.profile(name.get_ref());
-        group.profile.apply(&mut profile);
+        group.profile.get_ref().apply(&mut profile);
         profile.session_ttl = group.session_ttl.map(Into::into).or(profile.session_ttl);
         if group.heartbeat.is_some() || group.heartbeat_trace.is_some() {
             profile.health.signs = steadfast::config::Signs::Heartbeats;
@@ -294,6 +294,6 @@ fn told_limit_of<'a>(
     let per_second: f64 = rates?.iter().map(|rate| rate.per_second()).sum();
     (per_second >= 1.0).then_some(Told {
         per_second: per_second as u32,
-        managers: scenario.managers.min(scenario.peer_count()).max(1),
+        managers: (*scenario.managers.get_ref()).min(scenario.peer_count()).max(1),
     })
 }

@@ -9,8 +9,8 @@ use anstyle::{AnsiColor, Style};
 
 use crate::expect::Measured;
 use crate::measure::{Column, Facts};
-use crate::simulation::Run;
-use crate::units::seconds;
+use crate::simulation::{Run, Verdict};
+use crate::units::{Span, seconds};
 
 /// A run, ready to be printed.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,7 @@ const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 const PLAIN: [char; 8] = ['_', '.', '-', ':', '=', '+', '*', '#'];
 /// Columns between two marks of the time axis.
 const MARK: usize = 10;
+const SECOND: u64 = 1_000_000_000;
 
 impl<'a> Timeline<'a> {
     pub(crate) const fn new(run: &'a Run) -> Self {
@@ -71,7 +72,11 @@ impl<'a> Timeline<'a> {
             Some(at) => format!("lost {} from {at:.1}s on", grouped(facts.lost.into())),
             None => "nobody lost".to_owned(),
         };
-        writeln!(f, "up %     {up}   {lost}, healed at {:.1}s", facts.healed_at_s)?;
+        let healed = match facts.healed_at_s {
+            Some(at) => format!("healed at {at:.1}s"),
+            None => "never healed".to_owned(),
+        };
+        writeln!(f, "up %     {up}   {lost}, {healed}")?;
         let most = facts.columns.iter().map(|column| column.dials).max().unwrap_or(0).max(1);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let dials = lane(&|column| self.spark(column.dials as f64 / most as f64));
@@ -79,17 +84,84 @@ impl<'a> Timeline<'a> {
         let many = self.run.breakers.div_ceil(2).max(1);
         let breaker = lane(&|column| match column {
             _ if column.open as usize >= many => 'O',
+            _ if column.half_open as usize >= many => 'H',
             _ if column.open > 0 => 'o',
             _ if column.half_open > 0 => 'h',
-            _ if self.ascii => '.',
-            _ => '·',
+            _ => self.nothing(),
         });
         let breakers = match self.run.breakers {
             1 => "1 breaker".to_owned(),
             n => format!("{} breakers", grouped(n as u64)),
         };
         let opens = grouped(facts.breaker_opens);
-        writeln!(f, "breaker  {breaker}   {breakers}, opened {opens} times")
+        writeln!(f, "breaker  {breaker}   {breakers}, opened {opens} times")?;
+        let faults = self.faults(facts);
+        if !self.run.scenario.faults.is_empty() {
+            writeln!(f, "faults   {faults}   {}", self.kinds())?;
+        }
+        self.legend(f, &breaker, &faults)
+    }
+
+    /// In which columns a fault is active.
+    fn faults(self, facts: &Facts) -> String {
+        let column_ns = facts.column_s.max(1).saturating_mul(SECOND);
+        let mut active = vec![false; facts.columns.len()];
+        for fault in &self.run.scenario.faults {
+            let every = fault.every.as_ref().map_or(0, |every| every.get_ref().as_nanos());
+            for time in 0..u64::from(fault.times) {
+                let begin =
+                    fault.at.get_ref().as_nanos().saturating_add(every.saturating_mul(time));
+                // One that takes no time is seen all the same.
+                let lasts = fault.lasts.map_or(0, Span::as_nanos).max(1);
+                let end = begin.saturating_add(lasts).div_ceil(column_ns);
+                let place = |columns: u64| usize::try_from(columns).unwrap_or(usize::MAX);
+                let end = place(end).min(active.len());
+                if let Some(columns) = active.get_mut(place(begin / column_ns)..end) {
+                    columns.fill(true);
+                }
+            }
+        }
+        active.into_iter().map(|active| if active { 'x' } else { self.nothing() }).collect()
+    }
+
+    /// What the faults are, if they are few.
+    fn kinds(self) -> String {
+        let faults = &self.run.scenario.faults;
+        if faults.len() > 3 {
+            return format!("{} faults", faults.len());
+        }
+        let kinds = faults.iter().map(|fault| {
+            let (kind, on) = (fault.kind.get_ref(), fault.on.get_ref());
+            match fault.times {
+                1 => format!("{kind} {on}"),
+                times => format!("{kind} {on} {times} times"),
+            }
+        });
+        kinds.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What the marks of the lanes mean, as far as there are any.
+    fn legend(self, f: &mut fmt::Formatter<'_>, breaker: &str, faults: &str) -> fmt::Result {
+        let one = self.run.breakers == 1;
+        let marks = [
+            ('O', if one { "open" } else { "half of them or more open" }),
+            ('o', "some open"),
+            ('H', if one { "half-open" } else { "half of them or more half-open" }),
+            ('h', "some half-open"),
+        ];
+        let marks = marks.into_iter().filter(|(mark, _)| breaker.contains(*mark));
+        let fault = Some(('x', "a fault")).filter(|(mark, _)| faults.contains(*mark));
+        let marks: Vec<_> =
+            marks.chain(fault).map(|(mark, means)| format!("{mark} {means}")).collect();
+        if marks.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "         {}", marks.join("   "))
+    }
+
+    /// The mark of a lane where nothing is.
+    const fn nothing(self) -> char {
+        if self.ascii { '.' } else { '·' }
     }
 
     fn recovery(f: &mut fmt::Formatter<'_>, facts: &Facts) -> fmt::Result {
@@ -97,10 +169,13 @@ impl<'a> Timeline<'a> {
         write!(f, "recovered {back}/{lost}")?;
         let all =
             [("p50", facts.quantile(0.5)), ("p99", facts.quantile(0.99)), ("all", facts.all_up())];
-        for (name, measured) in all {
+        let known = all.iter().any(|(_, measured)| *measured != Measured::Unknown);
+        f.write_str(if known { "   after heal:" } else { "" })?;
+        for (place, (name, measured)) in all.into_iter().enumerate() {
+            let gap = if place == 0 { " " } else { "   " };
             match measured {
-                Measured::Value(value) => write!(f, "   {name} {value:.1}s")?,
-                Measured::AtLeast(_) => write!(f, "   {name} never")?,
+                Measured::Value(value) => write!(f, "{gap}{name} {value:.1}s")?,
+                Measured::AtLeast(_) => write!(f, "{gap}{name} never")?,
                 Measured::Unknown => {}
             }
         }
@@ -136,6 +211,9 @@ impl<'a> Timeline<'a> {
     }
 
     fn expects(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.run.expects().is_empty() {
+            writeln!(f, "expect   none for policy {}", self.run.policy)?;
+        }
         for expect in self.run.expects() {
             let (word, colour) = match expect.held {
                 Some(true) => ("ok  ", AnsiColor::Green),
@@ -176,8 +254,20 @@ impl fmt::Display for Timeline<'_> {
             let style = if self.colour { AnsiColor::Red.on_default().bold() } else { Style::new() };
             writeln!(f, "{style}FAIL{style:#}     {violation}")?;
         }
-        write!(f, "reproduce: {}", reproduce(run))
+        writeln!(f, "reproduce: {}", reproduce(run))?;
+        let verdict = run.verdict();
+        let style = if self.colour { word_style(verdict) } else { Style::new() };
+        write!(f, "verdict  {style}{verdict}{style:#}")
     }
+}
+
+const fn word_style(verdict: Verdict) -> Style {
+    let colour = match verdict {
+        Verdict::Held => AnsiColor::Green,
+        Verdict::Violated => AnsiColor::Red,
+        Verdict::Unknown => AnsiColor::Yellow,
+    };
+    colour.on_default().bold()
 }
 
 /// The line that makes the same run again.

@@ -7,6 +7,7 @@ mod check;
 mod source;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -34,11 +35,11 @@ pub struct Scenario {
     #[serde(default)]
     pub source: String,
     /// How long it lasts.
-    pub duration: Span,
+    pub duration: Spanned<Span>,
     /// Over how many managers the peers are dealt: one big client, or a fleet of small ones. No
     /// more than there are peers.
-    #[serde(default = "one")]
-    pub managers: u32,
+    #[serde(default = "one_manager")]
+    pub managers: Spanned<u32>,
     /// What peers connect to.
     #[serde(default)]
     pub servers: BTreeMap<Name, Server>,
@@ -63,6 +64,10 @@ pub struct Scenario {
 
 const fn one() -> u32 {
     1
+}
+
+fn one_manager() -> Spanned<u32> {
+    Spanned::new(0..0, 1)
 }
 
 /// A server, or a load balancer: one queue in front of one desk.
@@ -117,7 +122,7 @@ pub enum Abandoned {
 }
 
 /// A group of peers that are alike.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Peers {
     /// How many; one, or as many as there are `detectors`.
@@ -141,8 +146,31 @@ pub struct Peers {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub detectors: Vec<Detector>,
     /// Settings of these peers that hold under every policy.
-    #[serde(skip_serializing_if = "crate::policy::is_empty")]
-    pub profile: PeerSettings,
+    #[serde(skip_serializing_if = "are_none")]
+    pub profile: Spanned<PeerSettings>,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            count: None,
+            endpoints: Vec::new(),
+            breaker: BreakerScope::default(),
+            heartbeat: None,
+            session_ttl: None,
+            heartbeat_trace: None,
+            detectors: Vec::new(),
+            profile: no_settings(),
+        }
+    }
+}
+
+fn no_settings() -> Spanned<PeerSettings> {
+    Spanned::new(0..0, PeerSettings::default())
+}
+
+fn are_none(settings: &Spanned<PeerSettings>) -> bool {
+    crate::policy::is_empty(settings.get_ref())
 }
 
 impl Peers {
@@ -186,7 +214,7 @@ pub struct Fault {
     /// With what: `servers.NAME`, `links.NAME`, or `managers`.
     pub on: Name,
     /// From when.
-    pub at: Span,
+    pub at: Spanned<Span>,
     /// For how long.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Span>,
@@ -247,6 +275,13 @@ pub enum WakeOrder {
     TickFirst,
 }
 
+/// As the file writes it.
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl Scenario {
     /// Reads a scenario from `text`; `origin` is what errors call it.
     ///
@@ -282,16 +317,37 @@ impl Scenario {
         Self::parse_with(&text, &origin, sets)
     }
 
-    /// How many peers there are.
+    /// Refuses what only shows under a policy, which has this last heal: moments after the end.
+    ///
+    /// `text`, `origin` and `sets` are what the scenario was read from.
+    pub(crate) fn check_moments(
+        &self,
+        (text, origin, sets): (&str, &str, &[String]),
+        policy: &str,
+        heal: Span,
+    ) -> Result<(), ScenarioError> {
+        check::check_moments(self, &source::Source::new(text, origin, sets), policy, heal)
+    }
+
+    /// Refuses what the core refuses under a policy, at its place.
+    pub(crate) fn check_config(
+        &self,
+        (text, origin, sets): (&str, &str, &[String]),
+        policy: &str,
+    ) -> Result<(), ScenarioError> {
+        check::check_config(self, &source::Source::new(text, origin, sets), policy, None)
+    }
+
+    /// How many peers there are; no more than fit, whatever the groups add up to.
     #[must_use]
     pub fn peer_count(&self) -> u32 {
-        self.peers.values().map(Peers::count).sum()
+        self.peers.values().fold(0, |sum: u32, group| sum.saturating_add(group.count()))
     }
 }
 
 /// The scenario as a file would have it, every default filled in.
-impl std::fmt::Display for Scenario {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&toml::to_string(self).map_err(|_| std::fmt::Error)?)
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&toml::to_string(self).map_err(|_| fmt::Error)?)
     }
 }

@@ -1,5 +1,6 @@
 //! The simulator as a library: a scenario, a policy, a seed, a run.
 
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -51,8 +52,12 @@ impl Simulation {
     ///
     /// A name that is none of them.
     pub fn from_scenario(name: &str) -> Result<Self, ScenarioError> {
+        Self::from_scenario_with(name, &[])
+    }
+
+    fn from_scenario_with(name: &str, sets: &[String]) -> Result<Self, ScenarioError> {
         let text = catalog::text(name)?.to_owned();
-        let built_in = Self::new(text, format!("{name}.toml"))?;
+        let built_in = Self::new(text, format!("{name}.toml"), sets)?;
         Ok(Self { asked_for: name.to_owned(), ..built_in })
     }
 
@@ -62,7 +67,7 @@ impl Simulation {
     ///
     /// The first thing in it that is wrong.
     pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
-        Self::new(text.to_owned(), "scenario.toml".to_owned())
+        Self::new(text.to_owned(), "scenario.toml".to_owned(), &[])
     }
 
     /// A scenario from a file, under `ours`.
@@ -71,18 +76,23 @@ impl Simulation {
     ///
     /// That the file cannot be read, or the first thing in it that is wrong.
     pub fn from_file(path: &Path) -> Result<Self, ScenarioError> {
+        Self::from_file_with(path, &[])
+    }
+
+    fn from_file_with(path: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
         let origin = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| ScenarioError::plain(format!("cannot read {origin}: {error}")))?;
-        Self::new(text, origin)
+        Self::new(text, origin, sets)
     }
 
-    fn new(text: String, origin: String) -> Result<Self, ScenarioError> {
-        let scenario = Scenario::parse(&text, &origin)?;
+    fn new(text: String, origin: String, sets: &[String]) -> Result<Self, ScenarioError> {
+        let scenario = Scenario::parse_with(&text, &origin, sets)?;
         let policy = policy::BUILT_IN.first().map_or("ours", |policy| policy.name).to_owned();
         let options = Options::default();
         let asked_for = origin.clone();
-        Ok(Self { text, origin, asked_for, sets: Vec::new(), scenario, policy, options })
+        let sets = sets.to_vec();
+        Ok(Self { text, origin, asked_for, sets, scenario, policy, options })
     }
 
     /// Changes one setting of the file, as `peers.device.count=100`.
@@ -133,7 +143,7 @@ impl Simulation {
     ///
     /// # Errors
     ///
-    /// A policy that the core refuses.
+    /// A policy that the core refuses, or an expectation of a moment after the end.
     pub fn run(&self, seed: u64) -> Result<Run, ScenarioError> {
         self.run_watched(seed, &mut |_| {})
     }
@@ -175,7 +185,10 @@ impl Simulation {
         recorder: &mut dyn Recorder,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
+        let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
+        self.scenario.check_config(read_from, &self.policy)?;
         let plan = Plan::new(&self.scenario, &self.policy)?;
+        self.scenario.check_moments(read_from, &self.policy, plan.heal)?;
         let outcome = World::new(&plan, seed, self.options, recorder)?.run(progress);
         let scenario = &self.scenario;
         let tables = ["every", self.policy.as_str()];
@@ -205,6 +218,16 @@ pub enum Verdict {
     Violated,
     /// None was violated, but one could not be told.
     Unknown,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held => "held",
+            Self::Violated => "violated",
+            Self::Unknown => "unknown",
+        })
+    }
 }
 
 /// A finished run.
@@ -251,8 +274,8 @@ pub struct Summary {
     pub peak_dials_per_s: u64,
     /// When the first connection was lost.
     pub lost_at_s: Option<f64>,
-    /// When the last fault was over.
-    pub healed_at_s: f64,
+    /// When the last fault was over; none if the end came first.
+    pub healed_at_s: Option<f64>,
     /// Lost peers that were up at the end.
     pub recovered: u32,
     /// Until every peer was up again for good.
@@ -396,16 +419,26 @@ impl Run {
     }
 }
 
-/// Where a scenario of that name or path is: a file if there is one, else a built-in one.
+/// The scenario of that name or path: a built-in one if there is one, else a file.
 ///
 /// # Errors
 ///
 /// Neither exists, or the file is wrong.
 pub fn find(name: &str) -> Result<Simulation, ScenarioError> {
+    find_with(name, &[])
+}
+
+/// The same with changes, which may mend what is wrong with it.
+///
+/// # Errors
+///
+/// As [`find`], or a change that makes no sense.
+pub fn find_with(name: &str, changes: &[String]) -> Result<Simulation, ScenarioError> {
     let path = PathBuf::from(name);
-    match Simulation::from_scenario(name) {
-        Ok(simulation) => Ok(simulation),
-        Err(_) if path.exists() || name.ends_with(".toml") => Simulation::from_file(&path),
-        Err(error) => Err(error),
+    match catalog::text(name) {
+        Err(_) if path.exists() || name.ends_with(".toml") => {
+            Simulation::from_file_with(&path, changes)
+        }
+        _ => Simulation::from_scenario_with(name, changes),
     }
 }

@@ -190,7 +190,7 @@ impl<'a> World<'a> {
             peers,
             breakers: BTreeMap::new(),
             half_open: 0,
-            measures: Measures::new(plan.peers - traced),
+            measures: Measures::new(plan.peers, traced),
             ideal_s: None,
             warming: true,
             check_always: options.invariants.unwrap_or(plan.peers <= 1_000),
@@ -328,7 +328,7 @@ impl<'a> World<'a> {
             Happening::Traced { peer, place } => self.traced(peer, place)?,
             Happening::Fault { fault, begins } => self.fault(fault, begins)?,
             Happening::Healed => self.healed()?,
-            Happening::Reads { manager } => self.read_waiting(manager)?,
+            Happening::Reads { manager } => self.reads(manager)?,
             Happening::Alarm { manager } => self.alarm(manager)?,
         }
         Ok(true)
@@ -336,7 +336,7 @@ impl<'a> World<'a> {
 
     /// Something comes in over the network, if there is one.
     fn receive(&mut self, manager: usize, event: Event) -> Step {
-        if self.drivers[manager].offline {
+        if self.drivers[manager].offline > 0 {
             return Ok(());
         }
         self.tell(manager, event)

@@ -35,11 +35,8 @@ fn what_holds_exits_with_0_and_prints_a_timeline() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
     assert!(text.starts_with("herd-queueing  seed 1  200 peers  policy ours  digest "), "{text}");
-    let last = text.lines().last().unwrap();
-    assert_eq!(
-        last,
-        "reproduce: steadfast run herd-queueing --seed 1 --policy ours --set peers.device.count=200"
-    );
+    let reproduce = "reproduce: steadfast run herd-queueing --seed 1 --policy ours --set peers.device.count=200";
+    assert!(text.trim_end().ends_with(&format!("{reproduce}\nverdict  held")), "{text}");
     assert!(!text.contains('\u{1b}'), "no colours into a pipe");
     assert!(!stderr(&output).contains('%'), "no progress bar into a pipe");
 }
@@ -49,6 +46,7 @@ fn what_is_violated_exits_with_1() {
     let output = steadfast(&[&SMALL[..], &["--set", "expect.ours.dials=== 5"]].concat());
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stdout(&output).contains("expect   FAIL  dials == 5   (200)"), "{}", stdout(&output));
+    assert!(stdout(&output).ends_with("verdict  violated\n"), "{}", stdout(&output));
 }
 
 #[test]
@@ -58,6 +56,15 @@ fn what_cannot_be_told_exits_with_2() {
     let cut_off = ["--set", "duration=1s", "--set", "expect.ours.dials_per_peer=<= 2"];
     let output = steadfast(&[&SMALL[..], &cut_off].concat());
     assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+}
+
+#[test]
+fn a_run_of_which_nothing_is_expected_says_so() {
+    let output = steadfast(&[&SMALL[..], &["--set", "expect={}", "--policy", "naive"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("\nexpect   none for policy naive\n"), "{text}");
+    assert!(text.ends_with("\nverdict  held\n"), "{text}");
 }
 
 #[test]
@@ -97,6 +104,37 @@ fn json_goes_to_a_file_or_replaces_the_timeline() {
     assert!(stdout(&output).starts_with("herd-queueing"));
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), summary);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_known_before_the_run() {
+    let path = file("twice");
+    let path = path.to_str().unwrap();
+    let nowhere = "/nowhere/at-all";
+    let wrong: [&[&str]; 4] = [
+        &["--json", nowhere],
+        &["--log", nowhere],
+        &["--log", "-"],
+        &["--json", path, "--log", path],
+    ];
+    for args in wrong {
+        let output = steadfast(&[&SMALL[..], args].concat());
+        assert_eq!(output.status.code(), Some(3), "{args:?}");
+        assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{args:?}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_change_can_mend_a_broken_file() {
+    let path = file("broken.toml");
+    let text = stdout(&steadfast(&["explain", "herd-queueing"]));
+    std::fs::write(&path, text.replace("count = 20000", "count = 0")).unwrap();
+    let path = path.to_str().unwrap();
+    assert_eq!(steadfast(&["explain", path]).status.code(), Some(3));
+    let mended = steadfast(&["explain", path, "--set", "peers.device.count=5"]);
+    assert_eq!(mended.status.code(), Some(0), "{}", stderr(&mended));
     std::fs::remove_file(path).unwrap();
 }
 

@@ -36,9 +36,14 @@ fn a_wrong_scenario_is_refused_at_its_place() {
         ("\"100/s\"", "\"100 bananas\""),
         ("\"100/s\"", "100"),
         ("\"60s\"", "\"0s\""),
+        ("\"60s\"", "\"8785h\""),
+        ("\"60s\"", "\"60s\"\nmanagers = 0"),
+        ("\"60s\"", "\"60s\"\nmanagers = 1_000_001"),
         ("count = 10", "count = 0"),
         ("count = 10", "count = -1"),
         ("count = 10", "count = 4_000_000_000"),
+        ("count = 10", "heartbeat = \"50ns\""),
+        ("for = \"5s\"", "for = \"1ns\"\nevery = \"2ns\"\ntimes = 1_000_001"),
         ("[\"lb\"]", "[\"lv\"]"),
         ("[\"lb\"]", "[]"),
         ("\"down\"", "\"dwon\""),
@@ -47,13 +52,29 @@ fn a_wrong_scenario_is_refused_at_its_place() {
         ("for = \"5s\"", ""),
         ("for = \"5s\"", "for = \"5s\"\nloss = 0.1"),
         ("for = \"5s\"", "for = \"5s\"\nevery = \"4s\"\ntimes = 3"),
+        ("at = \"1s\"", "at = \"60s\""),
+        ("for = \"5s\"", "for = \"5s\"\nevery = \"20s\"\ntimes = 4"),
         ("for = \"5s\"", "for = \"5s\"\n[links.device-lv]\nlatency = \"1ms\""),
         ("for = \"5s\"", "for = \"5s\"\n[links.device-lb]\nloss = 1.5"),
         ("for = \"5s\"", "for = \"5s\"\n[expect.ous]\nall_up = \"<= 5s\""),
         ("for = \"5s\"", "for = \"5s\"\n[expect.ours]\nal_up = \"<= 5s\""),
         ("for = \"5s\"", "for = \"5s\"\n[expect.ours]\nall_up = \"<= 5/s\""),
         ("for = \"5s\"", "for = \"5s\"\n[policies.mine]\nbase = \"our\""),
-        ("for = \"5s\"", "for = \"5s\"\n[policies.mine.peer]\ndial_timeout = \"0s\""),
+        (
+            "for = \"5s\"",
+            "for = \"5s\"\n[policies.mine]\nbase = \"ours\"\npeer.dial_timeout = \"0s\"",
+        ),
+        ("for = \"5s\"", "for = \"5s\"\n[policies.mine]\ntold = true"),
+        ("for = \"5s\"", "for = \"5s\"\n[policies.every]\nbase = \"ours\""),
+        ("for = \"5s\"", "for = \"5s\"\n[policies.ours]\nbreaker.burst = 5"),
+        ("count = 10", "heartbeat = \"5s\"\nprofile.signs = \"unmonitored\""),
+        ("count = 10", "profile.max_attempts = 0"),
+        ("count = 10", "profile = { detector = \"phi(memory=0)\" }"),
+        ("[\"lb\"]", "[\"lb\", \"lb\"]"),
+        (
+            "[peers.device]",
+            "[servers.a-lb]\n[peers.device-a]\nendpoints = [\"lb\"]\n[peers.device]\nendpoints = [\"a-lb\"]\n[peers.c]",
+        ),
         ("for = \"5s\"", "for = \"5s\"\n[policies.mine.peer.backoff]\njitter = \"ful\""),
         ("count = 10", "heartbeat_trace = \"nowhere.csv\""),
         ("count = 10", "detectors = [\"phi(treshold=8)\"]"),
@@ -74,11 +95,24 @@ fn a_wrong_change_is_quoted_itself() {
         "nonsense",
         "peers.device.cuont=5",
         "peers.device.count=x",
+        "peers.device.count=4000000000",
+        "managers=4000000000",
+        "duration=400000h",
+        "peers.device.heartbeat=1ns",
+        "duration=500ms",
         "peers.devce.count=5",
         "servers.lb.accept=5 bananas",
         "faults.1.for=2s",
         "faults.0.kind=dwon",
         "duration.x=5",
+        "policies.grcp.peer.dial_timeout=5s",
+        "policies.mine.base=ours",
+        "peers.device.profile.detector=phi(memory=0)",
+        "peers.device.profile.max_attempts=0",
+        "about=two\nlines",
+        "servers.lb.accept=\u{7}",
+        "servers.lb.accept=a\u{200b}\"\\",
+        "expect.every.\"suspected.device=\"=<= 5s",
         "=5",
     ];
     let mut errors = String::new();
@@ -87,6 +121,24 @@ fn a_wrong_change_is_quoted_itself() {
         let _ = writeln!(errors, "{error}\n");
     }
     insta::assert_snapshot!(errors);
+}
+
+#[test]
+fn a_moment_after_the_end_is_refused_under_the_policy_that_asks_for_it() {
+    let simulation = Simulation::from_toml(GOOD).unwrap();
+    let simulation = simulation.set("expect.naive.up_share=>= 5% at 54500ms after heal").unwrap();
+    assert!(simulation.run(1).is_ok());
+    insta::assert_snapshot!(simulation.policy("naive").unwrap().run(1).unwrap_err());
+}
+
+#[test]
+fn a_profile_that_fits_one_policy_only_is_refused_under_the_others() {
+    let text =
+        format!("{GOOD}[policies.mine]\nbase = \"ours\"\npeer.max_dial_timeout = \"200s\"\n");
+    let text = text.replace("count = 10", "profile.dial_timeout = \"100s\"");
+    let simulation = Simulation::from_toml(&text).unwrap();
+    insta::assert_snapshot!(simulation.run(1).unwrap_err());
+    assert!(simulation.policy("mine").unwrap().run(1).is_ok());
 }
 
 #[test]
@@ -99,6 +151,8 @@ fn changes_reach_every_key() {
         "links.device-lb.latency=10ms..20ms",
         "expect.ours.all_up=<= 5s",
         "policies.ours.peer.backoff.jitter=none",
+        "expect.every.\"suspected.device\"=<= 5s",
+        "expect.'every'.\"false_losses.device\"=\"== 0\"",
     ];
     let simulation = Simulation::from_toml(GOOD).unwrap();
     let set = |simulation: Simulation, change| simulation.set(change).unwrap();

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use steadfast::backoff::BackoffConfig;
 use steadfast::bucket::{BucketConfig, Rate as CoreRate};
 use steadfast::config::{BreakerProfile, PacerConfig, PeerProfile, SleepConfig};
+use toml::Spanned;
 
 use super::words::{
     Detector, FirstRetryWord, JitterWord, OnSuspectWord, RatioWord, SignsWord, Trip, set,
@@ -151,7 +152,7 @@ settings! {
         /// Dials per second.
         rate: Rate,
         /// How many may come at once, with `rate`.
-        burst: u32,
+        burst: Spanned<u32>,
         {
             /// How long it stays open.
             open_for: BackoffSettings
@@ -167,7 +168,7 @@ settings! {
         /// Dials per second.
         rate: Rate,
         /// How many may come at once, with `rate`.
-        burst: u32,
+        burst: Spanned<u32>,
         /// From which rate the first retries are spread when none is told.
         assumed_rate: Rate,
     }
@@ -232,7 +233,7 @@ impl BreakerSettings {
         set(&mut to.breaker.tolerate, self.tolerate);
         to.breaker.probe_timeout = self.probe_timeout.map(Into::into).or(to.breaker.probe_timeout);
         set(&mut to.max_in_flight, self.max_in_flight);
-        to.rate = bucket(self.rate, self.burst).or(to.rate);
+        to.rate = bucket(self.rate, self.burst.as_ref()).or(to.rate);
         to
     }
 }
@@ -240,7 +241,7 @@ impl BreakerSettings {
 impl PacerSettings {
     pub(super) fn apply(&self, to: &mut PacerConfig) {
         set(&mut to.max_in_flight, self.max_in_flight);
-        to.rate = bucket(self.rate, self.burst).or(to.rate);
+        to.rate = bucket(self.rate, self.burst.as_ref()).or(to.rate);
         set(&mut to.assumed_rate, self.assumed_rate.map(core_rate));
     }
 }
@@ -256,8 +257,8 @@ fn core_rate(rate: Rate) -> CoreRate {
     CoreRate { count: rate.count, per: rate.per.into() }
 }
 
-fn bucket(rate: Option<Rate>, burst: Option<u32>) -> Option<BucketConfig> {
+fn bucket(rate: Option<Rate>, burst: Option<&Spanned<u32>>) -> Option<BucketConfig> {
     let mut bucket = BucketConfig { rate: core_rate(rate?), ..BucketConfig::default() };
-    set(&mut bucket.burst, burst);
+    set(&mut bucket.burst, burst.map(|burst| *burst.get_ref()));
     Some(bucket)
 }

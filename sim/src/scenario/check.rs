@@ -1,30 +1,31 @@
 //! What the types of a scenario cannot say: names that must exist, numbers that must not be zero.
 
+use std::collections::BTreeSet;
+
 use toml::Spanned;
 
 use super::source::Source;
 use super::{Fault, FaultKind, Peers, Scenario, ScenarioError};
 use crate::expect;
-use crate::policy;
+use crate::policy::{self, PeerSettings, Settings, is_empty};
 use crate::trace;
+use crate::units::Span;
 
-/// What a manager can hold; far beyond what fits into memory.
-const MOST_PEERS: u64 = 1 << 27;
+/// What fits into the memory of a large machine.
+const MOST_PEERS: u64 = 10_000_000;
+/// The same, for managers.
+const MOST_MANAGERS: u32 = 1_000_000;
+/// The longest that a scenario may last.
+const LONGEST: Span = Span::from_secs(366 * 24 * 3_600);
+/// How many heartbeats a scenario may have, and how many connections its faults may hit: what takes
+/// minutes to live through.
+const MOST_EVENTS: u64 = 1_000_000_000;
 /// How often a fault may come.
 const MOST_TIMES: u32 = 1_000_000;
 
 /// Refuses what makes no sense, at its place.
 pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
-    if scenario.managers == 0 {
-        return Err(ScenarioError::plain("managers is 0, must be at least 1"));
-    }
-    let peers: u64 = scenario.peers.values().map(|group| u64::from(group.count())).sum();
-    if peers > MOST_PEERS {
-        return Err(ScenarioError::plain(format!("{peers} peers, at most {MOST_PEERS}")));
-    }
-    if scenario.duration.as_nanos() == 0 {
-        return Err(ScenarioError::plain("duration is 0s, must be longer"));
-    }
+    check_size(scenario, source)?;
     for (name, group) in &scenario.peers {
         check_peers(scenario, source, name, group)?;
     }
@@ -37,16 +38,151 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
     for fault in &scenario.faults {
         check_fault(scenario, source, fault)?;
     }
+    check_links(scenario, source)?;
     for (name, settings) in &scenario.policies {
-        if let Some(base) = &settings.base
-            && policy::built_in(base.get_ref()).is_none()
-        {
-            return Err(source.unknown("policy", base, policy::BUILT_IN.map(|known| known.name)));
-        }
-        policy::config(scenario, name.get_ref())
-            .map_err(|error| source.error(error.message(), &name.span()))?;
+        check_policy(scenario, source, name, settings)?;
+        check_config(scenario, source, name.get_ref(), Some(name))?;
+    }
+    // Groups that make sense under no policy make none; under one of them, the run will say.
+    let under = |policy| check_config(scenario, source, policy, None);
+    let names = policy::names(scenario);
+    if let Some(first) = names.first()
+        && !names.iter().any(|policy| under(policy).is_ok())
+    {
+        under(first)?;
     }
     check_expect(scenario, source)
+}
+
+/// Refuses what would run for ever or not fit into memory.
+fn check_size(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
+    let managers = &scenario.managers;
+    match *managers.get_ref() {
+        0 => return Err(source.error("managers is 0, must be at least 1", &managers.span())),
+        1..=MOST_MANAGERS => {}
+        many => {
+            let problem = format!("{many} managers, at most {MOST_MANAGERS}");
+            return Err(source.error(problem, &managers.span()));
+        }
+    }
+    let (duration, span) = (*scenario.duration.get_ref(), scenario.duration.span());
+    if duration == Span::ZERO {
+        return Err(source.error("duration is 0s, must be longer", &span));
+    }
+    if duration > LONGEST {
+        let days = LONGEST.as_nanos() / Span::from_secs(24 * 3_600).as_nanos();
+        let problem = format!("a duration of {duration}, at most {days} days");
+        return Err(source.error(problem, &span));
+    }
+    let peers: u64 = scenario.peers.values().map(|group| u64::from(group.count())).sum();
+    if peers > MOST_PEERS {
+        let largest = scenario.peers.iter().max_by_key(|(_, group)| group.count());
+        let place = largest.map_or(0..0, |(name, group)| {
+            group.count.as_ref().map_or_else(|| name.span(), Spanned::span)
+        });
+        return Err(source.error(format!("{peers} peers, at most {MOST_PEERS}"), &place));
+    }
+    let beats = |(_, group): (_, &Peers)| {
+        let heartbeat = group.heartbeat.as_ref()?;
+        let period = heartbeat.get_ref().as_nanos().max(1);
+        let beats = u64::from(group.count()).saturating_mul(duration.as_nanos() / period);
+        Some((beats, heartbeat.span()))
+    };
+    let beats: Vec<_> = scenario.peers.iter().filter_map(beats).collect();
+    let all = beats.iter().fold(0_u64, |sum, (beats, _)| sum.saturating_add(*beats));
+    match beats.into_iter().max_by_key(|(beats, _)| *beats) {
+        Some((_, place)) if all > MOST_EVENTS => {
+            let problem = format!("{all} heartbeats, at most {MOST_EVENTS}");
+            Err(source.error(problem, &place))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses groups and servers whose links could not be told apart by name.
+fn check_links(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
+    let mut known = BTreeSet::new();
+    for (name, group) in &scenario.peers {
+        for server in &group.endpoints {
+            let link = format!("{}-{}", name.get_ref(), server.get_ref());
+            if known.contains(&link) {
+                let problem = format!("two links would be called `{link}`; rename the group");
+                return Err(source.error(problem, &name.span()));
+            }
+            known.insert(link);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a policy that is nothing, and settings that would be ignored.
+fn check_policy(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    name: &Spanned<String>,
+    settings: &Settings,
+) -> Result<(), ScenarioError> {
+    if name.get_ref() == "every" {
+        let problem = "`every` stands for all policies in [expect]; call this one otherwise";
+        return Err(source.error(problem, &name.span()));
+    }
+    let built_in = policy::BUILT_IN.map(|known| known.name);
+    if policy::built_in(name.get_ref()).is_none() {
+        if source.is_change(&name.span()) {
+            let others = scenario.policies.keys().filter(|other| !source.is_change(&other.span()));
+            let others = others.map(|other| other.get_ref().as_str());
+            return Err(source.unknown("policy", name, built_in.into_iter().chain(others)));
+        }
+        if settings.base.is_none() {
+            let known = built_in.join("`, `");
+            let problem = format!(
+                "`{}` is no built-in policy, so it needs a `base`: one of `{known}`",
+                name.get_ref()
+            );
+            return Err(source.error(problem, &name.span()));
+        }
+    }
+    if let Some(base) = &settings.base
+        && policy::built_in(base.get_ref()).is_none()
+    {
+        return Err(source.unknown("policy", base, built_in));
+    }
+    let whole = policy::settings(scenario, name.get_ref())?;
+    let bursts =
+        [(whole.breaker.rate, &whole.breaker.burst), (whole.pacer.rate, &whole.pacer.burst)];
+    for (rate, burst) in bursts {
+        if let (None, Some(burst)) = (rate, burst) {
+            return Err(source.error("`burst` needs `rate`", &burst.span()));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what the core refuses under a policy: at the group whose own settings are to blame, or
+/// at the policy's name, where it has one.
+pub(super) fn check_config(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    policy: &str,
+    name: Option<&Spanned<String>>,
+) -> Result<(), ScenarioError> {
+    let Err(error) = policy::config(scenario, policy) else { return Ok(()) };
+    for (group, peers) in &scenario.peers {
+        if is_empty(peers.profile.get_ref()) {
+            continue;
+        }
+        let mut without = scenario.clone();
+        if let Some(peers) = without.peers.get_mut(group.get_ref().as_str()) {
+            peers.profile = Spanned::new(0..0, PeerSettings::default());
+        }
+        if policy::config(&without, policy).err().as_ref() != Some(&error) {
+            return Err(source.error(error.message(), &peers.profile.span()));
+        }
+    }
+    Err(match name {
+        Some(name) => source.error(error.message(), &name.span()),
+        None => error,
+    })
 }
 
 /// The names that links can have: each group with each of its servers.
@@ -78,11 +214,22 @@ fn check_peers(
         let problem = format!("`{}` has no endpoints to connect to", name.get_ref());
         return Err(source.error(problem, &name.span()));
     }
-    for server in &group.endpoints {
+    for (place, server) in group.endpoints.iter().enumerate() {
+        let twin = |earlier: &Spanned<String>| earlier.get_ref() == server.get_ref();
+        if group.endpoints.iter().take(place).any(twin) {
+            let problem = format!("`{}` is among the endpoints already", server.get_ref());
+            return Err(source.error(problem, &server.span()));
+        }
         if !scenario.servers.contains_key(server.get_ref().as_str()) {
             let known = scenario.servers.keys().map(|name| name.get_ref().as_str());
             return Err(source.unknown("server", server, known));
         }
+    }
+    let beats = group.heartbeat.as_ref().map(Spanned::span);
+    let beats = beats.or_else(|| group.heartbeat_trace.as_ref().map(Spanned::span));
+    if let Some(place) = beats.filter(|_| group.profile.get_ref().signs.is_some()) {
+        let problem = "either heartbeats or other signs of life: `profile.signs` is set too";
+        return Err(source.error(problem, &place));
     }
     if let Some(trace) = &group.heartbeat_trace {
         trace::arrivals(trace.get_ref(), source.folder())
@@ -123,29 +270,79 @@ fn check_fault(
     ];
     for (name, given, wanted) in parameters {
         if wanted && !given {
-            return Err(source.error(format!("{} needs `{name}`", word(kind)), &span));
+            return Err(source.error(format!("`{kind}` needs `{name}`"), &span));
         }
         if given && !wanted {
-            return Err(source.error(format!("{} takes no `{name}`", word(kind)), &span));
+            return Err(source.error(format!("`{kind}` takes no `{name}`"), &span));
         }
     }
     if fault.wake.is_some() && kind != Kind::Pause {
-        return Err(source.error(format!("{} takes no `wake`", word(kind)), &span));
+        return Err(source.error(format!("`{kind}` takes no `wake`"), &span));
     }
     match (&fault.every, fault.times) {
         (_, 0) => Err(source.error("a fault that comes 0 times", &span)),
-        (_, MOST_TIMES..) => Err(source.error("a fault that comes too often", &span)),
+        (_, times) if times > MOST_TIMES => {
+            Err(source.error(format!("it comes {times} times, at most {MOST_TIMES}"), &span))
+        }
         (None, 2..) => Err(source.error("`times` needs `every`", &span)),
         (Some(every), _) if fault.lasts.is_some_and(|lasts| lasts >= *every.get_ref()) => {
             Err(source.error("it must be over before it comes again", &every.span()))
         }
-        _ => Ok(()),
+        (Some(every), times) => {
+            let hits = u64::from(times).saturating_mul(scenario.peer_count().into());
+            if hits > MOST_EVENTS {
+                let problem = format!("{hits} connections that it may hit, at most {MOST_EVENTS}");
+                return Err(source.error(problem, &every.span()));
+            }
+            check_begins(scenario, source, fault)
+        }
+        _ => check_begins(scenario, source, fault),
     }
 }
 
-/// A kind of fault as the file writes it.
-fn word(kind: FaultKind) -> String {
-    serde_json::to_string(&kind).unwrap_or_default().replace('"', "`")
+/// Refuses a fault that never happens, or not as often as it says.
+fn check_begins(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    let duration = *scenario.duration.get_ref();
+    if *fault.at.get_ref() >= duration {
+        let problem = format!("it never happens: the scenario ends at {duration}");
+        return Err(source.error(problem, &fault.at.span()));
+    }
+    let Some(every) = &fault.every else { return Ok(()) };
+    let left = duration.as_nanos() - fault.at.get_ref().as_nanos();
+    let fit = left.div_ceil(every.get_ref().as_nanos().max(1));
+    if u64::from(fault.times) > fit {
+        let problem = format!(
+            "it comes {} times, but only {fit} begin before the scenario ends at {duration}",
+            fault.times
+        );
+        return Err(source.error(problem, &every.span()));
+    }
+    Ok(())
+}
+
+/// Refuses to look at a moment that the run under this policy never reaches.
+pub(super) fn check_moments(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    policy: &str,
+    heal: Span,
+) -> Result<(), ScenarioError> {
+    let duration = *scenario.duration.get_ref();
+    let tables = ["every", policy].into_iter().filter_map(|name| scenario.expect.get(name));
+    for bound in tables.flat_map(|bounds| bounds.values()) {
+        let Some(at) = bound.get_ref().at() else { continue };
+        if heal.as_nanos().saturating_add(at.as_nanos()) > duration.as_nanos() {
+            let problem = format!(
+                "{at} after the heal at {heal} is after the end of the scenario at {duration}"
+            );
+            return Err(source.error(problem, &bound.span()));
+        }
+    }
+    Ok(())
 }
 
 fn check_expect(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {

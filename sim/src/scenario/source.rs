@@ -45,8 +45,12 @@ impl<'a> Source<'a> {
     /// The values of the changes as TOML, moved to where their spans are right.
     fn set_values(&self) -> Result<Vec<String>, ScenarioError> {
         let values = self.sets.iter().enumerate().map(|(place, set)| {
-            let Some(equals) = set.find('=') else {
-                let span = self.set_start(place)..self.set_start(place) + set.len();
+            let span = self.set_start(place)..self.set_start(place) + set.len();
+            if set.chars().any(char::is_control) {
+                let problem = "a change holds no line breaks and no control characters";
+                return Err(ScenarioError::plain(format!("{problem}: --set {set:?}")));
+            }
+            let Some(equals) = path_end(set) else {
                 return Err(self.error("a change is written as PATH=VALUE", &span));
             };
             let value = set.get(equals + 1..).unwrap_or_default();
@@ -56,7 +60,10 @@ impl<'a> Source<'a> {
             // What is no TOML by itself, as 100/s, is a string.
             Ok(match DeTable::parse(&plain) {
                 Ok(_) => plain,
-                Err(_) => format!("{pad}v={value:?}"),
+                Err(_) => {
+                    let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+                    format!("{pad}v=\"{quoted}\"")
+                }
             })
         });
         values.collect()
@@ -70,7 +77,7 @@ impl<'a> Source<'a> {
         value: &'t str,
     ) -> Result<(), ScenarioError> {
         let start = self.set_start(place);
-        let path = set.split('=').next().unwrap_or_default();
+        let path = set.get(..path_end(set).unwrap_or(set.len())).unwrap_or_default();
         let whole = start..start + path.len();
         let mut parsed = DeTable::parse(value).map_err(|error| self.explain(&error))?;
         let value = parsed
@@ -79,12 +86,12 @@ impl<'a> Source<'a> {
             .ok_or_else(|| self.error("a change is written as PATH=VALUE", &whole))?;
         let mut table = root;
         let mut offset = start;
-        let mut segments = path.split('.').peekable();
+        let mut segments = segments(path).into_iter().peekable();
         let mut parent = None;
         while let Some(segment) = segments.next() {
             let span = offset..offset + segment.len();
             offset += segment.len() + 1;
-            let key = segment.trim().trim_matches('"');
+            let key = unquoted(segment);
             if segments.peek().is_none() {
                 table.insert(Spanned::new(span, Cow::Owned(key.to_owned())), value);
                 return Ok(());
@@ -105,8 +112,13 @@ impl<'a> Source<'a> {
                 ("servers", true) => Some("server"),
                 _ => None,
             };
-            let inner = table.get_mut(key).map(Spanned::get_mut);
-            table = match inner {
+            let mut item = table.get_mut(key);
+            if let Some(item) = item.as_deref_mut().filter(|_| key == "profile") {
+                // What is wrong with the settings together is the change's doing.
+                let settings = std::mem::replace(item.get_mut(), DeValue::Boolean(false));
+                *item = Spanned::new(whole.clone(), settings);
+            }
+            table = match item.map(Spanned::get_mut) {
                 Some(DeValue::Table(inner)) => inner,
                 Some(DeValue::Array(items)) => {
                     let span = offset..offset + segments.peek().map_or(0, |next| next.len());
@@ -128,6 +140,11 @@ impl<'a> Source<'a> {
             };
         }
         Ok(())
+    }
+
+    /// Whether this lies in one of the changes.
+    pub(super) fn is_change(&self, span: &Range<usize>) -> bool {
+        span.start > self.text.len()
     }
 
     /// Where a change begins, in spans.
@@ -176,6 +193,44 @@ impl<'a> Source<'a> {
         let end = span.end.min(self.text.len());
         (self.origin.to_owned(), self.text.to_owned(), span.start.min(end)..end)
     }
+}
+
+/// The places of `wanted` in a change's path that are not within quotes.
+fn unquoted_places(text: &str, wanted: char) -> impl Iterator<Item = usize> {
+    let mut quote = None;
+    let bare = text.char_indices().filter(move |(_, c)| {
+        match quote {
+            Some(open) if open == *c => quote = None,
+            None if matches!(c, '"' | '\'') => quote = Some(*c),
+            _ => {}
+        }
+        quote.is_none()
+    });
+    bare.filter(move |(_, c)| *c == wanted).map(|(place, _)| place)
+}
+
+/// Where the path of a change ends.
+fn path_end(set: &str) -> Option<usize> {
+    unquoted_places(set, '=').next()
+}
+
+/// The keys of a path, as they are written.
+fn segments(path: &str) -> Vec<&str> {
+    let ends = unquoted_places(path, '.').chain([path.len()]);
+    let mut start = 0;
+    let segments = ends.map(|end| {
+        let segment = path.get(start..end).unwrap_or_default();
+        start = end + 1;
+        segment
+    });
+    segments.collect()
+}
+
+/// A key without the quotes around it.
+fn unquoted(segment: &str) -> &str {
+    let segment = segment.trim();
+    let within = |quote| segment.strip_prefix(quote)?.strip_suffix(quote);
+    within('"').or_else(|| within('\'')).unwrap_or(segment)
 }
 
 /// Serde's words about an unknown name, turned into ours.

@@ -47,7 +47,7 @@ impl World<'_> {
         }
         self.measures.dialed(self.now);
         let Some(&Way { server, link }) = group.ways.get(way) else { return };
-        let offline = driver.offline;
+        let offline = driver.offline > 0;
         let at =
             self.now.plus_nanos(self.latency(link, Purpose::DialOut, name, attempt).as_nanos());
         if offline || self.links[link].cut > 0 {

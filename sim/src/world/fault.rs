@@ -54,24 +54,9 @@ impl World<'_> {
                 }
             }
             Trouble::ResetAll => self.cut(|way| way.server == on),
-            Trouble::Capacity(turn) => {
-                let usual = self.plan.servers[on].turn;
-                self.servers[on].turn = if begins { Some(turn) } else { usual };
-            }
-            Trouble::Slow(latency) if begins => self.links[on].slow.push(latency),
-            Trouble::Slow(latency) => {
-                let slow = &mut self.links[on].slow;
-                if let Some(place) = slow.iter().position(|other| *other == latency) {
-                    slow.remove(place);
-                }
-            }
-            Trouble::Lossy(loss) if begins => self.links[on].lossy.push(loss),
-            Trouble::Lossy(loss) => {
-                let lossy = &mut self.links[on].lossy;
-                if let Some(place) = lossy.iter().position(|other| *other == loss) {
-                    lossy.remove(place);
-                }
-            }
+            Trouble::Capacity(turn) => stack(&mut self.servers[on].capacity, turn, begins),
+            Trouble::Slow(latency) => stack(&mut self.links[on].slow, latency, begins),
+            Trouble::Lossy(loss) => stack(&mut self.links[on].lossy, loss, begins),
             Trouble::Partition => count(&mut self.links[on].partitioned),
             Trouble::Cut => {
                 count(&mut self.links[on].cut);
@@ -81,7 +66,7 @@ impl World<'_> {
             }
             Trouble::Pause(order) => {
                 for manager in 0..self.plan.managers {
-                    self.pause(manager, begins.then_some(order))?;
+                    self.pause(manager, order, begins)?;
                 }
             }
             Trouble::Offline => {
@@ -121,32 +106,48 @@ impl World<'_> {
         }
     }
 
-    /// The manager's process stops, or wakes.
+    /// The manager's process stops, or wakes in that order when no other pause holds it.
     ///
     /// Woken the wrong way round, it runs its timers first and comes to its sockets a moment later.
-    fn pause(&mut self, manager: usize, sleeps: Option<WakeOrder>) -> Step {
+    fn pause(&mut self, manager: usize, order: WakeOrder, begins: bool) -> Step {
         let driver = &mut self.drivers[manager];
-        match (sleeps, driver.process) {
-            (Some(order), _) => {
-                driver.process = Process::Sleeps(order);
-                driver.alarm = Time::MAX;
-                Ok(())
-            }
-            (None, Process::Sleeps(WakeOrder::TickFirst)) => {
+        let pauses = match driver.process {
+            Process::Sleeps(pauses) => pauses,
+            Process::Runs | Process::OnlyTicks => 0,
+        };
+        if begins {
+            driver.process = Process::Sleeps(pauses + 1);
+            driver.alarm = Time::MAX;
+            return Ok(());
+        }
+        if pauses > 1 {
+            driver.process = Process::Sleeps(pauses - 1);
+            return Ok(());
+        }
+        match order {
+            WakeOrder::TickFirst => {
                 driver.process = Process::OnlyTicks;
                 let at = self.now.plus_nanos(BETWEEN_TICK_AND_READ_NS);
                 self.queue.push(at, Rank::World, Happening::Reads { manager });
                 self.tell(manager, Event::Tick)
             }
-            (None, _) => {
+            WakeOrder::IoFirst => {
                 self.read_waiting(manager)?;
                 self.tell(manager, Event::Tick)
             }
         }
     }
 
+    /// A process that woke the wrong way round comes to its sockets, unless it sleeps again.
+    pub(super) fn reads(&mut self, manager: usize) -> Step {
+        match self.drivers[manager].process {
+            Process::OnlyTicks => self.read_waiting(manager),
+            Process::Runs | Process::Sleeps(_) => Ok(()),
+        }
+    }
+
     /// The driver feeds all that waits.
-    pub(super) fn read_waiting(&mut self, manager: usize) -> Step {
+    fn read_waiting(&mut self, manager: usize) -> Step {
         let driver = &mut self.drivers[manager];
         driver.process = Process::Runs;
         for event in driver.take_waiting() {
@@ -157,7 +158,12 @@ impl World<'_> {
     }
 
     fn offline(&mut self, manager: usize, begins: bool) -> Step {
-        self.drivers[manager].offline = begins;
+        let offline = &mut self.drivers[manager].offline;
+        let others = if begins { *offline } else { *offline - 1 };
+        *offline = others + u32::from(begins);
+        if others > 0 {
+            return Ok(());
+        }
         self.tell(manager, if begins { Event::NetworkDown } else { Event::NetworkUp })?;
         if !begins {
             // News that could not be delivered meanwhile.
@@ -184,10 +190,19 @@ impl World<'_> {
         }
         let ideal = self.servers.iter().zip(&down).filter(|(_, down)| **down > 0);
         let ideal = ideal.filter_map(|(server, down)| {
-            let turn = server.turn?;
+            let turn = server.turn()?;
             Some(turn.as_nanos().saturating_mul(u64::from(*down)))
         });
         self.ideal_s = ideal.max().map(crate::units::seconds);
         self.check_all("the heal")
+    }
+}
+
+/// Puts on what a fault does, or takes off what that one put on.
+fn stack<T: PartialEq>(stack: &mut Vec<T>, what: T, begins: bool) {
+    if begins {
+        stack.push(what);
+    } else if let Some(place) = stack.iter().rposition(|other| *other == what) {
+        stack.remove(place);
     }
 }

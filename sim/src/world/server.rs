@@ -18,8 +18,10 @@ pub(super) type Caller = (usize, ConnId);
 /// A server and what is wrong with it.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
-    /// How long a handshake occupies the desk now.
-    pub(super) turn: Option<Span>,
+    /// How long a handshake occupies the desk, usually.
+    usual: Option<Span>,
+    /// The same while a fault changes it; the one that began last counts.
+    pub(super) capacity: Vec<Span>,
     waiting: VecDeque<Caller>,
     at_desk: Option<Caller>,
     /// Raised whenever the desk is cleared, so that what was under way there is void.
@@ -31,13 +33,19 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(plan: &ServerPlan) -> Self {
         Self {
-            turn: plan.turn,
+            usual: plan.turn,
+            capacity: Vec::new(),
             waiting: VecDeque::new(),
             at_desk: None,
             epoch: 0,
             down: 0,
             silent: 0,
         }
+    }
+
+    /// How long a handshake occupies the desk now.
+    pub(super) fn turn(&self) -> Option<Span> {
+        self.capacity.last().copied().or(self.usual)
     }
 
     /// Whether its connections say anything.
@@ -63,7 +71,7 @@ impl World<'_> {
         if server.silent > 0 {
             return;
         }
-        if server.turn.is_none() {
+        if server.turn().is_none() {
             return self.accept(index, manager, conn);
         }
         if server.at_desk.is_none() {
@@ -80,7 +88,7 @@ impl World<'_> {
     fn serve(&mut self, index: usize, caller: Caller) {
         let server = &mut self.servers[index];
         server.at_desk = Some(caller);
-        let at = self.now.plus_nanos(server.turn.map_or(0, Span::as_nanos));
+        let at = self.now.plus_nanos(server.turn().map_or(0, Span::as_nanos));
         let (epoch, server) = (server.epoch, index);
         self.queue.push(at, Rank::World, Happening::Done { server, epoch });
     }

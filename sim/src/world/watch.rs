@@ -1,5 +1,6 @@
 //! What is seen of a run: its notices, its invariants, its outcome.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use steadfast::breaker::State;
@@ -64,6 +65,8 @@ pub(super) struct BreakerView {
     periods: u32,
     /// Dials out that this period admitted.
     pub(super) dials: u32,
+    /// When it last moved.
+    moved_at: Time,
 }
 
 impl World<'_> {
@@ -128,6 +131,7 @@ impl World<'_> {
             view.periods += u32::from(to == State::HalfOpen);
             view.half_open = if to == State::HalfOpen { view.periods } else { 0 };
             view.dials = 0;
+            view.moved_at = self.now;
         }
     }
 
@@ -190,13 +194,40 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn outcome(self, violation: Option<Violation>) -> Outcome {
+    /// Tells the measures of half-open breakers that nobody waits for: they have no reason to move.
+    fn tell_idle_breakers(&mut self) {
+        let half_open = self.breakers.iter().filter(|(_, view)| view.half_open > 0);
+        let mut idle: BTreeMap<_, _> = half_open.map(|(key, view)| (*key, view.moved_at)).collect();
+        if idle.is_empty() {
+            return;
+        }
+        for (index, peer) in self.peers.iter().enumerate() {
+            let group = &self.plan.groups[peer.group];
+            let state = self.drivers[peer.manager].manager.peer_state(group.peer_id(peer.place));
+            let waits = matches!(state, Some(PeerState::Connecting | PeerState::Reconnecting));
+            for way in 0..group.ways.len() {
+                let key = (peer.manager, group.breaker_id(peer.place, way));
+                if waits {
+                    idle.remove(&key);
+                } else if let Some(since) = idle.get_mut(&key) {
+                    let back_at = self.measures.back_at(index);
+                    *since = (*since).max(if back_at == Time::MAX { Time::ZERO } else { back_at });
+                }
+            }
+        }
+        for since in idle.into_values() {
+            self.measures.idle_since(since);
+        }
+    }
+
+    pub(super) fn outcome(mut self, violation: Option<Violation>) -> Outcome {
         let digests: Vec<u64> =
             self.drivers.iter().map(|driver| driver.manager.run_digest()).collect();
         let digest = digests.iter().fold(0, |digest: u64, one| {
             (digest.rotate_left(5) ^ one).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         });
         self.recorder.end(self.events, &digests);
+        self.tell_idle_breakers();
         let mut groups: Vec<_> =
             self.plan.groups.iter().map(|group| (group.name.clone(), Watch::default())).collect();
         let mut watched = Vec::new();
