@@ -626,13 +626,6 @@ impl Breaker {
             out.deadline = out.deadline.max(until);
         }
     }
-
-    /// Lets an open breaker become half-open no earlier than `until`; for when nobody could probe.
-    pub fn postpone_open(&mut self, until: Time) {
-        if let Phase::Open { until: end } = &mut self.phase {
-            *end = (*end).max(until);
-        }
-    }
 }
 
 // Operators. `None` means that the breaker was in that state already.
@@ -655,34 +648,6 @@ impl Breaker {
         self.opened_for = Duration::ZERO;
         let transition = self.close(now);
         (transition.from != transition.to).then_some(transition)
-    }
-
-    /// Goes on under another policy, in the same state.
-    ///
-    /// The window is kept if its shape is the same and begins empty otherwise; an open period ends
-    /// after the new cap at the latest; of more probes than are now allowed the latest are
-    /// given up, and their results will be stale.
-    pub fn reconfigure(&mut self, policy: &BreakerPolicy, now: Time) {
-        let fits = match (&self.window, policy.rates) {
-            (None, None) => true,
-            (Some(window), Some(rule)) => window.is_valid(rule.window),
-            _ => false,
-        };
-        if !fits {
-            self.window = policy.rates.map(|rule| Box::new(Window::new(rule.window)));
-            if let Some(window) = &mut self.window {
-                window.clear(now);
-            }
-        }
-        self.probes.truncate(policy.probes as usize);
-        match &mut self.phase {
-            Phase::Open { until } => *until = (*until).min(now + policy.open_for.cap()),
-            Phase::HalfOpen { successes, failures, .. } => {
-                *successes = (*successes).min(policy.close_after.saturating_sub(1));
-                *failures = (*failures).min(policy.tolerate);
-            }
-            _ => {}
-        }
     }
 }
 

@@ -201,13 +201,6 @@ impl Bucket {
         tokens_of(self.credit_at(policy, now), policy)
     }
 
-    /// Goes on under another policy with the tokens that are there, as far as they fit.
-    pub fn reconfigure(&mut self, old: &BucketPolicy, new: &BucketPolicy, now: Time) {
-        let credit = u128::from(self.credit_at(old, now)) * u128::from(new.token);
-        let credit = u64::try_from(credit / u128::from(old.token.max(1))).unwrap_or(u64::MAX);
-        *self = Self { credit: credit.min(new.capacity), at: self.at.max(now) };
-    }
-
     /// Whether this bucket could have arisen under `policy`; for what was read from outside.
     #[must_use]
     pub const fn is_valid(&self, policy: &BucketPolicy) -> bool {
@@ -301,17 +294,6 @@ mod tests {
         let mut bucket = Bucket::full(&policy, Time::from_secs(1));
         assert_eq!(bucket.acquire(&policy, Time::from_secs(1)), Acquire::Granted);
         assert_eq!(bucket.ready_at(&policy, Time::from_secs(1)), Time::MAX);
-    }
-
-    #[test]
-    fn another_rate_keeps_the_tokens_that_fit() {
-        let slow = policy(1, Duration::from_secs(1), 10);
-        let fast = policy(7, Duration::from_millis(3), 4);
-        let mut bucket = Bucket::full(&slow, Time::ZERO);
-        bucket.reconfigure(&slow, &fast, Time::ZERO);
-        assert_eq!(bucket.tokens(&fast, Time::ZERO), 4);
-        bucket.reconfigure(&fast, &slow, Time::ZERO);
-        assert_eq!(bucket.tokens(&slow, Time::ZERO), 4);
     }
 
     #[test]

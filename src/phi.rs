@@ -248,16 +248,8 @@ impl Phi {
     /// The shortest silence at which phi reaches the threshold, to the nanosecond; saturating.
     #[must_use]
     pub fn suspect_after(&self, policy: &PhiPolicy) -> Duration {
-        self.suspect_after_slowed(policy, 0)
-    }
-
-    /// The same while our own side is slow: pause and deviation count `1 + health` times.
-    ///
-    /// Source: Lifeguard's local health multiplier.
-    #[must_use]
-    pub fn suspect_after_slowed(&self, policy: &PhiPolicy, health: u32) -> Duration {
         let margin = policy.pause + policy.z * self.deviation(policy);
-        let silence = self.centre(policy) + (1.0 + f64::from(health)) * margin;
+        let silence = self.centre(policy) + margin;
         Duration::from_nanos(whole(libm::ceil(silence)))
     }
 
@@ -614,7 +606,6 @@ mod tests {
         }
         // The deviation has sunk to its floor of 100 ms.
         assert_eq!(phi.suspect_after(&policy).as_millis(), 4_561);
-        assert_eq!(phi.suspect_after_slowed(&policy, 1).as_millis(), 8_122);
         assert_eq!((phi.mean(), phi.std()), (ms(1_000), phi.std().min(ms(20))));
     }
 

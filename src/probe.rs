@@ -143,7 +143,7 @@ pub struct Probe {
     /// Pings missed in a row while healthy; answers still needed while unhealthy.
     count: u32,
     unhealthy: bool,
-    /// Whether `sent_at` is really when it was sent, and no pong has come yet.
+    /// Whether no pong has come yet.
     timed: bool,
 }
 
@@ -223,37 +223,14 @@ impl Probe {
     /// The round-trip time of the ping that is out, which its pong has just ended.
     ///
     /// To be asked before [`heard`](Self::heard), which the pong is as well. `None` if no ping is
-    /// out any more, if its pong has come already, or if it was postponed: then it says how long
-    /// we slept.
+    /// out any more or its pong has come already.
     pub fn pong(&mut self, now: Time) -> Option<Duration> {
         let sent_at = self.sent_at().filter(|_| self.timed)?;
         self.timed = false;
         Some(now.since(sent_at))
     }
 
-    /// Lets the answer to the ping that is out take until at least `until`; for when our side was
-    /// asleep and could not hear it.
-    pub fn postpone(&mut self, until: Time, policy: &ProbePolicy) {
-        let Some(sent_at) = self.sent_at() else { return };
-        let as_if_sent =
-            Time::from_nanos(until.as_nanos().saturating_sub(crate::time::nanos(policy.timeout())));
-        if as_if_sent > sent_at {
-            self.sent_at = as_if_sent;
-            self.timed = false;
-        }
-    }
-
-    /// Goes on under another policy: counts that its thresholds have overtaken are one short of them.
-    pub fn reconfigure(&mut self, policy: &ProbePolicy) {
-        let most = if self.unhealthy {
-            policy.0.healthy_threshold
-        } else {
-            policy.0.unhealthy_threshold.saturating_sub(1)
-        };
-        self.count = self.count.min(most);
-    }
-
-    /// When the ping that is out was sent (or counts as sent, if it was postponed).
+    /// When the ping that is out was sent.
     #[must_use]
     pub fn sent_at(&self) -> Option<Time> {
         (self.sent_at != Time::MAX).then_some(self.sent_at)
@@ -366,42 +343,6 @@ mod tests {
         probe.pinged(secs(20));
         let _ = probe.heard();
         assert_eq!(probe.pong(secs(21)), None);
-    }
-
-    #[test]
-    fn a_postponed_ping_has_more_time_and_no_round_trip() {
-        let (mut probe, policy) = (Probe::default(), policy());
-        probe.postpone(secs(99), &policy);
-        assert_eq!(probe, Probe::default());
-        probe.pinged(secs(10));
-        probe.postpone(secs(20), &policy);
-        assert_eq!(probe.deadline(&policy, Time::ZERO), secs(20));
-        assert!(probe.pong(secs(11)).is_some());
-        probe.postpone(secs(25), &policy);
-        assert_eq!(probe.deadline(&policy, Time::ZERO), secs(25));
-        assert_eq!(probe.expire(&policy, Time::ZERO, secs(24)), ProbeVerdict::Wait);
-        let mut probe = Probe::default();
-        probe.pinged(secs(10));
-        probe.postpone(secs(25), &policy);
-        assert_eq!(probe.pong(secs(24)), None);
-    }
-
-    #[test]
-    fn lower_thresholds_are_met_by_the_next_ping_at_the_latest() {
-        let strict = ProbeConfig { unhealthy_threshold: 1, ..Default::default() };
-        let strict = strict.validate().unwrap();
-        let (mut probe, policy) = (Probe::default(), policy());
-        probe.pinged(secs(10));
-        assert_eq!(probe.expire(&policy, Time::ZERO, secs(20)), ProbeVerdict::Missed);
-        probe.reconfigure(&strict);
-        assert!(probe.is_valid(&strict));
-        probe.pinged(secs(20));
-        assert_eq!(probe.expire(&strict, Time::ZERO, secs(30)), ProbeVerdict::Unhealthy);
-        let mut probe = unhealthy();
-        probe.reconfigure(&strict);
-        assert!(probe.is_valid(&strict));
-        probe.pinged(secs(40));
-        assert_eq!(probe.heard(), Heard::Recovered);
     }
 
     #[test]

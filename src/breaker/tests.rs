@@ -362,18 +362,14 @@ fn a_failure_may_bring_a_longer_wait_up_to_the_ceiling() {
 }
 
 #[test]
-fn what_is_frozen_is_postponed_and_never_hastened() {
+fn a_probe_is_postponed_and_never_hastened() {
     let mut bench = Bench::new(plain());
     bench.fail(1);
-    bench.breaker.postpone_open(Time::from_secs(1));
-    assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(5)));
-    bench.breaker.postpone_open(Time::from_secs(9));
     bench.breaker.postpone_probes(Time::from_secs(99));
-    assert_eq!(bench.wait_half_open(), SECOND * 9);
+    assert_eq!(bench.wait_half_open(), SECOND * 5, "an open period is no probe");
     bench.permit();
-    bench.breaker.postpone_open(Time::from_secs(99));
     bench.breaker.postpone_probes(Time::from_secs(10));
-    assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(39)));
+    assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(35)));
     bench.breaker.postpone_probes(Time::from_secs(50));
     assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(50)));
 }
@@ -417,30 +413,6 @@ fn relaxed_rules_are_half_as_high_again_and_do_not_compound() {
     let rate = rule.unhealthy_rate.unwrap();
     assert!((f64::from(rate.numerator) / f64::from(rate.denominator) - 0.75).abs() < 1e-9);
     assert_eq!(policy.relaxed(), relaxed);
-}
-
-#[test]
-fn a_new_policy_never_gives_a_free_pass() {
-    let mut bench = Bench::new(BreakerConfig { consecutive_failures: Some(2), ..plain() });
-    bench.fail(1);
-    bench.policy = plain().validate().unwrap();
-    bench.breaker.reconfigure(&bench.policy, bench.now);
-    bench.fail(1);
-    let short = BackoffConfig { base: SECOND, cap: SECOND * 2, ..plain().open_for };
-    bench.policy = BreakerConfig { open_for: short, ..plain() }.validate().unwrap();
-    bench.breaker.reconfigure(&bench.policy, bench.now);
-    assert_eq!(bench.state(), State::Open { until: Time::from_secs(2) });
-
-    let mut bench =
-        Bench::new(BreakerConfig { consecutive_failures: Some(1), probes: 3, ..plain() });
-    bench.fail(1);
-    bench.wait_half_open();
-    let [first, second] = core::array::from_fn(|_| bench.permit());
-    bench.policy = rates(RateRule::default()).validate().unwrap();
-    bench.breaker.reconfigure(&bench.policy, bench.now);
-    assert!(bench.breaker.is_valid(&bench.policy));
-    assert_eq!(bench.answer(second, Outcome::Failure).0, Recorded::Stale);
-    assert_eq!(bench.answer(first, Outcome::Success).1.unwrap().to, State::Closed);
 }
 
 #[test]

@@ -145,9 +145,6 @@ impl Manager {
 /// # Silence
 impl Manager {
     pub(crate) fn on_conn_timer(&mut self, slot: u32, out: &mut Out<'_>) {
-        if self.conns.slab[slot].process != self.conns.process {
-            return self.take_orphan(slot, out);
-        }
         match self.conns.slab[slot].phase {
             ConnPhase::Dialing { deadline, .. } => self.on_dial_timer(slot, deadline, out),
             ConnPhase::Up if self.now < self.sleep.hold_until => {
