@@ -60,9 +60,9 @@
 //!   [`Manager::why`] tells what a peer waits for, [`Manager::stats`] how all are doing,
 //!   [`Manager::snapshot`] takes the whole state along.
 //! - [`Ledger`] checks that a driver keeps its side of the contract.
-//! - The parts are useful alone: [`backoff`], [`breaker`], [`bucket`], [`histogram`], [`phi`],
-//!   [`probe`], [`window`], and [`draw`] for their jitter. Each takes `now` as an argument and knows
-//!   nothing of the others' users.
+//! - The parts are useful alone: [`backoff`], [`breaker`], [`bucket`], [`budget`],
+//!   [`histogram`], [`phi`], [`probe`], [`window`], and [`draw`] for their jitter. Each takes `now`
+//!   as an argument and knows nothing of the others' users.
 //! - `strategy` (feature `proptest`) generates scripts of events and a world to play them in.
 //!
 //! # Features
@@ -98,6 +98,7 @@ mod time;
 pub mod backoff;
 pub mod breaker;
 pub mod bucket;
+pub mod budget;
 pub mod config;
 pub mod draw;
 pub mod histogram;

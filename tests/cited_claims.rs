@@ -10,9 +10,11 @@
 use core::time::Duration;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use steadfast::Ratio;
 use steadfast::backoff::{BackoffConfig, BackoffPolicy, Jitter};
+use steadfast::bucket::Rate;
+use steadfast::budget::{Budget, BudgetConfig, Withdrawal};
 use steadfast::draw::{Draws, Purpose, uniform};
+use steadfast::{Ratio, Time};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -208,4 +210,95 @@ fn contention(
 fn travel(random: &mut impl FnMut() -> u64) -> u64 {
     let sum: f64 = (0..12).map(|_| random() as f64 / u64::MAX as f64).sum();
     (10e6 + 2e6 * (sum - 6.0)).abs() as u64
+}
+
+/// The retry budgets compared in resilience.md C6.7, last three columns: attempts for each request,
+/// and the share of requests that failed in the end, at six failure shares.
+///
+/// 1,000 requests a second that fail independently, three attempts at most; measured after the
+/// first 50 s. Each success earns 0.1 and a retry costs 1; then a retry that succeeds is refunded
+/// instead; then there is a reserve of 10 a second besides.
+#[test]
+fn aws_standard_retry_budget() {
+    const TABLE: [(u32, [(f64, f64); 3]); 6] = [
+        (5, [(1.051, 0.000), (1.052, 0.000), (1.052, 0.000)]),
+        (10, [(1.099, 0.009), (1.112, 0.001), (1.114, 0.001)]),
+        (20, [(1.087, 0.129), (1.239, 0.008), (1.239, 0.008)]),
+        (50, [(1.052, 0.477), (1.097, 0.451), (1.122, 0.436)]),
+        (90, [(1.010, 0.900), (1.011, 0.903), (1.022, 0.895)]),
+        (100, [(1.000, 1.000), (1.000, 1.000), (1.010, 1.000)]),
+    ];
+    let plain = BudgetConfig { refund: false, reserve: None, capacity: 100, ..Default::default() };
+    let refunds = BudgetConfig { refund: true, ..plain };
+    let reserve = BudgetConfig { reserve: Some(Rate::per_second(10)), ..refunds };
+    for (percent, row) in TABLE {
+        for (config, (attempts, failed)) in [plain, refunds, reserve].into_iter().zip(row) {
+            let clients = Clients { count: 1, per_second: 1_000, attempts: 3, percent };
+            let seen = clients.run(config, ms(50_000), ms(550_000));
+            let what = format!("f = {percent} %, {config:?}: {seen:?}");
+            assert!((seen.0 - attempts).abs() < 0.005, "{what}, not {attempts}");
+            assert!((seen.1 - failed).abs() < 0.005, "{what}, not {failed}");
+        }
+    }
+}
+
+/// figures-and-outages.md, 5.3: a thousand clients that start with five tokens each multiply an
+/// overload by 1.88. Those that start empty do not, neither cold nor after ten minutes.
+#[test]
+fn a_thousand_budgets_do_not_multiply_an_overload() {
+    for percent in [50, 60, 70, 80, 90, 100] {
+        let clients = Clients { count: 1_000, per_second: 100, attempts: 4, percent };
+        for span in [ms(10_000), ms(600_000)] {
+            let (factor, _) = clients.run(BudgetConfig::default(), ms(0), span);
+            assert!(factor <= 1.2, "f = {percent} %, {span:?}: {factor}");
+        }
+    }
+    let clients = Clients { count: 1_000, per_second: 100, attempts: 4, percent: 50 };
+    let trap = BudgetConfig { initial: 5, capacity: 5, ..Default::default() };
+    let (factor, _) = clients.run(trap, ms(0), ms(10_000));
+    assert!((1.8..1.9).contains(&factor), "{factor}");
+}
+
+/// Clients with a budget each, whose calls fail independently.
+struct Clients {
+    count: u64,
+    /// Calls of all of them together.
+    per_second: u64,
+    /// For each call, the first included.
+    attempts: u32,
+    percent: u32,
+}
+
+impl Clients {
+    /// Attempts for each call, and the share of calls that failed, from `from` on.
+    fn run(&self, config: BudgetConfig, from: Duration, until: Duration) -> (f64, f64) {
+        let policy = config.validate().unwrap();
+        let draws = Draws::new(7, u64::from(self.percent));
+        let mut budgets = vec![Budget::new(&policy, Time::ZERO); self.count as usize];
+        let (mut calls, mut attempts, mut failed, mut drawn) = (0_u32, 0_u32, 0_u32, 0);
+        for call in 0..until.as_secs() * self.per_second {
+            let now = Time::from_millis(call * 1_000 / self.per_second);
+            let budget = &mut budgets[(call % self.count) as usize];
+            let mut succeeded = false;
+            let mut tried = 0;
+            while !succeeded && tried < self.attempts {
+                if tried > 0 && budget.withdraw(&policy, now) != Withdrawal::Granted {
+                    break;
+                }
+                tried += 1;
+                drawn += 1;
+                let random = draws.draw(Purpose::Backoff, drawn);
+                succeeded = uniform(random, 0, 99) >= u64::from(self.percent);
+            }
+            if succeeded && !(tried > 1 && budget.refund(&policy, now)) {
+                budget.deposit(&policy, now);
+            }
+            if now >= Time::ZERO + from {
+                calls += 1;
+                attempts += tried;
+                failed += u32::from(!succeeded);
+            }
+        }
+        (f64::from(attempts) / f64::from(calls), f64::from(failed) / f64::from(calls))
+    }
 }
