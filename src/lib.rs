@@ -61,8 +61,8 @@
 //!   [`Manager::snapshot`] takes the whole state along.
 //! - [`Ledger`] checks that a driver keeps its side of the contract.
 //! - The parts are useful alone: [`backoff`], [`breaker`], [`bucket`], [`budget`],
-//!   [`histogram`], [`phi`], [`probe`], [`window`], and [`draw`] for their jitter. Each takes `now`
-//!   as an argument and knows nothing of the others' users.
+//!   [`bulkhead`], [`histogram`], [`phi`], [`probe`], [`window`], and [`draw`] for their jitter.
+//!   Each takes `now` as an argument and knows nothing of the others' users.
 //! - `strategy` (feature `proptest`) generates scripts of events and a world to play them in.
 //!
 //! # Features
@@ -99,6 +99,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod bucket;
 pub mod budget;
+pub mod bulkhead;
 pub mod config;
 pub mod draw;
 pub mod histogram;
