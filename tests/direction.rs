@@ -79,7 +79,7 @@ fn the_foundation_stands_on_itself() {
 #[test]
 fn a_leaf_knows_no_id_no_event_no_timer_and_no_other_leaf() {
     let imports = imports();
-    for leaf in ["backoff", "bucket", "bulkhead", "histogram", "phi", "probe", "window"] {
+    for leaf in ["backoff", "bucket", "bulkhead", "histogram", "limit", "phi", "probe", "window"] {
         may_know(leaf, &imports[&format!("{leaf}.rs")], &FOUNDATION);
     }
     // But for those that are made of another.
