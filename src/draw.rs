@@ -18,6 +18,12 @@ pub enum Purpose {
     FirstRetry = 2,
     /// How long a breaker stays open.
     OpenFor = 3,
+    /// The delay before the next attempt of a call.
+    CallBackoff = 4,
+    /// Whether a request is shed, see [`throttle`](crate::throttle).
+    Throttle = 5,
+    /// What is added to the wait that a server asked for, since it asked all for the same.
+    RetryAfter = 6,
 }
 
 /// The draws of one id.

@@ -61,8 +61,9 @@
 //!   [`Manager::snapshot`] takes the whole state along.
 //! - [`Ledger`] checks that a driver keeps its side of the contract.
 //! - The parts are useful alone: [`backoff`], [`breaker`], [`bucket`], [`budget`],
-//!   [`bulkhead`], [`histogram`], [`limit`], [`phi`], [`probe`], [`window`], and [`draw`] for their
-//!   jitter. Each takes `now` as an argument and knows nothing of the others' users.
+//!   [`bulkhead`], [`histogram`], [`limit`], [`phi`], [`probe`], [`throttle`], [`window`], and
+//!   [`draw`] for their jitter. Each takes `now` as an argument and knows nothing of the others'
+//!   users.
 //! - `strategy` (feature `proptest`) generates scripts of events and a world to play them in.
 //!
 //! # Features
@@ -109,6 +110,7 @@ pub mod probe;
 #[cfg(feature = "proptest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
 pub mod strategy;
+pub mod throttle;
 pub mod window;
 
 pub use action::{Action, Ignored, Notice, PeerCause, PeerState};

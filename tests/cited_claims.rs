@@ -14,6 +14,7 @@ use steadfast::backoff::{BackoffConfig, BackoffPolicy, Jitter};
 use steadfast::bucket::Rate;
 use steadfast::budget::{Budget, BudgetConfig, Withdrawal};
 use steadfast::draw::{Draws, Purpose, uniform};
+use steadfast::throttle::{Throttle, ThrottleConfig, Throttled};
 use steadfast::{Ratio, Time};
 
 const fn ms(millis: u64) -> Duration {
@@ -300,5 +301,42 @@ impl Clients {
             }
         }
         (f64::from(attempts) / f64::from(calls), f64::from(failed) / f64::from(calls))
+    }
+}
+
+/// SRE, ch. 21: beyond what the server takes it is sent K times that, so with K = 2 it refuses one
+/// for each that it accepts, with K = 1.1 one for ten; whatever the demand.
+#[test]
+fn sre_client_side_throttling() {
+    const TAKES: u32 = 300;
+    for (multiplier, demand) in [(20, 1_000), (20, 2_000), (11, 1_000), (11, 2_000)] {
+        let multiplier = Ratio::new(multiplier, 10);
+        let config = ThrottleConfig { multiplier, padding: 1, ..Default::default() };
+        let policy = config.validate().unwrap();
+        let mut throttle = Throttle::new(&policy, Time::ZERO);
+        let draws = Draws::new(7, 0);
+        let (mut sent, mut accepted) = (0_u32, 0_u32);
+        for second in 0..2_000 {
+            let mut taken = 0;
+            for request in 0..demand {
+                let now = Time::from_nanos(second * 1_000_000_000 + request * 400_000);
+                let random = draws.draw(Purpose::Throttle, second * demand + request);
+                let passes = throttle.admit(&policy, random, now) == Throttled::Pass;
+                let takes = passes && taken < TAKES;
+                if takes {
+                    taken += 1;
+                    throttle.accepted(now);
+                }
+                if second >= 500 {
+                    sent += u32::from(passes);
+                    accepted += u32::from(takes);
+                }
+            }
+        }
+        let multiple = f64::from(sent) / f64::from(accepted);
+        let expected = f64::from(multiplier.numerator) / 10.0;
+        assert!((multiple - expected).abs() < 0.01, "K = {multiplier}, {demand}: {multiple}");
+        let taken = f64::from(accepted) / 1_500.0;
+        assert!(taken > 0.99 * f64::from(TAKES), "K = {multiplier}, {demand}: {taken}");
     }
 }

@@ -83,7 +83,11 @@ fn a_leaf_knows_no_id_no_event_no_timer_and_no_other_leaf() {
         may_know(leaf, &imports[&format!("{leaf}.rs")], &FOUNDATION);
     }
     // But for those that are made of another.
-    for (leaf, parts) in [("breaker", &["backoff", "window"][..]), ("budget", &["bucket"])] {
+    for (leaf, parts) in [
+        ("breaker", &["backoff", "window"][..]),
+        ("budget", &["bucket"]),
+        ("throttle", &["window"]),
+    ] {
         may_know(leaf, &imports[&format!("{leaf}.rs")], &[&FOUNDATION[..], parts].concat());
     }
 }
