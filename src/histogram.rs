@@ -130,6 +130,12 @@ impl Histogram {
         self.longest_ns = self.longest_ns.max(other.longest_ns);
     }
 
+    /// Forgets everything; its memory is kept.
+    pub fn clear(&mut self) {
+        self.counts.fill(0);
+        (self.count, self.sum_ns, self.longest_ns) = (0, 0, 0);
+    }
+
     /// Whether its sums agree with its buckets. One that was read from outside has been checked.
     #[must_use]
     pub fn is_valid(&self) -> bool {
@@ -249,6 +255,9 @@ mod tests {
         assert_eq!(empty.quantile(Ratio::percent(50)), Duration::ZERO);
         assert_eq!((empty.mean(), empty.max(), empty.count()), (Duration::ZERO, Duration::ZERO, 0));
         assert!(empty.is_valid());
+        let mut cleared = of(&[1, 2, 3_000]);
+        cleared.clear();
+        assert_eq!(cleared, empty);
     }
 
     #[test]

@@ -61,9 +61,9 @@
 //!   [`Manager::snapshot`] takes the whole state along.
 //! - [`Ledger`] checks that a driver keeps its side of the contract.
 //! - The parts are useful alone: [`backoff`], [`breaker`], [`bucket`], [`budget`],
-//!   [`bulkhead`], [`histogram`], [`limit`], [`phi`], [`probe`], [`throttle`], [`window`], and
-//!   [`draw`] for their jitter. Each takes `now` as an argument and knows nothing of the others'
-//!   users.
+//!   [`bulkhead`], [`hedge`], [`histogram`], [`limit`], [`phi`], [`probe`], [`throttle`],
+//!   [`window`], and [`draw`] for their jitter. Each takes `now` as an argument and knows nothing
+//!   of the others' users.
 //! - `strategy` (feature `proptest`) generates scripts of events and a world to play them in.
 //!
 //! # Features
@@ -103,6 +103,7 @@ pub mod budget;
 pub mod bulkhead;
 pub mod config;
 pub mod draw;
+pub mod hedge;
 pub mod histogram;
 pub mod limit;
 pub mod phi;

@@ -86,6 +86,7 @@ fn a_leaf_knows_no_id_no_event_no_timer_and_no_other_leaf() {
     for (leaf, parts) in [
         ("breaker", &["backoff", "window"][..]),
         ("budget", &["bucket"]),
+        ("hedge", &["histogram"]),
         ("throttle", &["window"]),
     ] {
         may_know(leaf, &imports[&format!("{leaf}.rs")], &[&FOUNDATION[..], parts].concat());
