@@ -195,6 +195,25 @@ impl Bucket {
         self.at.max(now).plus_nanos(missing.div_ceil(policy.earn.max(1)))
     }
 
+    /// The first moment, from `now` on, at which the last of `n` takers in line gets its token, if
+    /// each takes one as soon as it is there; `None` if that is never.
+    ///
+    /// `n` may exceed the burst. Exact at rates up to one a nanosecond; O(1).
+    #[must_use]
+    pub fn ready_for(&self, policy: &BucketPolicy, n: u32, now: Time) -> Option<Time> {
+        let (token, earn) = (u128::from(policy.token), u128::from(policy.earn.max(1)));
+        let credit = u128::from(self.credit_at(policy, now));
+        let wait = if policy.capacity == policy.token && n > 0 {
+            // What comes beyond the only token, in the nanosecond that completes it, is lost.
+            let others = u128::from(n - 1) * token.div_ceil(earn);
+            token.saturating_sub(credit).div_ceil(earn) + others
+        } else {
+            (token * u128::from(n)).saturating_sub(credit).div_ceil(earn)
+        };
+        let wait = u64::try_from(wait).ok()?;
+        Some(self.at.max(now).plus_nanos(wait)).filter(|&at| at < Time::MAX)
+    }
+
     /// How many whole tokens are there.
     #[must_use]
     pub fn tokens(&self, policy: &BucketPolicy, now: Time) -> u32 {
@@ -254,6 +273,24 @@ mod tests {
         assert_eq!(bucket.acquire(&policy, until), Acquire::Granted);
         // What was earned beyond the token is not lost: three tokens take one second.
         assert_eq!(bucket.ready_at(&policy, until), Time::from_nanos(666_666_667));
+    }
+
+    #[test]
+    fn the_last_in_line_is_told_its_moment_however_long_the_line() {
+        let policy = policy(3, Duration::from_secs(1), 2);
+        let bucket = Bucket::full(&policy, Time::from_secs(1));
+        let ready = |n| bucket.ready_for(&policy, n, Time::ZERO);
+        assert_eq!([0, 1, 2].map(ready), [Some(Time::from_secs(1)); 3]);
+        assert_eq!(ready(3), Some(Time::from_nanos(1_333_333_334)));
+        assert_eq!(ready(4), Some(Time::from_nanos(1_666_666_667)));
+        assert_eq!(ready(5), Some(Time::from_secs(2)));
+        assert_eq!(ready(302), Some(Time::from_secs(101)));
+        let slow = BucketConfig { rate: Rate { count: 1, per: Duration::MAX }, burst: 1 };
+        let slow = slow.validate().unwrap();
+        let bucket = Bucket::full(&slow, Time::ZERO);
+        assert_eq!(bucket.ready_for(&slow, 1, Time::ZERO), Some(Time::ZERO));
+        assert_eq!(bucket.ready_for(&slow, 2, Time::ZERO), None);
+        assert_eq!(bucket.ready_for(&slow, u32::MAX, Time::ZERO), None);
     }
 
     #[test]
@@ -349,6 +386,14 @@ mod tests {
                     Acquire::Wait { until } => prop_assert!(until > now),
                 }
                 prop_assert!(bucket.is_valid(&policy));
+            }
+            // A line of ten from here on: each gets its token at the moment that it was told.
+            let told: Vec<_> = (1..=10).map(|n| bucket.ready_for(&policy, n, now)).collect();
+            let mut line = bucket;
+            for told in told.into_iter().take_while(|_| u64::from(count) <= per) {
+                let at = line.ready_at(&policy, now);
+                prop_assert_eq!(told, Some(at));
+                prop_assert_eq!(line.acquire(&policy, at), Acquire::Granted);
             }
             for (first, &start) in grants.iter().enumerate() {
                 for (last, &end) in grants.iter().enumerate().skip(first) {
