@@ -1,4 +1,7 @@
+use super::config::MIN_TIME;
 use super::*;
+use crate::backoff::{BackoffConfig, Jitter};
+use crate::window::Span;
 use alloc::string::String;
 use core::fmt::Write;
 use proptest::prelude::*;
