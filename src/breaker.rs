@@ -100,6 +100,9 @@ pub enum Outcome {
     Success,
     /// Badly, and not by the caller's fault. A timeout is one of these.
     Failure,
+    /// Badly, and it says all there is to know: the breaker opens at once, whatever the rules, for
+    /// so long at least (at most the policy's `max_retry_after`). A server in maintenance.
+    OpenFor(Duration),
     /// By the caller's fault: neither good nor bad, and it ends no run of failures.
     Ignored,
     /// The caller went away before the end; nothing is known.
@@ -269,11 +272,13 @@ impl Breaker {
             return (Recorded::Stale, None);
         }
         let slow = policy.is_slow(took);
-        let failed = match outcome {
-            Outcome::Success => Some(false),
-            Outcome::Failure => Some(true),
-            Outcome::Ignored | Outcome::Dropped => None,
+        let (failed, fatal) = match outcome {
+            Outcome::Success => (Some(false), None),
+            Outcome::Failure => (Some(true), None),
+            Outcome::OpenFor(wait) => (Some(true), Some(wait)),
+            Outcome::Ignored | Outcome::Dropped => (None, None),
         };
+        let hint = retry_after.filter(|_| failed == Some(true)).max(fatal);
         match (self.phase, permit.probe) {
             (Phase::Disabled, None) => (Recorded::Counted, None),
             (Phase::Closed { since, run }, None) => {
@@ -283,8 +288,8 @@ impl Breaker {
                 if let Some(window) = &mut self.window {
                     window.record(failed, slow, now);
                 }
-                let trips = self.is_tripped(policy, run, now);
-                let hint = retry_after.filter(|_| failed);
+                let trips = fatal.is_some() || self.is_tripped(policy, run, now);
+                let trips = trips && !policy.held;
                 (Recorded::Counted, trips.then(|| self.trip(policy, hint, now, draws)))
             }
             (Phase::HalfOpen { .. }, Some(probe)) => {
@@ -293,8 +298,9 @@ impl Breaker {
                 };
                 self.probes.remove(at);
                 let Some(failed) = failed else { return (Recorded::Counted, None) };
-                let hint = retry_after.filter(|_| failed);
-                let verdict = if failed || slow {
+                let verdict = if fatal.is_some() {
+                    Some(self.trip(policy, hint, now, draws))
+                } else if failed || slow {
                     self.probes_failed(1, policy, hint, now, draws)
                 } else {
                     self.probe_succeeded(policy, now)

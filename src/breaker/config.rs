@@ -156,6 +156,7 @@ impl BreakerConfig {
             tolerate: self.tolerate,
             probe_timeout: self.probe_timeout,
             max_retry_after: self.max_retry_after,
+            held: false,
         })
     }
 }
@@ -215,6 +216,8 @@ pub struct BreakerPolicy {
     pub(super) tolerate: u32,
     pub(super) probe_timeout: Option<Duration>,
     pub(super) max_retry_after: Duration,
+    /// Whether a closed breaker stays closed.
+    pub(super) held: bool,
 }
 
 impl BreakerPolicy {
@@ -232,6 +235,16 @@ impl BreakerPolicy {
             ..rule
         });
         Self { consecutive_failures: self.consecutive_failures.map(run), rates, ..*self }
+    }
+
+    /// The same policy, under which a closed breaker does not open.
+    ///
+    /// For a group that bounds how many of its breakers are open at once. Outcomes count as ever,
+    /// so that the next one under the policy proper trips if a rule is reached; and a half-open
+    /// breaker may open again, since it was among the open ones.
+    #[must_use]
+    pub const fn held(&self) -> Self {
+        Self { held: true, ..*self }
     }
 
     /// How many probes are out at once at most.

@@ -365,6 +365,48 @@ fn a_failure_may_bring_a_longer_wait_up_to_the_ceiling() {
 }
 
 #[test]
+fn an_outcome_that_opens_at_once_needs_no_rule_and_lasts_as_long_as_it_says() {
+    for (wait, lasts) in [(1, 5), (90, 90), (u64::MAX, 300)] {
+        let mut bench = Bench::new(BreakerConfig { consecutive_failures: None, ..plain() });
+        let transition = bench.one(Outcome::OpenFor(Duration::from_secs(wait))).unwrap();
+        let until = Time::from_secs(lasts);
+        assert_eq!(transition, Transition { from: State::Closed, to: State::Open { until } });
+    }
+}
+
+#[test]
+fn a_probe_that_opens_at_once_is_past_all_tolerance() {
+    let mut bench = Bench::new(BreakerConfig { probes: 2, tolerate: 9, ..plain() });
+    bench.fail(1);
+    bench.wait_half_open();
+    bench.permit();
+    let transition = bench.one(Outcome::OpenFor(SECOND * 60)).unwrap();
+    assert_eq!(transition.to, State::Open { until: bench.now + SECOND * 60 });
+    assert_eq!(bench.breaker.outstanding(), 0);
+}
+
+#[test]
+fn a_breaker_held_closed_by_its_group_counts_on_and_trips_once_released() {
+    let rule = RateRule { min_calls: 4, ..Default::default() };
+    let config = BreakerConfig { consecutive_failures: Some(3), rates: Some(rule), ..plain() };
+    let mut bench = Bench::new(config);
+    let policy = bench.policy;
+    bench.policy = policy.held();
+    bench.fail(2);
+    assert_eq!(bench.one(Outcome::OpenFor(SECOND)), None);
+    bench.fail(9);
+    assert_eq!(bench.state(), State::Closed);
+    bench.policy = policy;
+    assert!(bench.one(Outcome::Success).is_some(), "eleven of twelve");
+
+    bench.wait_half_open();
+    bench.policy = policy.held();
+    bench.fail(1);
+    assert!(matches!(bench.state(), State::Open { .. }), "it was open already");
+    assert_eq!(policy.held().relaxed(), policy.relaxed().held());
+}
+
+#[test]
 fn a_probe_is_postponed_and_never_hastened() {
     let mut bench = Bench::new(plain());
     bench.fail(1);
@@ -493,9 +535,10 @@ fn table_of_states_and_inputs() {
             bench.answer(permit, outcome);
         }
     }
-    let inputs: [Input; 9] = [
+    let inputs: [Input; 10] = [
         ("success", |bench, permit| give(bench, permit, Outcome::Success)),
         ("failure", |bench, permit| give(bench, permit, Outcome::Failure)),
+        ("open for", |bench, permit| give(bench, permit, Outcome::OpenFor(SECOND))),
         ("ignored", |bench, permit| give(bench, permit, Outcome::Ignored)),
         ("dropped", |bench, permit| give(bench, permit, Outcome::Dropped)),
         ("stale", |bench, _| {
