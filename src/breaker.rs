@@ -167,6 +167,8 @@ pub struct Breaker {
     opened_for: Duration,
     /// Trips ever: the number of draws.
     trips: u64,
+    /// Whether it decides and reports as ever, but refuses nobody.
+    watch_only: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -204,6 +206,7 @@ impl Breaker {
             level: 0,
             opened_for: Duration::ZERO,
             trips: 0,
+            watch_only: false,
         };
         breaker.forget(now);
         breaker
@@ -229,13 +232,15 @@ impl Breaker {
         now: Time,
     ) -> Admission {
         let generation = self.generation;
-        let full = !self.has_room(policy);
+        let full = self.outstanding() >= policy.probes;
+        let plain = Admission::Admit(Permit { generation, probe: None });
         match &mut self.phase {
-            Phase::Closed { .. } | Phase::Disabled => {
-                Admission::Admit(Permit { generation, probe: None })
-            }
-            Phase::Open { until } => Admission::Reject { retry_at: Some(*until) },
+            Phase::Closed { .. } | Phase::Disabled => plain,
             Phase::ForcedOpen => Admission::Reject { retry_at: None },
+            // Inert in these two states: what counts here are probes.
+            Phase::Open { .. } if self.watch_only => plain,
+            Phase::HalfOpen { .. } if full && self.watch_only => plain,
+            Phase::Open { until } => Admission::Reject { retry_at: Some(*until) },
             Phase::HalfOpen { .. } if full => Admission::Reject { retry_at: None },
             Phase::HalfOpen { given, .. } => {
                 let probe = *given;
@@ -317,8 +322,21 @@ impl Breaker {
     pub fn has_room(&self, policy: &BreakerPolicy) -> bool {
         match self.phase {
             Phase::Closed { .. } | Phase::Disabled => true,
-            Phase::HalfOpen { .. } => self.outstanding() < policy.probes,
-            Phase::Open { .. } | Phase::ForcedOpen => false,
+            Phase::HalfOpen { .. } => self.watch_only || self.outstanding() < policy.probes,
+            Phase::Open { .. } => self.watch_only,
+            Phase::ForcedOpen => false,
+        }
+    }
+
+    /// Whether work passes as a matter of course: closed, disabled, or watch-only and not forced
+    /// open.
+    #[must_use]
+    #[inline]
+    pub const fn admits(&self) -> bool {
+        match self.phase {
+            Phase::Closed { .. } | Phase::Disabled => true,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => self.watch_only,
+            Phase::ForcedOpen => false,
         }
     }
 }
@@ -388,6 +406,17 @@ impl Breaker {
         let transition = self.close(now);
         (transition.from != transition.to).then_some(transition)
     }
+
+    /// Has it decide and report as ever but refuse nobody, or refuse again; whether that is a change.
+    ///
+    /// For trying out a breaker on traffic that it must not harm. What is admitted while it is open,
+    /// and while half-open beside the probes, is inert. Only [`force_open`](Self::force_open) still
+    /// refuses: that is no decision of its own.
+    pub const fn watch_only(&mut self, on: bool) -> bool {
+        let changed = self.watch_only != on;
+        self.watch_only = on;
+        changed
+    }
 }
 
 // What can be read.
@@ -402,6 +431,12 @@ impl Breaker {
             Phase::ForcedOpen => State::ForcedOpen,
             Phase::Disabled => State::Disabled,
         }
+    }
+
+    /// Whether it refuses nobody, see [`watch_only`](Self::watch_only).
+    #[must_use]
+    pub const fn is_watch_only(&self) -> bool {
+        self.watch_only
     }
 
     /// Raised at every transition; permits of an earlier one are inert.

@@ -441,6 +441,41 @@ fn an_operators_orders_hold_until_the_next_one() {
 }
 
 #[test]
+fn watching_only_it_decides_as_ever_and_refuses_nobody() {
+    let mut bench = Bench::new(plain());
+    assert!(bench.breaker.watch_only(true) && !bench.breaker.watch_only(true));
+    bench.fail(1);
+    assert!(matches!(bench.state(), State::Open { .. }));
+    assert!(bench.breaker.admits() && bench.breaker.has_room(&bench.policy));
+    let inert = bench.permit();
+    assert!(!inert.is_probe());
+    assert_eq!(bench.answer(inert, Outcome::Failure), (Recorded::Stale, None));
+
+    bench.wait_half_open();
+    let (probe, beside) = (bench.permit(), bench.permit());
+    assert_eq!((probe.is_probe(), beside.is_probe()), (true, false));
+    assert!(bench.breaker.admits() && bench.breaker.has_room(&bench.policy));
+    assert_eq!(bench.answer(beside, Outcome::Failure), (Recorded::Stale, None));
+    assert_eq!(bench.answer(probe, Outcome::Success).1.unwrap().to, State::Closed);
+
+    bench.fail(1);
+    assert!(bench.breaker.watch_only(false) && !bench.breaker.is_watch_only());
+    assert!(bench.refused().is_some() && !bench.breaker.admits());
+}
+
+#[test]
+fn an_operator_who_forces_it_open_is_obeyed_even_if_it_only_watches() {
+    let mut bench = Bench::new(plain());
+    bench.breaker.watch_only(true);
+    let (policy, now) = (bench.policy, bench.now);
+    bench.breaker.force_open(&policy, now);
+    assert_eq!(bench.refused(), None);
+    assert!(!bench.breaker.admits());
+    bench.breaker.reset(&policy, now);
+    assert!(bench.breaker.is_watch_only(), "that is another order");
+}
+
+#[test]
 fn relaxed_rules_are_half_as_high_again_and_do_not_compound() {
     let rule = RateRule {
         failure_rate: Some(Ratio::percent(50)),
