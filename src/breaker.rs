@@ -13,6 +13,9 @@
 //!                                        `close_after` probes succeeded
 //! ```
 //!
+//! After a close by probes it may admit by a ramp, a tenth at first, so that a server just back is
+//! not met by all at once.
+//!
 //! Three things that others get wrong are built in. A probe that never answers is a failure when
 //! its time is up; elsewhere it wedges the breaker half-open (resilience4j#2172, Polly#1979). A
 //! permit carries the generation, raised at every transition, and a result of an earlier one is
@@ -87,7 +90,8 @@ pub enum Admission {
     Admit(Permit),
     /// It may not.
     Reject {
-        /// When the breaker will be half-open; `None` if that depends on probes or operators.
+        /// When the breaker will be half-open, or its ramp after a close over; `None` if that
+        /// depends on probes or operators.
         retry_at: Option<Time>,
     },
 }
@@ -169,6 +173,9 @@ pub struct Breaker {
     trips: u64,
     /// Whether it decides and reports as ever, but refuses nobody.
     watch_only: bool,
+    /// What has been saved towards the next one to be let through, in thousandths: of the ramp
+    /// after a close by probes, and otherwise a whole one.
+    ramp: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -193,6 +200,10 @@ struct Out {
 /// After what a probe without any other timeout is a failure.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The share with which a ramp begins and the one with which it ends, in thousandths.
+const RAMP_FROM: u16 = 100;
+const RAMP_WHOLE: u16 = 1_000;
+
 // Work: admitted, and its outcome recorded.
 impl Breaker {
     /// A closed breaker with an empty window.
@@ -207,6 +218,7 @@ impl Breaker {
             opened_for: Duration::ZERO,
             trips: 0,
             watch_only: false,
+            ramp: RAMP_WHOLE,
         };
         breaker.forget(now);
         breaker
@@ -226,6 +238,23 @@ impl Breaker {
     /// policy has a `probe_timeout`.
     #[inline]
     pub fn admit_within(
+        &mut self,
+        policy: &BreakerPolicy,
+        own_timeout: Duration,
+        now: Time,
+    ) -> Admission {
+        if self.ramp < RAMP_WHOLE
+            && !self.watch_only
+            && let Some(end) = self.ramp_refuses(policy, now)
+        {
+            return Admission::Reject { retry_at: Some(end) };
+        }
+        self.admit_paced(policy, own_timeout, now)
+    }
+
+    /// The same for work that something else paces, such as dials: no ramp after a close.
+    #[inline]
+    pub fn admit_paced(
         &mut self,
         policy: &BreakerPolicy,
         own_timeout: Duration,
@@ -316,7 +345,7 @@ impl Breaker {
         }
     }
 
-    /// Whether [`admit`](Self::admit) would admit now.
+    /// Whether [`admit_paced`](Self::admit_paced) would admit now; a ramp may refuse the others yet.
     #[must_use]
     #[inline]
     pub fn has_room(&self, policy: &BreakerPolicy) -> bool {
@@ -485,10 +514,13 @@ impl Breaker {
             }
             _ => self.probes.is_empty(),
         };
+        let ramps = matches!(self.phase, Phase::Closed { .. }) && policy.ramp_for.is_some();
+        let ramp = self.ramp == RAMP_WHOLE || ramps && self.ramp < RAMP_WHOLE;
         // Each trip is a transition, and raises the level by one at most. Half of the numbers are
         // more than anybody can use up, and leave room to go on.
         window
             && phase
+            && ramp
             && u64::from(self.level) <= self.trips
             && self.trips <= self.generation
             && self.generation <= u64::MAX / 2
@@ -530,6 +562,7 @@ impl Breaker {
         self.phase = phase;
         self.generation = self.generation.saturating_add(1);
         self.probes.clear();
+        self.ramp = RAMP_WHOLE;
         Transition { from, to: self.state() }
     }
 
@@ -562,7 +595,35 @@ impl Breaker {
     fn probe_succeeded(&mut self, policy: &BreakerPolicy, now: Time) -> Option<Transition> {
         let Phase::HalfOpen { successes, .. } = &mut self.phase else { return None };
         *successes = successes.saturating_add(1);
-        (*successes >= policy.close_after).then(|| self.close(now))
+        (*successes >= policy.close_after).then(|| {
+            let transition = self.close(now);
+            if policy.ramp_for.is_some() {
+                self.ramp = RAMP_WHOLE - RAMP_FROM;
+            }
+            transition
+        })
+    }
+
+    /// Counts one that asks during the ramp: when the ramp ends, if that one is refused.
+    ///
+    /// Each adds the share of its moment, and whoever makes the sum whole is let through: the first
+    /// of all, then every tenth, and later every second, as evenly as whole ones can be spread.
+    #[cold]
+    fn ramp_refuses(&mut self, policy: &BreakerPolicy, now: Time) -> Option<Time> {
+        let (Phase::Closed { since, .. }, Some(span)) = (self.phase, policy.ramp_for) else {
+            return None;
+        };
+        let (passed, whole) = (nanos(now.since(since)), nanos(span));
+        if passed >= whole {
+            self.ramp = RAMP_WHOLE;
+            return None;
+        }
+        let grown = u128::from(RAMP_WHOLE - RAMP_FROM) * u128::from(passed) / u128::from(whole);
+        let saved = self.ramp.saturating_add(RAMP_FROM);
+        let saved = saved.saturating_add(u16::try_from(grown).unwrap_or(RAMP_WHOLE));
+        let over = saved.checked_sub(RAMP_WHOLE);
+        self.ramp = over.unwrap_or(saved);
+        if over.is_some() { None } else { Some(since + span) }
     }
 
     fn probes_failed(

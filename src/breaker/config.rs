@@ -76,6 +76,9 @@ pub struct BreakerConfig {
     pub probe_timeout: Option<Duration>,
     /// What a failure's own wait is cut to; default 300 s.
     pub max_retry_after: Duration,
+    /// After its probes have closed it: for how long it admits a share only, which grows evenly
+    /// from a tenth to all. `None` (default): all at once. Dials are paced and know no ramp.
+    pub ramp_for: Option<Duration>,
 }
 
 /// Source: Polly for 5 s, Linkerd for 60 s, Polly and Hystrix for one probe that decides, Envoy
@@ -98,6 +101,7 @@ impl Default for BreakerConfig {
             tolerate: 0,
             probe_timeout: None,
             max_retry_after: Duration::from_secs(300),
+            ramp_for: None,
         }
     }
 }
@@ -135,9 +139,11 @@ impl BreakerConfig {
             let problem = format!("is {}, must be from 1 to {MAX_PROBES}", self.probes);
             return Err(ConfigError::new("probes", problem));
         }
-        for (field, span) in
-            [("slow_after", self.slow_after), ("probe_timeout", self.probe_timeout)]
-        {
+        for (field, span) in [
+            ("slow_after", self.slow_after),
+            ("probe_timeout", self.probe_timeout),
+            ("ramp_for", self.ramp_for),
+        ] {
             if span == Some(Duration::ZERO) {
                 return Err(ConfigError::new(field, "is 0ns, must be at least 1ns"));
             }
@@ -156,6 +162,7 @@ impl BreakerConfig {
             tolerate: self.tolerate,
             probe_timeout: self.probe_timeout,
             max_retry_after: self.max_retry_after,
+            ramp_for: self.ramp_for,
             held: false,
         })
     }
@@ -216,6 +223,7 @@ pub struct BreakerPolicy {
     pub(super) tolerate: u32,
     pub(super) probe_timeout: Option<Duration>,
     pub(super) max_retry_after: Duration,
+    pub(super) ramp_for: Option<Duration>,
     /// Whether a closed breaker stays closed.
     pub(super) held: bool,
 }

@@ -61,6 +61,13 @@ impl Bench {
         transition
     }
 
+    fn one_paced(&mut self, outcome: Outcome) -> Option<Transition> {
+        match self.breaker.admit_paced(&self.policy, SECOND, self.now) {
+            Admission::Admit(permit) => self.answer(permit, outcome).1,
+            refused @ Admission::Reject { .. } => panic!("{refused:?} in {:?}", self.breaker),
+        }
+    }
+
     fn fail(&mut self, times: u32) {
         for _ in 0..times {
             self.one(Outcome::Failure);
@@ -475,6 +482,77 @@ fn an_operator_who_forces_it_open_is_obeyed_even_if_it_only_watches() {
     assert!(bench.breaker.is_watch_only(), "that is another order");
 }
 
+/// Closed by a probe at 5 s, with a ramp of 9 s.
+fn ramping() -> Bench {
+    let mut bench = Bench::new(BreakerConfig { ramp_for: Some(SECOND * 9), ..plain() });
+    bench.fail(1);
+    bench.wait_half_open();
+    assert_eq!(bench.one(Outcome::Success).unwrap().to, State::Closed);
+    bench
+}
+
+/// How many of a hundred are let through, and the longest run of refused ones between.
+fn let_through(bench: &mut Bench) -> (u32, u32) {
+    let (mut admitted, mut gap, mut longest) = (0, 0, 0);
+    for _ in 0..100 {
+        match bench.breaker.admit(&bench.policy, bench.now) {
+            Admission::Admit(permit) => {
+                assert!(!permit.is_probe());
+                (admitted, gap) = (admitted + 1, 0);
+            }
+            Admission::Reject { retry_at } => {
+                assert_eq!(retry_at, Some(Time::from_secs(14)));
+                gap += 1;
+                longest = longest.max(gap);
+            }
+        }
+        assert!(bench.breaker.is_valid(&bench.policy));
+    }
+    (admitted, longest)
+}
+
+#[test]
+fn after_a_close_by_probes_an_evenly_spread_share_grows_from_a_tenth_to_all() {
+    let mut bench = ramping();
+    let closed = bench.now;
+    bench.permit();
+    assert_eq!(let_through(&mut bench), (10, 9));
+    for (second, expected) in [(1, 20), (2, 30), (4, 50), (8, 90), (9, 100)] {
+        bench.now = closed + SECOND * second;
+        let (admitted, gap) = let_through(&mut bench);
+        assert!(admitted.abs_diff(expected) <= 1, "{second} s: {admitted}");
+        assert!(gap <= 99 / expected, "{second} s: {gap} refused in a row");
+    }
+    // It is over, and a clock that goes back does not begin it anew.
+    bench.now = closed;
+    assert_eq!(let_through(&mut bench), (100, 0));
+}
+
+#[test]
+fn a_ramp_ends_with_a_trip_and_neither_a_reset_nor_a_new_breaker_has_one() {
+    let mut bench = ramping();
+    bench.permit();
+    assert!(matches!(
+        bench.one_paced(Outcome::Failure),
+        Some(Transition { from: State::Closed, .. })
+    ));
+    bench.breaker.reset(&bench.policy, bench.now);
+    assert_eq!(let_through(&mut bench), (100, 0));
+    let mut bench = Bench::new(BreakerConfig { ramp_for: Some(SECOND * 9), ..plain() });
+    assert_eq!(let_through(&mut bench), (100, 0));
+}
+
+#[test]
+fn paced_work_and_a_breaker_that_only_watches_know_no_ramp() {
+    let mut bench = ramping();
+    for _ in 0..100 {
+        let paced = bench.breaker.admit_paced(&bench.policy, SECOND, bench.now);
+        assert!(matches!(paced, Admission::Admit(_)) && bench.breaker.has_room(&bench.policy));
+    }
+    bench.breaker.watch_only(true);
+    assert_eq!(let_through(&mut bench), (100, 0));
+}
+
 #[test]
 fn relaxed_rules_are_half_as_high_again_and_do_not_compound() {
     let rule = RateRule {
@@ -505,6 +583,7 @@ fn what_makes_no_sense_is_refused_by_name() {
     refused(BreakerConfig { consecutive_failures: Some(0), ..plain() }, "consecutive_failures");
     refused(BreakerConfig { slow_after: Some(Duration::ZERO), ..plain() }, "slow_after");
     refused(BreakerConfig { probe_timeout: Some(Duration::ZERO), ..plain() }, "probe_timeout");
+    refused(BreakerConfig { ramp_for: Some(Duration::ZERO), ..plain() }, "ramp_for");
     let open_for = BackoffConfig { cap: Duration::ZERO, ..plain().open_for };
     refused(BreakerConfig { open_for, ..plain() }, "open_for.cap");
 
@@ -541,6 +620,8 @@ fn what_could_not_have_arisen_is_not_valid() {
         ("\"given\":1", "\"given\":4294967295"),
         ("\"generation\":2", "\"generation\":18446744073709551615"),
         ("\"trips\":1", "\"trips\":0"),
+        ("\"ramp\":1000", "\"ramp\":999"),
+        ("\"ramp\":1000", "\"ramp\":1001"),
         ("\"trips\":1", "\"trips\":18446744073709551615"),
         (
             "\"window\":null",

@@ -26,7 +26,7 @@ impl Manager {
         let timeout = self.dial_timeout(slot);
         let record = &mut self.breakers.slab[breaker];
         let profile = self.policies.breaker(record.profile);
-        let admission = record.breaker.admit_within(&profile.normal, timeout, now);
+        let admission = record.breaker.admit_paced(&profile.normal, timeout, now);
         let Admission::Admit(permit) = admission else { return };
         let own = record.bucket.as_mut().zip(profile.rate.as_ref());
         let global = self.pacer.bucket.as_mut().zip(self.policies.pacer_rate.as_ref());
