@@ -16,6 +16,10 @@
 //! After a close by probes it may admit by a ramp, a tenth at first, so that a server just back is
 //! not met by all at once.
 //!
+//! Work that hangs ends nothing, so a breaker that hears of ends alone trips no sooner than the
+//! timeouts do. Where the policy says so, work that is out for longer than `slow_after` counts as
+//! slow at once, by [`Breaker::deadline`] and [`Breaker::expire`], and not again when it ends.
+//!
 //! Three things that others get wrong are built in. A probe that never answers is a failure when
 //! its time is up; elsewhere it wedges the breaker half-open (resilience4j#2172, Polly#1979). A
 //! permit carries the generation, raised at every transition, and a result of an earlier one is
@@ -34,8 +38,10 @@ use crate::window::Window;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
+use in_flight::{Ended, InFlight};
 
 mod config;
+mod in_flight;
 
 pub use config::{BreakerConfig, BreakerPolicy, RateRule};
 
@@ -66,6 +72,8 @@ pub struct Permit {
     generation: u64,
     #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     probe: Option<u32>,
+    /// Of the work in flight, where that is watched.
+    number: u64,
 }
 
 impl Permit {
@@ -165,6 +173,9 @@ pub struct Breaker {
     /// Apart, since most breakers have none and there may be a million of them.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     window: Option<Box<Window>>,
+    /// Apart likewise; what is out while closed, if the policy has that count.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
+    in_flight: Option<Box<InFlight>>,
     /// Trips since the last close that lasted: the exponent of the next one.
     level: u32,
     /// How long the last open was meant to be, for decorrelated jitter.
@@ -197,6 +208,8 @@ struct Out {
     deadline: Time,
 }
 
+/// How many units of work are judged at once.
+const MAX_JUDGED: u32 = 1_024;
 /// After what a probe without any other timeout is a failure.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -214,6 +227,7 @@ impl Breaker {
             generation: 0,
             probes: Vec::new(),
             window: policy.rates.map(|rule| Box::new(Window::new(rule.window))),
+            in_flight: policy.slow_in_flight.then(Box::default),
             level: 0,
             opened_for: Duration::ZERO,
             trips: 0,
@@ -262,9 +276,16 @@ impl Breaker {
     ) -> Admission {
         let generation = self.generation;
         let full = self.outstanding() >= policy.probes;
-        let plain = Admission::Admit(Permit { generation, probe: None });
+        let plain = Admission::Admit(Permit { generation, probe: None, number: 0 });
         match &mut self.phase {
-            Phase::Closed { .. } | Phase::Disabled => plain,
+            Phase::Closed { .. } => match (&mut self.in_flight, policy.slow_after) {
+                (Some(in_flight), Some(slow_after)) => {
+                    let number = in_flight.begin((now + slow_after).plus_nanos(1));
+                    Admission::Admit(Permit { generation, probe: None, number })
+                }
+                _ => plain,
+            },
+            Phase::Disabled => plain,
             Phase::ForcedOpen => Admission::Reject { retry_at: None },
             // Inert in these two states: what counts here are probes.
             Phase::Open { .. } if self.watch_only => plain,
@@ -276,7 +297,7 @@ impl Breaker {
                 *given = given.saturating_add(1);
                 let deadline = now + policy.probe_timeout.unwrap_or(own_timeout);
                 self.probes.push(Out { probe, deadline });
-                Admission::Admit(Permit { generation, probe: Some(probe) })
+                Admission::Admit(Permit { generation, probe: Some(probe), number: 0 })
             }
         }
     }
@@ -286,7 +307,8 @@ impl Breaker {
     /// `took`: from the permit to the outcome. `retry_after`: the wait that a failure asked for;
     /// if this failure trips, the breaker stays open at least so long (at most the policy's
     /// `max_retry_after`). The rules are evaluated on every outcome that counts, so a success
-    /// that reaches `min_calls` may trip. O(probes).
+    /// that reaches `min_calls` may trip. What has counted as slow while it was in flight enters
+    /// the window no second time, and only the run of failures. O(probes).
     #[expect(
         clippy::too_many_arguments,
         reason = "an outcome is these, and no two belong together"
@@ -316,14 +338,22 @@ impl Breaker {
         match (self.phase, permit.probe) {
             (Phase::Disabled, None) => (Recorded::Counted, None),
             (Phase::Closed { since, run }, None) => {
+                let ended = match &mut self.in_flight {
+                    Some(in_flight) => in_flight.end(permit.number),
+                    None => Ended::InTime,
+                };
+                if ended == Ended::Unknown {
+                    return (Recorded::Stale, None);
+                }
                 let Some(failed) = failed else { return (Recorded::Counted, None) };
                 let run = if failed { run.saturating_add(1) } else { 0 };
                 self.phase = Phase::Closed { since, run };
-                if let Some(window) = &mut self.window {
+                if let Some(window) = &mut self.window
+                    && ended == Ended::InTime
+                {
                     window.record(failed, slow, now);
                 }
-                let trips = fatal.is_some() || self.is_tripped(policy, run, now);
-                let trips = trips && !policy.held;
+                let trips = !policy.held && fatal.is_some() || self.is_tripped(policy, run, now);
                 (Recorded::Counted, trips.then(|| self.trip(policy, hint, now, draws)))
             }
             (Phase::HalfOpen { .. }, Some(probe)) => {
@@ -372,19 +402,21 @@ impl Breaker {
 
 // Time: what is due when.
 impl Breaker {
-    /// When [`expire`](Self::expire) has something to do: the end of an open period, or the
-    /// earliest timeout of a probe. O(probes).
+    /// When [`expire`](Self::expire) has something to do: the end of an open period, the earliest
+    /// timeout of a probe, or the moment at which work in flight becomes slow. O(probes).
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::Open { until } => Some(until),
             Phase::HalfOpen { .. } => self.probes.iter().map(|out| out.deadline).min(),
-            _ => None,
+            Phase::Closed { .. } => self.in_flight.as_ref()?.deadline(),
+            Phase::ForcedOpen | Phase::Disabled => None,
         }
     }
 
     /// Does what is due at `now`: moves an open breaker to half-open, counts the probes whose time
-    /// is up as failures. To be called again while the deadline has passed. O(probes).
+    /// is up as failures, and work that is out for too long as slow, at most 1,024 at a time. To
+    /// be called again while the deadline has passed. O(probes), O(1) for each that is slow.
     pub fn expire(
         &mut self,
         policy: &BreakerPolicy,
@@ -401,13 +433,17 @@ impl Breaker {
                 let late = before - self.outstanding();
                 if late == 0 { None } else { self.probes_failed(late, policy, None, now, draws) }
             }
+            Phase::Closed { run, .. } => self.judge_in_flight(policy, run, now, draws),
             _ => None,
         }
     }
 
-    /// Gives the probes that are out until at least `until`; for when our side was asleep or
-    /// offline and their answers could not be heard.
+    /// Gives the probes that are out until at least `until`, and judges no work in flight before;
+    /// for when our side was asleep or offline and their answers could not be heard.
     pub fn postpone_probes(&mut self, until: Time) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.hold(until);
+        }
         for out in &mut self.probes {
             out.deadline = out.deadline.max(until);
         }
@@ -514,6 +550,13 @@ impl Breaker {
             }
             _ => self.probes.is_empty(),
         };
+        let in_flight = match &self.in_flight {
+            Some(in_flight) => {
+                let closed = matches!(self.phase, Phase::Closed { .. });
+                policy.slow_in_flight && in_flight.is_valid() && (closed || in_flight.is_empty())
+            }
+            None => !policy.slow_in_flight,
+        };
         let ramps = matches!(self.phase, Phase::Closed { .. }) && policy.ramp_for.is_some();
         let ramp = self.ramp == RAMP_WHOLE || ramps && self.ramp < RAMP_WHOLE;
         // Each trip is a transition, and raises the level by one at most. Half of the numbers are
@@ -521,6 +564,7 @@ impl Breaker {
         window
             && phase
             && ramp
+            && in_flight
             && u64::from(self.level) <= self.trips
             && self.trips <= self.generation
             && self.generation <= u64::MAX / 2
@@ -537,6 +581,9 @@ impl Breaker {
         for out in &mut self.probes {
             out.deadline = relative(out.deadline);
         }
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.shape(now);
+        }
         match &mut self.phase {
             // How long it has been closed matters, and is told by the time itself.
             Phase::Closed { since, .. } => *since = Time::from_nanos(nanos(now.since(*since))),
@@ -548,10 +595,15 @@ impl Breaker {
 }
 
 impl Permit {
-    /// The permit as the breaker sees it: of its current generation, or inert.
-    pub(crate) const fn shape(self, current: u64) -> Self {
-        let generation = if self.generation == current { 0 } else { 1 };
-        Self { generation, probe: self.probe }
+    /// The permit as its breaker, before that is shaped, sees it: of its current generation and
+    /// in its place, or inert.
+    pub(crate) fn shape(self, breaker: &Breaker) -> Self {
+        if self.generation != breaker.generation {
+            return Self { generation: 1, probe: self.probe, number: 0 };
+        }
+        let in_flight = breaker.in_flight.as_ref();
+        let number = in_flight.map_or(0, |in_flight| in_flight.shape_of(self.number));
+        Self { generation: 0, probe: self.probe, number }
     }
 }
 
@@ -562,6 +614,9 @@ impl Breaker {
         self.phase = phase;
         self.generation = self.generation.saturating_add(1);
         self.probes.clear();
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.clear();
+        }
         self.ramp = RAMP_WHOLE;
         Transition { from, to: self.state() }
     }
@@ -639,7 +694,32 @@ impl Breaker {
         (*failures > policy.tolerate).then(|| self.trip(policy, retry_after, now, draws))
     }
 
+    /// Counts as slow what has been out for too long, until that trips or there is no more.
+    fn judge_in_flight(
+        &mut self,
+        policy: &BreakerPolicy,
+        run: u32,
+        now: Time,
+        draws: &Draws,
+    ) -> Option<Transition> {
+        for _ in 0..MAX_JUDGED {
+            if !self.in_flight.as_mut()?.take_slow(now) {
+                return None;
+            }
+            if let Some(window) = &mut self.window {
+                window.record(false, true, now);
+            }
+            if self.is_tripped(policy, run, now) {
+                return Some(self.trip(policy, None, now, draws));
+            }
+        }
+        None
+    }
+
     fn is_tripped(&self, policy: &BreakerPolicy, run: u32, now: Time) -> bool {
+        if policy.held {
+            return false;
+        }
         if policy.consecutive_failures.is_some_and(|limit| run >= limit) {
             return true;
         }

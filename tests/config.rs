@@ -112,6 +112,12 @@ fn every_setting_that_is_refused_is_named_with_what_is_wrong() {
         ("consecutive_failures = 0", |c| breaker(c).breaker.consecutive_failures = Some(0)),
         ("slow_after = 0", |c| breaker(c).breaker.slow_after = Some(ZERO)),
         ("probe_timeout = 0", |c| breaker(c).breaker.probe_timeout = Some(ZERO)),
+        ("ramp_for = 0", |c| breaker(c).breaker.ramp_for = Some(ZERO)),
+        ("in flight, nothing is slow", |c| breaker(c).breaker.slow_in_flight = true),
+        ("in flight, no slow rule", |c| {
+            breaker(c).breaker.slow_after = Some(Duration::from_secs(1));
+            breaker(c).breaker.slow_in_flight = true;
+        }),
         ("open_for cap below base", |c| breaker(c).breaker.open_for.cap = ZERO),
         ("window of 0 outcomes", |c| rates(c, |r| r.window = Span::Count(0))),
         ("window of 65,537", |c| rates(c, |r| r.window = Span::Count(65_537))),

@@ -61,6 +61,10 @@ pub struct BreakerConfig {
     pub rates: Option<RateRule>,
     /// An outcome that took longer is slow; default never. In half-open slow is failed.
     pub slow_after: Option<Duration>,
+    /// Whether work that is out for longer than `slow_after` counts as slow at once, before it
+    /// ends; default no. Needs `slow_after` and a rule about slow outcomes. 8 bytes for each unit of
+    /// work that began within `slow_after`.
+    pub slow_in_flight: bool,
     /// How long it stays open, growing with successive trips; zero is legal.
     pub open_for: BackoffConfig,
     /// How long it must stay closed for the growth to be forgotten; default 10 s.
@@ -89,6 +93,7 @@ impl Default for BreakerConfig {
             consecutive_failures: Some(5),
             rates: None,
             slow_after: None,
+            slow_in_flight: false,
             open_for: BackoffConfig {
                 base: Duration::from_secs(5),
                 cap: Duration::from_secs(60),
@@ -125,7 +130,8 @@ impl BreakerConfig {
     /// # Errors
     ///
     /// A count, share or timeout of zero; a share above 1; a window without a rule, or too small
-    /// for `min_calls`; a slow rule without `slow_after`; whatever `open_for` refuses.
+    /// for `min_calls`; a slow rule without `slow_after`; `slow_in_flight` without a slow rule;
+    /// whatever `open_for` refuses.
     pub fn validate(self) -> Result<BreakerPolicy, ConfigError> {
         let open_for = self.open_for.validate().map_err(|error| error.within("open_for"))?;
         let zero = |field: &str| Err(ConfigError::new(field, "is 0, must be at least 1"));
@@ -151,10 +157,19 @@ impl BreakerConfig {
         if let Some(rule) = &self.rates {
             rule.check(self.slow_after.is_some()).map_err(|error| error.within("rates"))?;
         }
+        let by_slow = |rule: RateRule| rule.slow_rate.is_some() || rule.unhealthy_rate.is_some();
+        if self.slow_in_flight && self.slow_after.is_none() {
+            return Err(ConfigError::new("slow_in_flight", "is set, but slow_after is not"));
+        }
+        if self.slow_in_flight && !self.rates.is_some_and(by_slow) {
+            let problem = "is set, but neither rates.slow_rate nor rates.unhealthy_rate is";
+            return Err(ConfigError::new("slow_in_flight", problem));
+        }
         Ok(BreakerPolicy {
             consecutive_failures: self.consecutive_failures,
             rates: self.rates,
             slow_after: self.slow_after,
+            slow_in_flight: self.slow_in_flight,
             open_for,
             stable_after: self.stable_after,
             probes: self.probes,
@@ -216,6 +231,7 @@ pub struct BreakerPolicy {
     pub(super) consecutive_failures: Option<u32>,
     pub(super) rates: Option<RateRule>,
     pub(super) slow_after: Option<Duration>,
+    pub(super) slow_in_flight: bool,
     pub(super) open_for: BackoffPolicy,
     pub(super) stable_after: Duration,
     pub(super) probes: u32,

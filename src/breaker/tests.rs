@@ -553,6 +553,111 @@ fn paced_work_and_a_breaker_that_only_watches_know_no_ramp() {
     assert_eq!(let_through(&mut bench), (100, 0));
 }
 
+/// Slow after a second, also in flight; trips when half of at least `min_calls` were slow.
+fn hanging(min_calls: u32) -> BreakerConfig {
+    let rule = RateRule {
+        min_calls,
+        failure_rate: None,
+        slow_rate: Some(Ratio::percent(50)),
+        ..Default::default()
+    };
+    BreakerConfig { slow_after: Some(SECOND), slow_in_flight: true, ..rates(rule) }
+}
+
+#[test]
+fn a_hung_server_trips_before_anything_has_ended() {
+    let mut bench = Bench::new(hanging(3));
+    let permits = [(); 3].map(|()| bench.permit());
+    // Exactly as long as allowed is not slow.
+    bench.now = Time::from_secs(1);
+    assert_eq!(bench.expire(), None);
+    let due = bench.now.plus_nanos(1);
+    assert_eq!(bench.breaker.deadline(), Some(due));
+    bench.now = due;
+    let until = due + SECOND * 5;
+    assert_eq!(bench.expire().unwrap().to, State::Open { until });
+    assert_eq!(bench.breaker.deadline(), Some(until), "nothing else is due");
+    for permit in permits {
+        assert_eq!(bench.answer(permit, Outcome::Failure), (Recorded::Stale, None));
+    }
+    bench.wait_half_open();
+    bench.one(Outcome::Success);
+    assert_eq!(bench.breaker.deadline(), None);
+}
+
+#[test]
+fn what_counted_as_slow_in_flight_enters_no_window_again_but_the_run_it_does() {
+    let mut bench = Bench::new(BreakerConfig { consecutive_failures: Some(3), ..hanging(9) });
+    let permits: [Permit; 5] = core::array::from_fn(|_| bench.permit());
+    bench.now = Time::from_secs(2);
+    assert_eq!(bench.expire(), None);
+    let seen = |bench: &Bench| {
+        let totals = bench.breaker.window.as_ref().unwrap().totals(bench.now);
+        (totals.calls, totals.failures, totals.slow)
+    };
+    assert_eq!(seen(&bench), (5, 0, 5));
+    let took = SECOND * 2;
+    let mut answer = |permit, outcome| bench.answer_after(permit, outcome, took).1;
+    assert_eq!(answer(permits[0], Outcome::Failure), None);
+    assert_eq!(answer(permits[1], Outcome::Success), None);
+    assert_eq!(answer(permits[2], Outcome::Failure), None);
+    assert_eq!(answer(permits[3], Outcome::Failure), None);
+    assert_eq!(seen(&bench), (5, 0, 5));
+    let transition = bench.answer_after(permits[4], Outcome::Failure, took).1;
+    assert!(transition.is_some(), "three in a row after the success");
+}
+
+#[test]
+fn work_that_ends_in_whatever_way_is_no_longer_awaited() {
+    let mut bench = Bench::new(hanging(1));
+    for outcome in [Outcome::Success, Outcome::Ignored, Outcome::Dropped] {
+        let permit = bench.permit();
+        assert!(bench.breaker.deadline().is_some());
+        assert_eq!(bench.answer(permit, outcome), (Recorded::Counted, None));
+        assert_eq!(bench.breaker.deadline(), None);
+    }
+    let (policy, now) = (bench.policy, bench.now);
+    for order in [Breaker::force_open, Breaker::disable, Breaker::reset] {
+        bench.permit();
+        order(&mut bench.breaker, &policy, now);
+        assert_eq!(bench.breaker.deadline(), None);
+        assert!(bench.breaker.is_valid(&policy));
+        bench.breaker.reset(&policy, now);
+    }
+}
+
+#[test]
+fn work_in_flight_is_not_judged_while_our_side_was_asleep() {
+    let mut bench = Bench::new(hanging(1));
+    let permit = bench.permit();
+    bench.now = Time::from_secs(60);
+    bench.breaker.postpone_probes(Time::from_secs(61));
+    assert_eq!(bench.expire(), None);
+    assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(61)));
+    assert_eq!(bench.answer(permit, Outcome::Success), (Recorded::Counted, None));
+    bench.permit();
+    assert_eq!(bench.breaker.deadline(), Some(Time::from_nanos(61_000_000_001)));
+}
+
+#[test]
+fn a_million_that_hang_are_judged_a_thousand_at_a_time() {
+    let mut bench = Bench::new(hanging(1));
+    for _ in 0..1_000_000 {
+        bench.permit();
+    }
+    let policy = bench.policy;
+    bench.policy = policy.held();
+    bench.now = Time::from_secs(2);
+    let mut calls = 0;
+    while bench.breaker.deadline().is_some_and(|due| due <= bench.now) {
+        assert_eq!(bench.expire(), None, "held by its group");
+        calls += 1;
+    }
+    assert_eq!(calls, 1_000_000_u32.div_ceil(1_024));
+    bench.policy = policy;
+    assert!(bench.one(Outcome::Success).is_some());
+}
+
 #[test]
 fn relaxed_rules_are_half_as_high_again_and_do_not_compound() {
     let rule = RateRule {
@@ -584,6 +689,11 @@ fn what_makes_no_sense_is_refused_by_name() {
     refused(BreakerConfig { slow_after: Some(Duration::ZERO), ..plain() }, "slow_after");
     refused(BreakerConfig { probe_timeout: Some(Duration::ZERO), ..plain() }, "probe_timeout");
     refused(BreakerConfig { ramp_for: Some(Duration::ZERO), ..plain() }, "ramp_for");
+    let needs_slow = BreakerConfig { slow_in_flight: true, slow_after: None, ..plain() };
+    refused(needs_slow, "slow_in_flight");
+    let needs_rule = rates(RateRule::default());
+    let needs_rule = BreakerConfig { slow_after: Some(SECOND), ..needs_rule };
+    refused(BreakerConfig { slow_in_flight: true, ..needs_rule }, "slow_in_flight");
     let open_for = BackoffConfig { cap: Duration::ZERO, ..plain().open_for };
     refused(BreakerConfig { open_for, ..plain() }, "open_for.cap");
 
@@ -636,9 +746,37 @@ fn what_could_not_have_arisen_is_not_valid() {
 }
 
 #[test]
+fn work_in_flight_that_could_not_be_is_not_valid_and_harms_nobody() {
+    let mut bench = Bench::new(hanging(9));
+    let permits = [(); 3].map(|()| {
+        bench.now += SECOND;
+        bench.permit()
+    });
+    bench.answer(permits[1], Outcome::Dropped);
+    let json = serde_json::to_string(&bench.breaker).unwrap();
+    assert_eq!(serde_json::from_str::<Breaker>(&json).unwrap(), bench.breaker);
+    for (from, to) in [
+        ("\"slow_at\":[2000000001,0,", "\"slow_at\":[0,0,"),
+        ("\"slow_at\":[2000000001,0,", "\"slow_at\":[9000000001,0,"),
+        ("\"first\":0", "\"first\":18446744073709551615"),
+        ("{\"slow_at\":[2000000001,0,4000000001],\"first\":0,\"hold_until\":0}", "null"),
+        ("{\"Closed\":{\"since\":0,\"run\":0}}", "\"Disabled\""),
+    ] {
+        assert!(json.contains(from), "{json}");
+        let mut hostile: Breaker = serde_json::from_str(&json.replace(from, to)).unwrap();
+        assert!(!hostile.is_valid(&bench.policy), "{to}");
+        let (policy, draws) = (bench.policy, bench.draws);
+        let _ = hostile.admit(&policy, Time::MAX);
+        hostile.expire(&policy, Time::MAX, &draws);
+        hostile.record(&policy, permits[2], Outcome::Failure, SECOND, None, Time::MAX, &draws);
+    }
+    assert!(!bench.breaker.is_valid(&Bench::new(plain()).policy));
+}
+
+#[test]
 fn a_breaker_without_rates_is_small() {
     assert!(size_of::<Breaker>() <= 96, "{}", size_of::<Breaker>());
-    assert_eq!(size_of::<Permit>(), 16);
+    assert_eq!(size_of::<Permit>(), 24);
 }
 
 /// Every state against every input: the state after it, and `*` if the generation was raised.
@@ -658,7 +796,7 @@ fn table_of_states_and_inputs() {
         ("ignored", |bench, permit| give(bench, permit, Outcome::Ignored)),
         ("dropped", |bench, permit| give(bench, permit, Outcome::Dropped)),
         ("stale", |bench, _| {
-            let stale = Permit { generation: u64::MAX, probe: Some(0) };
+            let stale = Permit { generation: u64::MAX, probe: Some(0), number: 0 };
             give(bench, Some(stale), Outcome::Failure);
         }),
         ("expire", |bench, _| {
@@ -798,6 +936,99 @@ proptest! {
             prop_assert!(bench.breaker.outstanding() <= probes);
             let is_open = matches!(bench.state(), State::Open { .. } | State::ForcedOpen);
             prop_assert!(!is_open || bench.breaker.outstanding() == 0);
+        }
+    }
+}
+
+/// A unit of work as the naive model sees it.
+#[derive(Clone, Copy)]
+struct Work {
+    permit: Permit,
+    started: Time,
+    /// Whether it has been counted as slow.
+    slow: bool,
+}
+
+proptest! {
+    /// Against a model that keeps all that is out in a list and looks through it each time.
+    #[test]
+    fn slow_in_flight_is_as_a_naive_list_has_it(
+        story in proptest::collection::vec((0_u8..10, 0_u64..700, 0_usize..16), 1..300),
+        size in 1_u32..12,
+        run_limit in 2_u32..6,
+    ) {
+        let slow_rate = Some(Ratio::percent(60));
+        let rule = RateRule { window: Span::Count(size), min_calls: 1 + size / 2, slow_rate, ..Default::default() };
+        let consecutive_failures = Some(run_limit);
+        let config = BreakerConfig { consecutive_failures, rates: Some(rule), ..hanging(1) };
+        let mut bench = Bench::new(config);
+        let (mut out, mut seen, mut run): (Vec<Work>, Vec<(bool, bool)>, u32) = Default::default();
+        let mut hold_until = Time::ZERO;
+        let slow_at = |work: &Work| (work.started + SECOND).plus_nanos(1);
+        let trips = |seen: &[(bool, bool)], run: u32| {
+            let seen = &seen[seen.len().saturating_sub(size as usize)..];
+            let failed = seen.iter().filter(|(failed, _)| *failed).count();
+            let slow = seen.iter().filter(|(_, slow)| *slow).count();
+            let enough = seen.len() > size as usize / 2;
+            run >= run_limit || enough && (failed * 2 >= seen.len() || slow * 5 >= seen.len() * 3)
+        };
+        for (input, millis, which) in story {
+            bench.now += Duration::from_millis(millis);
+            let now = bench.now;
+            // Whatever is due, in the order in which it began.
+            let mut tripped = false;
+            for work in &mut out {
+                if !tripped && !work.slow && slow_at(work).max(hold_until) <= now {
+                    work.slow = true;
+                    seen.push((false, true));
+                    tripped = trips(&seen, run);
+                }
+            }
+            let mut opened = false;
+            while !opened && bench.breaker.deadline().is_some_and(|due| due <= now) {
+                opened = bench.expire().is_some();
+            }
+            prop_assert_eq!(opened, tripped);
+            if !opened {
+                let due = out.iter().filter(|work| !work.slow).map(slow_at).min();
+                prop_assert_eq!(bench.breaker.deadline(), due.map(|due| due.max(hold_until)));
+                match input {
+                    0..=4 => out.push(Work { permit: bench.permit(), started: now, slow: false }),
+                    5 => {
+                        hold_until = hold_until.max(now + SECOND);
+                        bench.breaker.postpone_probes(hold_until);
+                    }
+                    _ if !out.is_empty() => {
+                        let work = out.remove(which % out.len());
+                        let (outcome, failed) = match input {
+                            6 | 7 => (Outcome::Success, Some(false)),
+                            8 => (Outcome::Failure, Some(true)),
+                            _ => (Outcome::Dropped, None),
+                        };
+                        let took = now.since(work.started);
+                        let (recorded, transition) = bench.answer_after(work.permit, outcome, took);
+                        prop_assert_eq!(recorded, Recorded::Counted);
+                        if let Some(failed) = failed {
+                            run = if failed { run + 1 } else { 0 };
+                            if !work.slow {
+                                seen.push((failed, took > SECOND));
+                            }
+                            tripped = trips(&seen, run);
+                        }
+                        prop_assert_eq!(transition.is_some(), tripped);
+                        opened = tripped;
+                    }
+                    _ => {}
+                }
+            }
+            if opened {
+                bench.breaker.reset(&bench.policy, now);
+                for work in out.drain(..) {
+                    let stale = bench.answer(work.permit, Outcome::Failure);
+                    prop_assert_eq!(stale, (Recorded::Stale, None));
+                }
+                (seen, run) = (Vec::new(), 0);
+            }
         }
     }
 }

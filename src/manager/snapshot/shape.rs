@@ -78,8 +78,9 @@ impl Snapshot {
                 relative(deadline);
                 let endpoint = conn.endpoint.and_then(|slot| self.endpoints.get(slot));
                 let breaker = endpoint.and_then(|endpoint| self.breakers.get(endpoint.breaker));
-                let current = breaker.map_or(0, |breaker| breaker.breaker.generation());
-                *permit = permit.shape(current);
+                if let Some(breaker) = breaker {
+                    *permit = permit.shape(&breaker.breaker);
+                }
             }
         }
         for (slot, entry) in (0..).zip(&mut self.breakers.slots) {
