@@ -19,7 +19,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use reference::Model;
 use steadfast::backoff::{BackoffConfig, Jitter};
-use steadfast::breaker::BreakerConfig;
+use steadfast::breaker::{BreakerConfig, RateRule};
 use steadfast::bucket::{BucketConfig, Rate};
 use steadfast::config::{
     BreakerProfile, Detector, FirstRetry, HealthConfig, OnSuspect, PeerProfile, Signs,
@@ -27,7 +27,8 @@ use steadfast::config::{
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 use steadfast::strategy::{Act, Op, Script, Shape, Step, World, Wrong};
-use steadfast::{Action, Breach, Config, Event, Ledger, Manager, Time};
+use steadfast::window::Span;
+use steadfast::{Action, Breach, Config, Event, Ledger, Manager, Ratio, Time};
 
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/model.txt");
 
@@ -112,6 +113,15 @@ fn config() -> Config {
         name: "paced".into(),
         breaker: BreakerConfig {
             consecutive_failures: Some(3),
+            rates: Some(RateRule {
+                window: Span::Count(8),
+                min_calls: 4,
+                slow_rate: Some(Ratio::percent(75)),
+                ..RateRule::default()
+            }),
+            slow_after: Some(secs(1)),
+            slow_in_flight: true,
+            ramp_for: Some(secs(3)),
             probes: 2,
             close_after: 1,
             tolerate: 0,
@@ -225,8 +235,12 @@ proptest! {
 
     #[test]
     fn every_step_is_one_that_a_naive_model_allows(script in shape().script()) {
-        let mut world = World::new(Manager::new(config(), 7)?);
-        let mut model = Model::new(config());
+        let mut config = config();
+        // The model knows no rates and nothing slow; the breaker's own tests have one that does.
+        let breaker = &mut config.breaker_profiles[1].breaker;
+        (breaker.rates, breaker.slow_after, breaker.slow_in_flight) = (None, None, false);
+        let mut world = World::new(Manager::new(config.clone(), 7)?);
+        let mut model = Model::new(config);
         let mut verdict = Ok(());
         for (line, op) in script.iter().enumerate() {
             world.play_watched(op, |manager, step| {
