@@ -56,8 +56,9 @@ pub struct BudgetConfig {
 
 /// Source: SRE and Linkerd for 10 %; AWS for the refund, which at 20 % of failures takes the calls
 /// that fail in the end from 12.9 % to 0.8 %. Empty at the start, and a slow reserve, since both
-/// multiply by the number of clients: a thousand of them, each with a call in ten seconds of which
-/// half fail, make 1.2 times the load with a token in five minutes, 1.4 with one in a minute.
+/// multiply by the number of clients: a thousand add 3 retries a second at a token in five minutes.
+/// If each has a call in ten seconds and half of these fail, that makes 1.14 times the load over
+/// ten minutes; a token in a minute would make 1.38.
 impl Default for BudgetConfig {
     fn default() -> Self {
         Self {

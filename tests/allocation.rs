@@ -18,7 +18,7 @@ use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 use steadfast::{
     Action, BreakerId, Config, ConnId, DialCause, Endpoint, EndpointId, Event, LossCause, Manager,
-    PeerId, PeerProfileId, PingId, Time,
+    PeerId, PeerProfileId, PingId, Ratio, Time,
 };
 
 #[global_allocator]
@@ -117,7 +117,10 @@ fn a_step_in_the_steady_state_allocates_nothing() {
     let expected_interval = Duration::from_secs(10);
     phi.health.detector = Detector::Phi(PhiConfig { expected_interval, ..Default::default() });
     config.peer_profiles.push(phi);
-    config.breaker_profiles[0].breaker.rates = Some(RateRule::default());
+    let breaker = &mut config.breaker_profiles[0].breaker;
+    let slow_rate = Some(Ratio::percent(100));
+    breaker.rates = Some(RateRule { slow_rate, ..RateRule::default() });
+    (breaker.slow_after, breaker.slow_in_flight) = (Some(Duration::from_secs(1)), true);
     let breaker_profile = config.breaker_profile("default").unwrap();
     let mut driver = Driver {
         manager: Manager::new(config, 2).unwrap(),
