@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use crate::breaker;
-use crate::event::{DialCause, LossCause};
-use crate::id::{BreakerId, ConnId, EndpointId, PeerId, PingId, Tag};
+use crate::event::{CallFailure, DialCause, LossCause};
+use crate::id::{AttemptId, BreakerId, CallId, ConnId, EndpointId, PeerId, PingId, Tag};
 use crate::time::Time;
 
 /// One order to the driver, or one notice.
@@ -60,8 +60,126 @@ pub enum Action {
         /// The mark that the driver had put on it.
         tag: Tag,
     },
+    /// Make the request, and report exactly one of [`Succeeded`](crate::Event::Succeeded),
+    /// [`Failed`](crate::Event::Failed) and [`Dropped`](crate::Event::Dropped), unless
+    /// [`CancelAttempt`](Action::CancelAttempt) comes first. The manager has a timeout of its own.
+    StartAttempt {
+        /// The attempt's name.
+        attempt: AttemptId,
+        /// Which call it is for.
+        call: CallId,
+        /// Over which connection, for a call to a peer.
+        conn: Option<ConnId>,
+    },
+    /// Drop the attempt; its id is dead.
+    CancelAttempt {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// The call is refused: no attempt of it was made.
+    Reject {
+        /// Which.
+        call: CallId,
+        /// Why.
+        reason: RejectReason,
+        /// When this reason ends at the earliest, where time alone ends it. Everybody who was refused
+        /// is told the same moment and not all will be let through then: add jitter of your own.
+        retry_after: Option<Duration>,
+    },
+    /// The call has failed: there were attempts, or it is no longer wanted.
+    GiveUp {
+        /// Which.
+        call: CallId,
+        /// Why there is no further attempt.
+        reason: GiveUpReason,
+        /// How its last attempt failed.
+        last: Option<CallFailure>,
+    },
+    /// The call succeeded.
+    Done {
+        /// Which.
+        call: CallId,
+    },
     /// Nothing to do: it tells.
     Notice(Notice),
+}
+
+/// Why a call was refused before any attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum RejectReason {
+    /// Its deadline has passed, or would before it could begin.
+    Deadline,
+    /// The peer has no connection, and the profile does not wait for one.
+    NotConnected,
+    /// As many run as may, and as many wait as may.
+    BulkheadFull,
+    /// The rate has no token within the time that it may wait, or as many wait for one as may.
+    RateLimited,
+    /// It has waited as long as it may.
+    WaitedTooLong,
+    /// The server takes too few of our requests, and this one was left out.
+    Throttled,
+    /// The breaker admits nothing, or no more.
+    BreakerOpen,
+    /// The breaker has closed and lets the load grow again.
+    RampingUp,
+    /// There are as many calls as the configuration allows.
+    TooManyCalls,
+    /// No such peer.
+    UnknownPeer,
+    /// No such breaker.
+    UnknownBreaker,
+    /// No call profile of that number.
+    UnknownProfile,
+    /// The peer was removed while the call waited.
+    PeerRemoved,
+}
+
+/// Why a call has no further attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum GiveUpReason {
+    /// As many attempts failed as the profile allows.
+    TooManyAttempts,
+    /// The next attempt would begin, or this one would end, after the deadline.
+    Deadline,
+    /// The failure is not of a kind that is retried.
+    NotRetryable,
+    /// The retry budget is used up.
+    BudgetExhausted,
+    /// The server asked not to be tried again, or for longer than the profile waits.
+    ServerSaidNo,
+    /// A gate refused the retry.
+    Refused(RejectReason),
+    /// The driver cancelled it.
+    Cancelled,
+    /// Its caller went away.
+    Dropped,
+    /// The peer was removed.
+    PeerRemoved,
+    /// It belongs to an earlier process.
+    Restarted,
+}
+
+/// What a call waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum WaitsFor {
+    /// The peer's connection.
+    Connection,
+    /// Its turn at the bulkhead and the rate.
+    Turn,
+    /// The end of its backoff.
+    Backoff,
+    /// The end of an open breaker.
+    Breaker,
 }
 
 /// Where a peer stands, seen from outside.
@@ -194,6 +312,31 @@ pub enum Notice {
         /// To.
         to: breaker::State,
     },
+    /// A call waits.
+    CallWaits {
+        /// Which.
+        call: CallId,
+        /// For what.
+        on: WaitsFor,
+        /// Until when at the longest.
+        until: Option<Time>,
+    },
+    /// An attempt failed and the call will be tried again.
+    CallRetries {
+        /// Which.
+        call: CallId,
+        /// How its attempt failed.
+        failure: CallFailure,
+        /// When its next attempt is due.
+        at: Time,
+    },
+    /// A breaker now only watches, or no longer.
+    WatchOnly {
+        /// Which.
+        breaker: BreakerId,
+        /// Whether it only watches.
+        on: bool,
+    },
     /// The host is now under so much load, or so little, that adaptive breakers change their
     /// thresholds.
     Load {
@@ -221,6 +364,12 @@ pub enum Ignored {
     StaleConn(ConnId),
     /// The ping is no longer out, or never was.
     StalePing(PingId),
+    /// The attempt is over, or never was.
+    StaleAttempt(AttemptId),
+    /// No such call, or no longer.
+    UnknownCall(CallId),
+    /// The name is in use.
+    CallExists(CallId),
     /// The connection is up already.
     AlreadyUp(ConnId),
     /// The connection is still being dialed, so nothing can have been heard on it.
@@ -237,7 +386,7 @@ pub enum Ignored {
     PeerExists(PeerId),
     /// The name is in use.
     BreakerExists(BreakerId),
-    /// An endpoint names the breaker.
+    /// An endpoint names the breaker, or a call passes it.
     BreakerInUse(BreakerId),
     /// The bound on peers, breakers or endpoints is reached.
     TooMany,

@@ -205,6 +205,7 @@ enum Phase {
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 struct Out {
     probe: u32,
+    since: Time,
     deadline: Time,
 }
 
@@ -296,7 +297,7 @@ impl Breaker {
                 let probe = *given;
                 *given = given.saturating_add(1);
                 let deadline = now + policy.probe_timeout.unwrap_or(own_timeout);
-                self.probes.push(Out { probe, deadline });
+                self.probes.push(Out { probe, since: now, deadline });
                 Admission::Admit(Permit { generation, probe: Some(probe), number: 0 })
             }
         }
@@ -435,6 +436,18 @@ impl Breaker {
             }
             Phase::Closed { run, .. } => self.judge_in_flight(policy, run, now, draws),
             _ => None,
+        }
+    }
+
+    /// Judges no probe and no work in flight that began before `moment`, which come back by their own
+    /// timeouts; for when our side was offline and the
+    /// answers could not come. O(1), amortised.
+    pub fn excuse_before(&mut self, policy: &BreakerPolicy, moment: Time) {
+        for out in self.probes.iter_mut().filter(|out| out.since < moment) {
+            out.deadline = Time::MAX;
+        }
+        if let (Some(in_flight), Some(slow_after)) = (&mut self.in_flight, policy.slow_after) {
+            in_flight.excuse(moment + slow_after);
         }
     }
 
@@ -579,6 +592,7 @@ impl Breaker {
         self.generation = 0;
         self.trips = 0;
         for out in &mut self.probes {
+            out.since = Time::ZERO;
             out.deadline = relative(out.deadline);
         }
         if let Some(in_flight) = &mut self.in_flight {

@@ -1,25 +1,30 @@
 //! The leaves' configurations put together, and validated once.
 
+mod breakers;
+mod calls;
+mod peers;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::backoff::{BackoffConfig, BackoffPolicy};
-use crate::breaker::{BreakerConfig, BreakerPolicy};
 use crate::bucket::{BucketConfig, BucketPolicy, Rate};
 use crate::error::ConfigError;
-use crate::id::{BreakerProfileId, MAX_SLOTS, PeerProfileId};
-use crate::phi::{PhiConfig, PhiPolicy};
-use crate::probe::{ProbeConfig, ProbePolicy};
-use crate::ratio::Ratio;
-use crate::time::nanos;
+use crate::id::{BreakerProfileId, CallProfileId, MAX_SLOTS, PeerProfileId};
+
+pub use breakers::{BreakerGroup, BreakerProfile};
+pub(crate) use breakers::{BreakerProfilePolicy, Mode};
+pub(crate) use calls::{CallPolicy, GatePolicy};
+pub use calls::{CallProfile, GateConfig, NotConnected, OpenOn};
+pub use peers::{Detector, FirstRetry, HealthConfig, OnSuspect, PeerProfile, Signs};
+pub(crate) use peers::{DetectorPolicy, PeerPolicy, WatchPolicy};
 
 /// Everything that a manager is told once.
 ///
-/// Start from [`Config::new`], which has one peer profile and one breaker profile, both named
-/// `default`, and change what must differ. [`Manager::new`](crate::Manager::new) validates it.
+/// Start from [`Config::new`], which has one peer profile, one breaker profile and one call profile,
+/// all named `default`, and change what must differ. [`Manager::new`](crate::Manager::new) validates it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
@@ -37,10 +42,16 @@ pub struct Config {
     pub peer_profiles: Vec<PeerProfile>,
     /// The settings that breakers refer to by place.
     pub breaker_profiles: Vec<BreakerProfile>,
+    /// The settings that calls refer to by place.
+    #[cfg_attr(feature = "serde", serde(default = "default_call_profiles"))]
+    pub call_profiles: Vec<CallProfile>,
+    /// Sets of breakers of which only a share may be open at once; none by default.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub breaker_groups: Vec<BreakerGroup>,
 }
 
 impl Config {
-    /// The defaults, with one peer profile and one breaker profile.
+    /// The defaults, with one profile of each kind.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -50,6 +61,8 @@ impl Config {
             sleep: SleepConfig::default(),
             peer_profiles: vec![PeerProfile::default()],
             breaker_profiles: vec![BreakerProfile::default()],
+            call_profiles: default_call_profiles(),
+            breaker_groups: vec![],
         }
     }
 
@@ -67,6 +80,13 @@ impl Config {
         u16::try_from(place).ok().map(BreakerProfileId)
     }
 
+    /// The call profile of that name.
+    #[must_use]
+    pub fn call_profile(&self, name: &str) -> Option<CallProfileId> {
+        let place = self.call_profiles.iter().position(|profile| profile.name == name)?;
+        u16::try_from(place).ok().map(CallProfileId)
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -75,6 +95,54 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         Policies::new(self).map(|_| ())
     }
+
+    /// Settings that are legal and most likely not meant, by their path; for whoever starts a
+    /// program to print. Empty for the defaults.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<ConfigError> {
+        let calls = self.call_profiles.iter().filter_map(|profile| {
+            let deadline = profile.deadline.filter(|deadline| *deadline < profile.attempt_timeout);
+            let problem = format!("{:?} is never reached", profile.attempt_timeout);
+            deadline.map(|_| {
+                ConfigError::new("attempt_timeout", problem + ", since deadline comes first")
+                    .within(&profile.name)
+                    .within("call_profiles")
+            })
+        });
+        let longest = self.call_profiles.iter().map(|profile| profile.attempt_timeout).max();
+        let breakers = self.breaker_profiles.iter().flat_map(|profile| {
+            let breaker = &profile.breaker;
+            let slow = breaker.slow_after.filter(|slow| Some(*slow) >= longest).map(|slow| {
+                let problem = format!("no call is slower than {slow:?} without timing out");
+                ConfigError::new("slow_after", problem)
+            });
+            let restless = breaker.stable_after < breaker.open_for.base;
+            let restless = restless.then(|| {
+                let problem = format!(
+                    "{:?} is less than open_for.base, {:?}: its growth is soon forgotten",
+                    breaker.stable_after, breaker.open_for.base
+                );
+                ConfigError::new("stable_after", problem)
+            });
+            let found = slow.into_iter().chain(restless);
+            found.map(|warning| {
+                warning.within("breaker").within(&profile.name).within("breaker_profiles")
+            })
+        });
+        let knows_when = self.breaker_profiles.iter().any(|guard| guard.calls.hedge.is_some());
+        let hedged = self.call_profiles.iter().filter(|profile| profile.hedged && !knows_when);
+        let hedged = hedged.map(|profile| {
+            ConfigError::new("hedged", "true, but no breaker profile has calls.hedge")
+                .within(&profile.name)
+                .within("call_profiles")
+        });
+        calls.chain(hedged).chain(breakers).collect()
+    }
+}
+
+/// Also those of a configuration that was written before there were calls.
+fn default_call_profiles() -> Vec<CallProfile> {
+    vec![CallProfile::default()]
 }
 
 /// Bounds on memory and on the work of one step.
@@ -88,6 +156,8 @@ pub struct Limits {
     pub max_breakers: u32,
     /// Endpoints of one peer; 16. At most 64.
     pub max_endpoints: u32,
+    /// Calls at once, waiting ones included; 1,000,000. At most 2²⁷.
+    pub max_calls: u32,
     /// Work that one step does beyond the direct answer to its event, in timers fired and queue
     /// places moved; 4,096. What is left stays due, and `next_deadline()` says "now".
     pub max_work_per_step: u32,
@@ -99,6 +169,7 @@ impl Default for Limits {
             max_peers: 1_000_000,
             max_breakers: 1_000_000,
             max_endpoints: 16,
+            max_calls: 1_000_000,
             max_work_per_step: 4_096,
         }
     }
@@ -151,221 +222,14 @@ impl Default for SleepConfig {
     }
 }
 
-/// When a peer tries again after the loss of a stable connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum FirstRetry {
-    /// Uniform in \[0, spread\], spread = recent losses behind the same breaker ÷ dial rate, at
-    /// least the backoff's base and at most `max`: a lone loss is back within a second, a mass
-    /// loss spreads by itself.
-    Spread {
-        /// The widest spread.
-        max: Duration,
-    },
-    /// Like any other retry: the backoff's first delay.
-    Backoff,
-    /// At once, as most clients of the field do.
-    Immediate,
-}
-
-/// Where a connection's signs of life come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum Signs {
-    /// Nowhere: silence means nothing. A driver that reports none must not lose idle connections.
-    #[default]
-    Unmonitored,
-    /// The peer sends something of its own accord.
-    Heartbeats,
-    /// We ask, after silence.
-    Pings(ProbeConfig),
-}
-
-/// How silence is judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum Detector {
-    /// Silence longer than this is suspect.
-    Deadline(Duration),
-    /// Phi accrual: the deadline follows the heartbeats' own mean and deviation.
-    Phi(PhiConfig),
-}
-
-/// What to do with a suspected connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum OnSuspect {
-    /// Close it and dial again.
-    #[default]
-    Drop,
-    /// Only tell.
-    Notify,
-}
-
-/// How connections of a profile are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-pub struct HealthConfig {
-    /// Where signs of life come from; nowhere by default.
-    pub signs: Signs,
-    /// How silence is judged, where there are signs; a deadline of 30 s.
-    pub detector: Detector,
-    /// What to do then; drop.
-    pub on_suspect: OnSuspect,
-    /// Smoothed latency from which a peer counts as degraded.
-    pub max_latency: Option<Duration>,
-    /// Smoothed loss, in parts per million, from which a peer counts as degraded.
-    pub max_loss: Option<u32>,
-}
-
-impl Default for HealthConfig {
-    fn default() -> Self {
-        Self {
-            signs: Signs::Unmonitored,
-            detector: Detector::Deadline(Duration::from_secs(30)),
-            on_suspect: OnSuspect::Drop,
-            max_latency: None,
-            max_loss: None,
-        }
-    }
-}
-
-/// The settings of peers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-pub struct PeerProfile {
-    /// The name by which [`Config::peer_profile`] finds it.
-    pub name: String,
-    /// The delay after each failed round of dials; 1 s, doubling to 120 s, full jitter (AWS CRT).
-    pub backoff: BackoffConfig,
-    /// The retry after the loss of a stable connection; spread, at most 120 s (Elastic Agent).
-    pub first_retry: FirstRetry,
-    /// How long a dial may take; 20 s (gRPC).
-    pub dial_timeout: Duration,
-    /// How long it may take while another endpoint is left to try; 5 s.
-    pub failover_timeout: Duration,
-    /// After a timeout the next dial may take as long as the backoff's delay has become, but no
-    /// longer than this; 60 s. Otherwise a fleet keeps a slow server busy with dials that nobody
-    /// waits for.
-    pub max_dial_timeout: Duration,
-    /// The pause before the next endpoint is tried; 250 ms (RFC 8305).
-    pub attempt_delay: Duration,
-    /// How long a connection must last, and be heard where it is monitored, before failures are
-    /// forgotten; 10 s.
-    pub stable_after: Duration,
-    /// How long the server keeps the session of a lost connection; none by default.
-    pub session_ttl: Option<Duration>,
-    /// Failed rounds in a row after which the peer is given up; never by default. A connection that
-    /// did not last counts as one; what our own network, host or restart did does not.
-    pub max_attempts: Option<u32>,
-    /// Time without a connection after which it is given up; never by default. Time without a
-    /// network does not count, and after an outage it may take an eighth longer.
-    pub give_up_after: Option<Duration>,
-    /// Whether the peer may dial us; it may not by default.
-    pub inbound: bool,
-    /// How its connections are watched.
-    pub health: HealthConfig,
-}
-
-impl Default for PeerProfile {
-    fn default() -> Self {
-        Self {
-            name: String::from("default"),
-            backoff: BackoffConfig::default(),
-            first_retry: FirstRetry::Spread { max: Duration::from_secs(120) },
-            dial_timeout: Duration::from_secs(20),
-            failover_timeout: Duration::from_secs(5),
-            max_dial_timeout: Duration::from_secs(60),
-            attempt_delay: Duration::from_millis(250),
-            stable_after: Duration::from_secs(10),
-            session_ttl: None,
-            max_attempts: None,
-            give_up_after: None,
-            inbound: false,
-            health: HealthConfig::default(),
-        }
-    }
-}
-
-/// The settings of breakers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-pub struct BreakerProfile {
-    /// The name by which [`Config::breaker_profile`] finds it.
-    pub name: String,
-    /// When it opens, for how long, and what closes it again.
-    pub breaker: BreakerConfig,
-    /// Dials in flight at once; 64. The herd protection: keep it below the server's capacity per
-    /// second × the dial timeout, or nothing is ever served in time.
-    pub max_in_flight: u32,
-    /// Dials per second, for those who know their server.
-    pub rate: Option<BucketConfig>,
-    /// Whether thresholds relax while this host is under load ([`Event::Load`](crate::Event::Load)).
-    pub adaptive: bool,
-}
-
-impl Default for BreakerProfile {
-    fn default() -> Self {
-        Self {
-            name: String::from("default"),
-            breaker: BreakerConfig::for_dials(),
-            max_in_flight: 64,
-            rate: None,
-            adaptive: false,
-        }
-    }
-}
-
-/// By how much the slow lane's cap is longer.
-const SLOW_LANE: u32 = 10;
-
 /// A validated configuration, in the form that the flows use.
 #[derive(Clone, Debug)]
 pub(crate) struct Policies {
     pub(crate) config: Config,
     pub(crate) peers: Vec<PeerPolicy>,
     pub(crate) breakers: Vec<BreakerProfilePolicy>,
+    pub(crate) calls: Vec<CallPolicy>,
     pub(crate) pacer_rate: Option<BucketPolicy>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct PeerPolicy {
-    pub(crate) profile: PeerProfile,
-    pub(crate) backoff: BackoffPolicy,
-    pub(crate) slow_lane: BackoffPolicy,
-    pub(crate) watch: Option<WatchPolicy>,
-}
-
-/// How a monitored connection is watched.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WatchPolicy {
-    pub(crate) pings: Option<ProbePolicy>,
-    pub(crate) detector: DetectorPolicy,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum DetectorPolicy {
-    Deadline(Duration),
-    Phi(PhiPolicy),
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct BreakerProfilePolicy {
-    pub(crate) normal: BreakerPolicy,
-    /// Thresholds while the host is under load; equal to `normal` unless adaptive.
-    pub(crate) relaxed: BreakerPolicy,
-    pub(crate) max_in_flight: u32,
-    pub(crate) rate: Option<BucketPolicy>,
-    /// What the first retry after a mass loss is spread by.
-    pub(crate) spread_rate: Rate,
 }
 
 impl Policies {
@@ -374,6 +238,7 @@ impl Policies {
         within("limits.max_peers", limits.max_peers, 1, MAX_SLOTS / 2)?;
         within("limits.max_breakers", limits.max_breakers, 1, MAX_SLOTS / 2)?;
         within("limits.max_endpoints", limits.max_endpoints, 1, 64)?;
+        within("limits.max_calls", limits.max_calls, 1, MAX_SLOTS / 2)?;
         within("limits.max_work_per_step", limits.max_work_per_step, 16, u32::MAX)?;
         within("pacer.max_in_flight", config.pacer.max_in_flight, 1, u32::MAX)?;
         let pacer = |error: ConfigError| error.within("pacer");
@@ -385,19 +250,30 @@ impl Policies {
             .map_err(|error| pacer(error.within("assumed_rate")))?;
         within("peer_profiles", count(config.peer_profiles.len()), 1, u32::from(u16::MAX))?;
         within("breaker_profiles", count(config.breaker_profiles.len()), 1, u32::from(u16::MAX))?;
+        within("call_profiles", count(config.call_profiles.len()), 1, u32::from(u16::MAX))?;
         unique("peer_profiles", config.peer_profiles.iter().map(|profile| &profile.name))?;
         unique("breaker_profiles", config.breaker_profiles.iter().map(|profile| &profile.name))?;
+        unique("call_profiles", config.call_profiles.iter().map(|profile| &profile.name))?;
+        unique("breaker_groups", config.breaker_groups.iter().map(|group| &group.name))?;
+        for group in &config.breaker_groups {
+            group.check().map_err(|error| error.within(&group.name).within("breaker_groups"))?;
+        }
         let peers = config.peer_profiles.iter().map(|profile| {
             PeerPolicy::new(profile)
                 .map_err(|error| error.within(&profile.name).within("peer_profiles"))
         });
         let breakers = config.breaker_profiles.iter().map(|profile| {
-            BreakerProfilePolicy::new(profile, &config.pacer)
+            BreakerProfilePolicy::new(profile, config)
                 .map_err(|error| error.within(&profile.name).within("breaker_profiles"))
+        });
+        let calls = config.call_profiles.iter().map(|profile| {
+            CallPolicy::new(profile)
+                .map_err(|error| error.within(&profile.name).within("call_profiles"))
         });
         Ok(Self {
             peers: peers.collect::<Result<_, _>>()?,
             breakers: breakers.collect::<Result<_, _>>()?,
+            calls: calls.collect::<Result<_, _>>()?,
             pacer_rate,
             config: config.clone(),
         })
@@ -416,91 +292,10 @@ impl Policies {
     pub(crate) fn breaker(&self, profile: u16) -> &BreakerProfilePolicy {
         &self.breakers[usize::from(profile)]
     }
-}
 
-impl PeerPolicy {
-    fn new(profile: &PeerProfile) -> Result<Self, ConfigError> {
-        let backoff = profile.backoff.validate().map_err(|error| error.within("backoff"))?;
-        positive("dial_timeout", profile.dial_timeout)?;
-        positive("failover_timeout", profile.failover_timeout)?;
-        if profile.max_dial_timeout < profile.dial_timeout {
-            return Err(ConfigError::new(
-                "max_dial_timeout",
-                format!(
-                    "{:?} is less than dial_timeout, {:?}",
-                    profile.max_dial_timeout, profile.dial_timeout
-                ),
-            ));
-        }
-        if let Some(max_attempts) = profile.max_attempts {
-            within("max_attempts", max_attempts, 1, u32::MAX)?;
-        }
-        if let Some(give_up_after) = profile.give_up_after {
-            positive("give_up_after", give_up_after)?;
-        }
-        if let Some(max_loss) = profile.health.max_loss {
-            within("health.max_loss", max_loss, 1, 1_000_000)?;
-        }
-        if let Some(max_latency) = profile.health.max_latency {
-            positive("health.max_latency", max_latency)?;
-        }
-        let watch = WatchPolicy::new(&profile.health).map_err(|error| error.within("health"))?;
-        Ok(Self {
-            profile: profile.clone(),
-            backoff,
-            slow_lane: backoff.with_cap_times(SLOW_LANE),
-            watch,
-        })
-    }
-}
-
-impl WatchPolicy {
-    fn new(health: &HealthConfig) -> Result<Option<Self>, ConfigError> {
-        let detector = match health.detector {
-            Detector::Deadline(deadline) => {
-                positive("detector.deadline", deadline)?;
-                DetectorPolicy::Deadline(deadline)
-            }
-            Detector::Phi(phi) => DetectorPolicy::Phi(
-                phi.validate().map_err(|error| error.within("phi").within("detector"))?,
-            ),
-        };
-        let pings = match health.signs {
-            Signs::Unmonitored => return Ok(None),
-            Signs::Heartbeats => None,
-            Signs::Pings(probe) => {
-                Some(probe.validate().map_err(|error| error.within("pings").within("signs"))?)
-            }
-        };
-        Ok(Some(Self { pings, detector }))
-    }
-}
-
-impl BreakerProfilePolicy {
-    fn new(profile: &BreakerProfile, pacer: &PacerConfig) -> Result<Self, ConfigError> {
-        let normal = profile.breaker.clone().validate().map_err(|error| error.within("breaker"))?;
-        within("max_in_flight", profile.max_in_flight, 1, u32::MAX)?;
-        let rate = match profile.rate {
-            Some(rate) => Some(rate.validate().map_err(|error| error.within("rate"))?),
-            None => None,
-        };
-        let spread_rate = match (profile.rate, pacer.rate) {
-            (Some(told), _) | (None, Some(told)) => told.rate,
-            (None, None) => pacer.assumed_rate,
-        };
-        let relaxed = if profile.adaptive { normal.relaxed() } else { normal };
-        Ok(Self { normal, relaxed, max_in_flight: profile.max_in_flight, rate, spread_rate })
-    }
-
-    /// The thresholds in force.
-    pub(crate) const fn at(&self, relaxed: bool) -> &BreakerPolicy {
-        if relaxed { &self.relaxed } else { &self.normal }
-    }
-
-    /// How long `dials` dials take at the rate that is told or assumed.
-    pub(crate) fn time_for(&self, dials: u32) -> Duration {
-        let rate = Ratio::new(dials, self.spread_rate.count);
-        Duration::from_nanos(rate.of(nanos(self.spread_rate.per)))
+    #[inline]
+    pub(crate) fn call(&self, profile: u16) -> &CallPolicy {
+        &self.calls[usize::from(profile)]
     }
 }
 

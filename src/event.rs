@@ -4,8 +4,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::id::{
-    BreakerId, BreakerProfileId, ConnId, EndpointId, PeerId, PeerProfileId, PingId, Tag,
+    AttemptId, BreakerId, BreakerProfileId, CallId, CallProfileId, ConnId, EndpointId, PeerId,
+    PeerProfileId, PingId, Tag,
 };
+use crate::time::Time;
 
 /// One of a peer's addresses, and the breaker that guards dials to it.
 ///
@@ -18,6 +20,46 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// The breaker that its dials pass; it must have been added before.
     pub breaker: BreakerId,
+}
+
+/// Where a call goes, and the breaker whose gates it passes.
+///
+/// The breaker guards calls and is best not one that guards dials: a server that refuses
+/// connections and one that fails requests fail in different ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
+pub enum Target {
+    /// Whatever the driver reaches behind this breaker, over connections of its own.
+    Breaker(BreakerId),
+    /// A peer, over its connection.
+    Peer {
+        /// Which peer.
+        peer: PeerId,
+        /// The breaker that guards the call.
+        breaker: BreakerId,
+    },
+}
+
+impl Target {
+    /// The breaker that guards the call.
+    #[must_use]
+    pub const fn breaker(self) -> BreakerId {
+        match self {
+            Self::Breaker(breaker) | Self::Peer { breaker, .. } => breaker,
+        }
+    }
+}
+
+/// How long a server asked callers to stay away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum RetryAfter {
+    /// At least this long; a little jitter comes on top, since everybody is told the same.
+    After(Duration),
+    /// For good: the call is not to be tried again.
+    Never,
 }
 
 /// One thing that happened or that somebody wants: the first argument of
@@ -39,7 +81,7 @@ pub enum Event {
         /// Its settings.
         profile: BreakerProfileId,
     },
-    /// A breaker goes; refused while an endpoint names it.
+    /// A breaker goes; refused while an endpoint names it or a call passes it.
     RemoveBreaker {
         /// Its name.
         breaker: BreakerId,
@@ -63,7 +105,7 @@ pub enum Event {
         /// All of them, in order of preference.
         endpoints: Vec<Endpoint>,
     },
-    /// The peer goes: its dial is cancelled, its connection closed.
+    /// The peer goes: its dial is cancelled, its connection closed, its calls end.
     RemovePeer {
         /// Which.
         peer: PeerId,
@@ -82,6 +124,25 @@ pub enum Event {
     Disconnect {
         /// From whom.
         peer: PeerId,
+    },
+
+    /// Somebody wants a request made; answered by exactly one of
+    /// [`Done`](crate::Action::Done), [`GiveUp`](crate::Action::GiveUp) and
+    /// [`Reject`](crate::Action::Reject), now or later. A name in use is ignored with a notice.
+    Call {
+        /// Its name, not in use.
+        call: CallId,
+        /// Where it goes.
+        target: Target,
+        /// How it is tried and retried.
+        profile: CallProfileId,
+        /// When it must be over; `None`: as the profile says.
+        deadline: Option<Time>,
+    },
+    /// It is no longer wanted: its attempts are cancelled, and it is given up.
+    CancelCall {
+        /// Which.
+        call: CallId,
     },
 
     // Facts of connections.
@@ -141,6 +202,30 @@ pub enum Event {
         tag: Tag,
     },
 
+    // Facts of calls.
+    /// The attempt was answered well, and so its call is done.
+    Succeeded {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// The attempt failed. When a connection ends, the driver reports this for each attempt that ran
+    /// over it: as [`Disconnected`](CallFailure::Disconnected), or as [`Local`](CallFailure::Local) if
+    /// it was ended by [`Close`](crate::Action::Close), which is nobody's fault.
+    Failed {
+        /// Which.
+        attempt: AttemptId,
+        /// How.
+        kind: CallFailure,
+        /// How long the server asked us to stay away.
+        retry_after: Option<RetryAfter>,
+    },
+    /// The caller went away while the attempt ran: the call and all its attempts end, uncounted. A
+    /// caller's timeout is not this but a failure.
+    Dropped {
+        /// Which.
+        attempt: AttemptId,
+    },
+
     // Environment.
     /// This host has no network: no dials, no pings, detectors and breakers stand still.
     NetworkDown,
@@ -152,7 +237,8 @@ pub enum Event {
         load: u32,
     },
     /// This is a new process that restored a snapshot: every connection and dial of the old one is
-    /// gone. Sessions, backoffs and breakers are kept.
+    /// gone, and so are its calls, whose attempts count against nobody. Sessions, backoffs, breakers
+    /// and budgets are kept.
     Restarted,
     /// Nothing happened but time.
     Tick,
@@ -168,7 +254,15 @@ pub enum Event {
         /// Which.
         breaker: BreakerId,
     },
-    /// The breaker is closed and as new, whatever it was.
+    /// From now on the breaker only watches: it decides and reports as ever, and admits all. Or no
+    /// longer.
+    WatchOnly {
+        /// Which.
+        breaker: BreakerId,
+        /// Whether it only watches.
+        on: bool,
+    },
+    /// The breaker is closed and as new, whatever it was; watching only stays as it is.
     ResetBreaker {
         /// Which.
         breaker: BreakerId,
@@ -246,4 +340,51 @@ pub enum LossCause {
     Suspected,
     /// Our own side ended it, a restart included.
     Local,
+}
+
+/// How an attempt failed, in classes that differ in what they count against and in whether another
+/// attempt can help.
+///
+/// Source: the classes that gRPC's status codes, HTTP and the AWS SDKs' retry modes tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum CallFailure {
+    /// The server failed (500, `INTERNAL`).
+    Error,
+    /// No answer in time; also what the manager's own timeout counts as.
+    Timeout,
+    /// The server said "not now" (429, `RESOURCE_EXHAUSTED`).
+    Throttled,
+    /// The server said that it is away (503, `UNAVAILABLE`).
+    Unavailable,
+    /// The connection broke under it.
+    Disconnected,
+    /// The caller's own fault (4xx, `INVALID_ARGUMENT`): counts against nobody, never retried.
+    Invalid,
+    /// The server failed, and trying again would do harm or cannot help: counts, never retried.
+    Fatal,
+    /// Our own fault: no sockets, no memory. Counts against nobody.
+    Local,
+}
+
+impl CallFailure {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Error,
+        Self::Timeout,
+        Self::Throttled,
+        Self::Unavailable,
+        Self::Disconnected,
+        Self::Invalid,
+        Self::Fatal,
+        Self::Local,
+    ];
+
+    /// Whether no profile may have it retried.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Invalid | Self::Fatal)
+    }
 }

@@ -36,12 +36,20 @@ driver_id! {
     Tag(u64), "t"
 }
 driver_id! {
+    /// One logical request, of one or more attempts; chosen by the driver, not in use by another.
+    CallId(u64), "r"
+}
+driver_id! {
     /// A peer profile: its place in [`Config::peer_profiles`](crate::Config::peer_profiles).
     PeerProfileId(u16), "profile "
 }
 driver_id! {
     /// A breaker profile: its place in [`Config::breaker_profiles`](crate::Config::breaker_profiles).
     BreakerProfileId(u16), "profile "
+}
+driver_id! {
+    /// A call profile: its place in [`Config::call_profiles`](crate::Config::call_profiles).
+    CallProfileId(u16), "profile "
 }
 
 /// Bits of an issued id that name the slot; the rest is the generation.
@@ -106,4 +114,9 @@ issued_id! {
 issued_id! {
     /// One ping over one connection.
     PingId, "g"
+}
+
+issued_id! {
+    /// One attempt of a call.
+    AttemptId, "a"
 }

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use crate::action::Action;
 use crate::event::Event;
-use crate::id::{ConnId, PingId};
+use crate::id::{AttemptId, ConnId, PingId};
 use crate::time::Time;
 
 /// The rule that a driver broke.
@@ -22,6 +22,9 @@ pub enum Breach {
     NotUp(ConnId),
     /// A ping was answered that was not sent, or answered before.
     DeadPing(PingId),
+    /// A fact about an attempt that was never issued, or that is over: cancelled, or answered
+    /// before.
+    DeadAttempt(AttemptId),
     /// Time went backwards.
     Backwards {
         /// The latest moment seen.
@@ -31,6 +34,8 @@ pub enum Breach {
     },
     /// A tick came before the I/O of the same moment was fed.
     TickBeforeIo(ConnId),
+    /// A tick came before the answer to an attempt, of the same moment, was fed.
+    TickBeforeAnswer(AttemptId),
     /// The driver slept past the deadline that it had been given.
     Overslept {
         /// The deadline.
@@ -47,9 +52,13 @@ impl fmt::Display for Breach {
             Self::AnsweredTwice(conn) => write!(f, "{conn} was answered twice"),
             Self::NotUp(conn) => write!(f, "heard on {conn}, which is still being dialed"),
             Self::DeadPing(ping) => write!(f, "a pong for {ping}, which is not out"),
+            Self::DeadAttempt(attempt) => write!(f, "a fact about {attempt}, which is over"),
             Self::Backwards { from, to } => write!(f, "time went back from {from} to {to}"),
             Self::TickBeforeIo(conn) => {
                 write!(f, "a tick came before a fact about {conn} of the same moment")
+            }
+            Self::TickBeforeAnswer(attempt) => {
+                write!(f, "a tick came before the answer to {attempt} of the same moment")
             }
             Self::Overslept { deadline, now } => {
                 write!(f, "asked to come back at {deadline}, the driver came at {now}")
@@ -89,7 +98,8 @@ struct Entry {
 /// have the tick's `now`, [`Breach::TickBeforeIo`] accuses falsely.
 ///
 /// It sees what the driver sees: the event, the manager's answer, the time, and the deadline that
-/// the manager gave afterwards. Memory: one small entry for each dial or connection that is alive.
+/// the manager gave afterwards. Memory: one small entry for each dial, connection
+/// and attempt that is alive.
 ///
 /// # Examples
 ///
@@ -108,6 +118,8 @@ struct Entry {
 pub struct Ledger {
     /// By slot, which a connection shares with its pings.
     conns: HashTable<Entry>,
+    /// The attempts that run, and since when.
+    attempts: HashTable<(AttemptId, Time)>,
     now: Time,
     deadline: Option<Time>,
     ticked_at: Option<Time>,
@@ -195,8 +207,12 @@ impl Ledger {
                     _ => Err(Breach::DeadPing(*ping)),
                 };
             }
+            Event::Succeeded { attempt }
+            | Event::Failed { attempt, .. }
+            | Event::Dropped { attempt } => return self.answered(*attempt, now),
             Event::Restarted => {
                 self.conns.clear();
+                self.attempts.clear();
                 return Ok(());
             }
             _ => return Ok(()),
@@ -212,6 +228,24 @@ impl Ledger {
             }
             Phase::Dialing | Phase::Up(_) => self.after_tick(entry, now),
         }
+    }
+
+    /// An attempt is answered once.
+    fn answered(&mut self, attempt: AttemptId, now: Time) -> Result<(), Breach> {
+        let Some(since) = self.end_attempt(attempt) else {
+            return Err(Breach::DeadAttempt(attempt));
+        };
+        if self.ticked_at == Some(now) && since < now {
+            return Err(Breach::TickBeforeAnswer(attempt));
+        }
+        Ok(())
+    }
+
+    /// Forgets the attempt; since when it ran.
+    fn end_attempt(&mut self, attempt: AttemptId) -> Option<Time> {
+        let same = |known: &(AttemptId, Time)| known.0 == attempt;
+        let found = self.attempts.find_entry(hash(attempt.slot()), same).ok()?;
+        Some(found.remove().0.1)
     }
 
     /// Waiting I/O is fed before the tick: a fact after a tick of the same moment came too late,
@@ -238,7 +272,18 @@ impl Ledger {
                     self.set(*conn, Some((Phase::Up(Some(sent)), entry.since)));
                 }
             }
-            Action::Refuse { .. } | Action::Notice(_) => {}
+            Action::StartAttempt { attempt, .. } => {
+                let hash_of = |known: &(AttemptId, Time)| hash(known.0.slot());
+                self.attempts.insert_unique(hash(attempt.slot()), (*attempt, now), hash_of);
+            }
+            Action::CancelAttempt { attempt } => {
+                self.end_attempt(*attempt);
+            }
+            Action::Refuse { .. }
+            | Action::Reject { .. }
+            | Action::GiveUp { .. }
+            | Action::Done { .. }
+            | Action::Notice(_) => {}
         }
     }
 

@@ -114,15 +114,23 @@ pub mod strategy;
 pub mod throttle;
 pub mod window;
 
-pub use action::{Action, Ignored, Notice, PeerCause, PeerState};
+pub use action::{
+    Action, GiveUpReason, Ignored, Notice, PeerCause, PeerState, RejectReason, WaitsFor,
+};
 pub use config::Config;
 pub use error::ConfigError;
-pub use event::{DialCause, Endpoint, Event, LossCause};
-pub use id::{BreakerId, BreakerProfileId, ConnId, EndpointId, PeerId, PeerProfileId, PingId, Tag};
+pub use event::{CallFailure, DialCause, Endpoint, Event, LossCause, RetryAfter, Target};
+pub use id::{
+    AttemptId, BreakerId, BreakerProfileId, CallId, CallProfileId, ConnId, EndpointId, PeerId,
+    PeerProfileId, PingId, Tag,
+};
 pub use ledger::{Breach, Ledger};
-pub use manager::{Blocked, Manager, RestoreError, Snapshot, Violation, Why};
+pub use manager::{Blocked, GateView, Manager, RestoreError, Snapshot, Violation, Why, WhyCall};
 pub use ratio::{ParseRatioError, Ratio};
-pub use stats::{BreakerCounts, DialFailures, Losses, PeerCounts, Stats};
+pub use stats::{
+    AttemptFailures, BreakerCounts, CallCounts, DialFailures, GiveUps, Losses, PeerCounts,
+    Rejections, Stats,
+};
 pub use time::Time;
 
 /// The README's examples, compiled and run with the others.

@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use crate::action::PeerState;
+use crate::action::{GiveUpReason, PeerState, RejectReason};
 use crate::breaker::State;
-use crate::event::{DialCause, LossCause};
+use crate::event::{CallFailure, DialCause, LossCause};
 use crate::histogram::Histogram;
 
 /// What a manager has done and where everybody stands. Reading it is O(1).
@@ -46,7 +46,31 @@ pub struct Stats {
     pub pings: u64,
     /// Pongs heard, late ones included.
     pub pongs: u64,
-    /// Facts about connections or pings that are gone.
+    /// Calls now, by what they are doing.
+    pub calls_now: CallCounts,
+    /// Attempts in flight now.
+    pub attempts_in_flight: u32,
+    /// Calls asked for, the rejected ones included.
+    pub calls: u64,
+    /// Calls that succeeded.
+    pub calls_done: u64,
+    /// Calls rejected, by reason.
+    pub rejections: Rejections,
+    /// Calls given up, by reason.
+    pub give_ups: GiveUps,
+    /// Attempts begun, retries and hedges included.
+    pub attempts: u64,
+    /// Attempts that we cancelled, those that timed out included.
+    pub attempts_cancelled: u64,
+    /// Attempts that failed, by kind.
+    pub attempt_failures: AttemptFailures,
+    /// Retries decided on; one that a gate then refuses is no attempt.
+    pub retries: u64,
+    /// Attempts begun to join a slow one.
+    pub hedges: u64,
+    /// Retries and hedges that the budget did not pay for.
+    pub budget_refusals: u64,
+    /// Facts about connections, pings or attempts that are gone.
     pub stale: u64,
     /// Other events that changed nothing.
     pub ignored: u64,
@@ -64,6 +88,8 @@ pub struct Stats {
     pub loss_sum: u64,
     /// All latencies reported.
     pub latency: Histogram,
+    /// From a call's beginning to its success, of calls that succeeded.
+    pub call_time: Histogram,
     /// From the loss of a connection to the next one, of peers that came back.
     pub time_to_recover: Histogram,
 }
@@ -84,6 +110,13 @@ impl Stats {
             self.cleared,
             self.pings,
             self.pongs,
+            self.calls,
+            self.calls_done,
+            self.attempts,
+            self.attempts_cancelled,
+            self.retries,
+            self.hedges,
+            self.budget_refusals,
             self.stale,
             self.ignored,
             self.clock_backwards,
@@ -92,6 +125,9 @@ impl Stats {
         counts.iter().all(|&count| count <= MAX_COUNT)
             && self.dial_failures.is_valid()
             && self.losses.is_valid()
+            && self.rejections.is_valid()
+            && self.give_ups.is_valid()
+            && self.attempt_failures.is_valid()
     }
 
     /// Mean of the measured peers' smoothed latencies; zero if none is measured.
@@ -172,6 +208,109 @@ counts! {
         forced_open = ForcedOpen,
         /// Admitting all by order.
         disabled = Disabled,
+    }
+}
+
+/// Calls by what they are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct CallCounts {
+    /// Waiting for the peer's connection.
+    pub connection: u32,
+    /// Waiting for their turn.
+    pub turn: u32,
+    /// Waiting for their next attempt.
+    pub backing_off: u32,
+    /// With an attempt in flight.
+    pub running: u32,
+}
+
+impl CallCounts {
+    /// The sum of all.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.connection as u64 + self.turn as u64 + self.backing_off as u64 + self.running as u64
+    }
+}
+
+counts! {
+    /// Failed attempts by kind.
+    AttemptFailures(CallFailure: u64) {
+        /// The server failed.
+        error = Error,
+        /// No answer in time.
+        timeout = Timeout,
+        /// The server said "not now".
+        throttled = Throttled,
+        /// The server said that it is away.
+        unavailable = Unavailable,
+        /// The connection broke.
+        disconnected = Disconnected,
+        /// The caller's own fault.
+        invalid = Invalid,
+        /// The server failed for good.
+        fatal = Fatal,
+        /// Our own fault.
+        local = Local,
+    }
+}
+
+counts! {
+    /// Rejected calls by reason.
+    Rejections(RejectReason: u64) {
+        /// No time left.
+        deadline = Deadline,
+        /// No connection.
+        not_connected = NotConnected,
+        /// No slot.
+        bulkhead_full = BulkheadFull,
+        /// No token.
+        rate_limited = RateLimited,
+        /// Too long a wait.
+        waited_too_long = WaitedTooLong,
+        /// Left out.
+        throttled = Throttled,
+        /// Nobody admitted.
+        breaker_open = BreakerOpen,
+        /// Not yet admitted again.
+        ramping_up = RampingUp,
+        /// Too many at once.
+        too_many_calls = TooManyCalls,
+        /// No such peer.
+        unknown_peer = UnknownPeer,
+        /// No such breaker.
+        unknown_breaker = UnknownBreaker,
+        /// No such profile.
+        unknown_profile = UnknownProfile,
+        /// The peer was removed.
+        peer_removed = PeerRemoved,
+    }
+}
+
+counts! {
+    /// Calls given up by reason.
+    GiveUps(GiveUpReason: u64) {
+        /// As many attempts as may be.
+        too_many_attempts = TooManyAttempts,
+        /// No time left.
+        deadline = Deadline,
+        /// Not of a kind that is retried.
+        not_retryable = NotRetryable,
+        /// Nothing left in the budget.
+        budget_exhausted = BudgetExhausted,
+        /// By the server's wish.
+        server_said_no = ServerSaidNo,
+        /// By a gate.
+        refused = Refused,
+        /// By the driver.
+        cancelled = Cancelled,
+        /// By the caller's leaving.
+        dropped = Dropped,
+        /// With the peer.
+        peer_removed = PeerRemoved,
+        /// With its process.
+        restarted = Restarted,
     }
 }
 

@@ -13,12 +13,18 @@ use std::time::Duration;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use steadfast::breaker::RateRule;
-use steadfast::config::{Detector, Signs};
+use steadfast::bucket::BucketConfig;
+use steadfast::bulkhead::BulkheadConfig;
+use steadfast::config::{BreakerProfile, Detector, GateConfig, Signs};
+use steadfast::hedge::HedgeConfig;
+use steadfast::limit::LimitConfig;
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
+use steadfast::throttle::ThrottleConfig;
 use steadfast::{
-    Action, BreakerId, Config, ConnId, DialCause, Endpoint, EndpointId, Event, LossCause, Manager,
-    PeerId, PeerProfileId, PingId, Ratio, Time,
+    Action, AttemptId, BreakerId, CallFailure, CallId, CallProfileId, Config, ConnId, DialCause,
+    Endpoint, EndpointId, Event, LossCause, Manager, PeerId, PeerProfileId, PingId, Ratio, Target,
+    Time,
 };
 
 #[global_allocator]
@@ -32,6 +38,8 @@ struct Driver {
     dials: Vec<ConnId>,
     up: Vec<ConnId>,
     pings: Vec<PingId>,
+    attempts: Vec<AttemptId>,
+    calls: u64,
 }
 
 impl Driver {
@@ -43,6 +51,8 @@ impl Driver {
                 Action::Dial { conn, .. } => self.dials.push(*conn),
                 Action::Ping { ping, .. } => self.pings.push(*ping),
                 Action::CancelDial { conn } => self.dials.retain(|dial| dial != conn),
+                Action::StartAttempt { attempt, .. } => self.attempts.push(*attempt),
+                Action::CancelAttempt { attempt } => self.attempts.retain(|one| one != attempt),
                 Action::Close { conn } => self.up.retain(|up| up != conn),
                 _ => {}
             }
@@ -79,6 +89,34 @@ impl Driver {
         }
         self.step(Event::Heard { conn: ConnId::from_raw(u64::MAX) });
         self.step(Event::Load { load: 500_000 });
+    }
+
+    /// Calls that succeed, fail and are retried, wait in line, are hedged, hang and are cancelled.
+    fn call(&mut self) {
+        for round in 0..40 {
+            for breaker in [2, 3] {
+                for deadline in [None, Some(self.now + Duration::from_secs(2))] {
+                    let call = CallId(self.calls);
+                    self.calls += 1;
+                    let target = match breaker {
+                        2 => Target::Breaker(BreakerId(2)),
+                        _ => Target::Peer { peer: PeerId(round), breaker: BreakerId(3) },
+                    };
+                    self.step(Event::Call { call, target, profile: CallProfileId(0), deadline });
+                }
+            }
+            self.wait(Duration::from_millis(150));
+            for _ in 0..3 {
+                let Some(attempt) = self.attempts.pop() else { break };
+                self.step(match (self.calls + round) % 4 {
+                    0 => Event::Failed { attempt, kind: CallFailure::Error, retry_after: None },
+                    1 if round % 8 == 0 => Event::Dropped { attempt },
+                    _ => Event::Succeeded { attempt },
+                });
+            }
+            self.step(Event::CancelCall { call: CallId(self.calls - 1) });
+        }
+        self.wait(Duration::from_secs(40));
     }
 
     /// Everybody is lost; a few dials fail until the breakers open; all come back.
@@ -121,7 +159,20 @@ fn a_step_in_the_steady_state_allocates_nothing() {
     let slow_rate = Some(Ratio::percent(100));
     breaker.rates = Some(RateRule { slow_rate, ..RateRule::default() });
     (breaker.slow_after, breaker.slow_in_flight) = (Some(Duration::from_secs(1)), true);
+    let mut gates = BreakerProfile::for_calls();
+    gates.breaker = config.breaker_profiles[0].breaker.clone();
+    gates.calls = GateConfig {
+        bulkhead: BulkheadConfig { max_concurrent: 4, max_waiting: 4, max_wait: None },
+        limit: Some(LimitConfig::default()),
+        rate: Some(BucketConfig::default()),
+        throttle: Some(ThrottleConfig::default()),
+        hedge: Some(HedgeConfig::default()),
+        ..GateConfig::default()
+    };
+    config.breaker_profiles.push(gates);
+    config.call_profiles[0].hedged = true;
     let breaker_profile = config.breaker_profile("default").unwrap();
+    let call_profile = config.breaker_profile("calls").unwrap();
     let mut driver = Driver {
         manager: Manager::new(config, 2).unwrap(),
         actions: Vec::with_capacity(10_000),
@@ -129,7 +180,12 @@ fn a_step_in_the_steady_state_allocates_nothing() {
         dials: Vec::with_capacity(1_000),
         up: Vec::with_capacity(1_000),
         pings: Vec::with_capacity(1_000),
+        attempts: Vec::with_capacity(1_000),
+        calls: 0,
     };
+    for id in [2, 3] {
+        driver.step(Event::AddBreaker { breaker: BreakerId(id), profile: call_profile });
+    }
     for id in 0..2 {
         driver.step(Event::AddBreaker { breaker: BreakerId(id), profile: breaker_profile });
     }
@@ -145,8 +201,9 @@ fn a_step_in_the_steady_state_allocates_nothing() {
     }
     driver.connect_all();
     // Once through everything: each table and heap has its size.
-    for _ in 0..3 {
+    for _ in 0..6 {
         driver.live();
+        driver.call();
         driver.outage();
     }
     assert_eq!(driver.up.len(), 200);
@@ -158,13 +215,17 @@ fn a_step_in_the_steady_state_allocates_nothing() {
         driver.live();
     }
     let living = region.change();
+    driver.call();
+    let calling = region.change();
     driver.outage();
     driver.live();
     let all = region.change();
 
     assert_eq!((living.allocations, living.reallocations), (0, 0), "{living:?}");
+    assert_eq!((calling.allocations, calling.reallocations), (0, 0), "{calling:?}");
     assert_eq!((all.allocations, all.reallocations), (0, 0), "{all:?}");
     let stats = driver.manager.stats();
-    assert!(stats.dials > dials + 200 && stats.pings > pings && stats.breakers.closed == 2);
+    assert!(stats.calls_done > 100 && stats.retries > 10 && stats.attempts_cancelled > 10);
+    assert!(stats.dials > dials + 200 && stats.pings > pings && stats.breakers.closed >= 2);
     driver.manager.check().unwrap();
 }

@@ -12,11 +12,19 @@ use std::time::Duration;
 use steadfast::backoff::{BackoffConfig, Jitter};
 use steadfast::breaker::RateRule;
 use steadfast::bucket::{BucketConfig, Rate};
-use steadfast::config::{BreakerProfile, Detector, HealthConfig, PeerProfile, Signs};
+use steadfast::budget::BudgetConfig;
+use steadfast::bulkhead::BulkheadConfig;
+use steadfast::config::{
+    BreakerGroup, BreakerProfile, CallProfile, Detector, GateConfig, HealthConfig, OpenOn,
+    PeerProfile, Signs,
+};
+use steadfast::hedge::{HedgeConfig, HedgeDelay};
+use steadfast::limit::LimitConfig;
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
+use steadfast::throttle::ThrottleConfig;
 use steadfast::window::Span;
-use steadfast::{Config, Manager, Ratio};
+use steadfast::{CallFailure, Config, Manager, Ratio};
 
 const ZERO: Duration = Duration::ZERO;
 
@@ -52,6 +60,41 @@ fn phi(config: &mut Config, change: impl FnOnce(&mut PhiConfig)) {
         detector: Detector::Phi(phi),
         ..Default::default()
     };
+}
+
+const ONE: Duration = Duration::from_secs(1);
+const B: BulkheadConfig = BulkheadConfig { max_concurrent: 1, max_waiting: 0, max_wait: None };
+
+fn call(config: &mut Config) -> &mut CallProfile {
+    &mut config.call_profiles[0]
+}
+
+fn gates(config: &mut Config) -> &mut GateConfig {
+    &mut breaker(config).calls
+}
+
+fn limit(config: &mut Config, change: impl FnOnce(&mut LimitConfig)) {
+    change(gates(config).limit.insert(LimitConfig::default()));
+}
+
+fn throttle(config: &mut Config, change: impl FnOnce(&mut ThrottleConfig)) {
+    change(gates(config).throttle.insert(ThrottleConfig::default()));
+}
+
+fn budget(config: &mut Config, change: impl FnOnce(&mut BudgetConfig)) {
+    change(gates(config).budget.insert(BudgetConfig::default()));
+}
+
+fn hedge(config: &mut Config, change: impl FnOnce(&mut HedgeConfig)) {
+    change(gates(config).hedge.insert(HedgeConfig::default()));
+}
+
+fn opens_on(config: &mut Config, kind: CallFailure, open_for: Duration) {
+    gates(config).open_on = vec![OpenOn { kind, open_for }];
+}
+
+fn group(config: &mut Config, max_open: Ratio) {
+    config.breaker_groups = vec![BreakerGroup { max_open, ..BreakerGroup::default() }];
 }
 
 fn rate(count: u32, per: Duration, burst: u32) -> Option<BucketConfig> {
@@ -139,6 +182,69 @@ fn every_setting_that_is_refused_is_named_with_what_is_wrong() {
         ("in flight = 0", |c| breaker(c).max_in_flight = 0),
         ("rate of 0", |c| breaker(c).rate = rate(0, Duration::from_secs(1), 1)),
         ("burst = 0", |c| breaker(c).rate = rate(1, Duration::from_secs(1), 0)),
+        ("max_calls = 0", |c| c.limits.max_calls = 0),
+        ("no call profile", |c| c.call_profiles.clear()),
+        ("two calls of one name", |c| c.call_profiles.push(CallProfile::default())),
+        ("attempts = 0", |c| call(c).max_attempts = 0),
+        ("attempts = 1,001", |c| call(c).max_attempts = 1_001),
+        ("attempt_timeout = 0", |c| call(c).attempt_timeout = ZERO),
+        ("min_attempt above timeout", |c| call(c).min_attempt = Duration::from_secs(11)),
+        ("deadline = 0", |c| call(c).deadline = Some(ZERO)),
+        ("deadline within min_attempt", |c| {
+            call(c).deadline = Some(Duration::from_secs(1));
+            call(c).min_attempt = Duration::from_secs(1);
+        }),
+        ("call backoff below 1", |c| call(c).backoff.factor = Ratio::new(1, 2)),
+        ("retry of what is fatal", |c| call(c).retry_on = vec![CallFailure::Fatal]),
+        ("hedges and one attempt", |c| {
+            call(c).hedged = true;
+            call(c).max_attempts = 1;
+        }),
+        ("max_wait = 0", |c| call(c).max_wait = ZERO),
+        ("concurrent = 0", |c| gates(c).bulkhead.max_concurrent = 0),
+        ("longest wait without line", |c| {
+            gates(c).bulkhead.max_wait = Some(Duration::from_secs(1));
+        }),
+        ("longest wait = 0", |c| {
+            gates(c).bulkhead = BulkheadConfig { max_waiting: 1, max_wait: Some(ZERO), ..B };
+        }),
+        ("limit above its bound", |c| limit(c, |l| l.min = 2_000)),
+        ("limit min = 0", |c| limit(c, |l| l.min = 0)),
+        ("limit starts outside", |c| limit(c, |l| l.initial = 2_000)),
+        ("decrease = 0", |c| limit(c, |l| l.decrease = Ratio::new(0, 1))),
+        ("decrease = 1", |c| limit(c, |l| l.decrease = Ratio::new(1, 1))),
+        ("call rate of 0", |c| gates(c).rate = rate(0, Duration::from_secs(1), 1)),
+        ("throttle below 1", |c| throttle(c, |t| t.multiplier = Ratio::new(9, 10))),
+        ("throttle rejects all", |c| throttle(c, |t| t.max_reject = Ratio::new(1, 1))),
+        ("throttle window too short", |c| throttle(c, |t| t.window = Duration::from_millis(9))),
+        ("budget above 1", |c| budget(c, |b| b.ratio = Ratio::new(11, 10))),
+        ("budget of 0/0", |c| budget(c, |b| b.ratio = Ratio::new(0, 0))),
+        ("budget of nothing", |c| budget(c, |b| b.capacity = 0)),
+        ("budget overfull", |c| budget(c, |b| b.initial = 11)),
+        ("reserve of 0", |c| budget(c, |b| b.reserve = Some(Rate { count: 0, per: ONE }))),
+        ("hedges = 0", |c| hedge(c, |h| h.max_hedges = 0)),
+        ("hedge at all", |c| {
+            hedge(c, |h| {
+                let share = Ratio::new(1, 1);
+                h.delay = HedgeDelay::Percentile { share, min_samples: 1, before: ONE };
+            });
+        }),
+        ("opens on the caller's fault", |c| opens_on(c, CallFailure::Invalid, ONE)),
+        ("opens twice on one kind", |c| {
+            opens_on(c, CallFailure::Unavailable, ONE);
+            let rule = gates(c).open_on[0];
+            gates(c).open_on.push(rule);
+        }),
+        ("opens for 0 s", |c| opens_on(c, CallFailure::Unavailable, ZERO)),
+        ("opens too long", |c| {
+            opens_on(c, CallFailure::Unavailable, Duration::from_secs(301));
+        }),
+        ("no such group", |c| breaker(c).group = Some("replicas".into())),
+        ("two groups of one name", |c| {
+            c.breaker_groups = vec![BreakerGroup::default(), BreakerGroup::default()];
+        }),
+        ("group share = 0", |c| group(c, Ratio::new(0, 1))),
+        ("group share above 1", |c| group(c, Ratio::new(3, 2))),
         ("burst for centuries", |c| breaker(c).rate = rate(1, Duration::MAX, 2)),
     ];
     let mut table = String::new();
@@ -155,6 +261,19 @@ fn every_setting_that_is_refused_is_named_with_what_is_wrong() {
     }
     insta::assert_snapshot!(table);
     assert!(!table.contains("TAKEN"));
+}
+
+#[test]
+fn what_is_legal_and_hardly_meant_is_warned_of() {
+    assert_eq!(Config::new(1).warnings(), []);
+    let mut config = Config::new(1);
+    call(&mut config).deadline = Some(Duration::from_secs(3));
+    call(&mut config).hedged = true;
+    let breaker = &mut breaker(&mut config).breaker;
+    breaker.slow_after = Some(Duration::from_secs(10));
+    breaker.stable_after = ZERO;
+    let warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(warnings.join("\n"));
 }
 
 #[test]

@@ -14,11 +14,18 @@ use proptest::sample::Index;
 use proptest::test_runner::FileFailurePersistence;
 use serde_json::{Value, json};
 use steadfast::bucket::{BucketConfig, Rate};
-use steadfast::config::{Detector, HealthConfig, OnSuspect, Signs};
+use steadfast::budget::BudgetConfig;
+use steadfast::bulkhead::BulkheadConfig;
+use steadfast::config::{
+    BreakerGroup, BreakerProfile, Detector, GateConfig, HealthConfig, OnSuspect, Signs,
+};
+use steadfast::hedge::HedgeConfig;
+use steadfast::limit::LimitConfig;
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 use steadfast::strategy::{Act, Address, Op, Shape, World};
-use steadfast::{Config, DialCause, LossCause, Manager, Snapshot};
+use steadfast::throttle::ThrottleConfig;
+use steadfast::{CallFailure, Config, DialCause, LossCause, Manager, Ratio, Snapshot};
 
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/restore.txt");
 
@@ -45,6 +52,27 @@ fn lively() -> Manager {
         window: steadfast::window::Span::Count(10),
         ..Default::default()
     });
+    let mut gates = BreakerProfile::for_calls();
+    (gates.breaker.slow_after, gates.breaker.slow_in_flight) = (Some(Duration::from_secs(9)), true);
+    gates.breaker.rates = Some(steadfast::breaker::RateRule {
+        slow_rate: Some(Ratio::percent(50)),
+        ..Default::default()
+    });
+    gates.calls = GateConfig {
+        bulkhead: BulkheadConfig { max_concurrent: 2, max_waiting: 4, max_wait: None },
+        limit: Some(LimitConfig { initial: 2, ..LimitConfig::default() }),
+        rate: Some(BucketConfig { rate: Rate::per_second(50), burst: 50 }),
+        throttle: Some(ThrottleConfig::default()),
+        hedge: Some(HedgeConfig::default()),
+        budget: Some(BudgetConfig { initial: 5, ..BudgetConfig::default() }),
+        ..GateConfig::default()
+    };
+    gates.group = Some("default".into());
+    config.breaker_groups = vec![BreakerGroup::default()];
+    config.breaker_profiles.push(gates);
+    config.call_profiles[0].backoff.min_delay = Some(Duration::from_millis(90));
+    config.call_profiles[0].backoff.base = Duration::from_secs(9);
+    config.call_profiles[0].hedged = true;
     let mut world = World::new(Manager::new(config, 7).unwrap());
     let mut play = |ms, act| {
         world.play(&Op { after: Duration::from_millis(ms), act });
@@ -69,6 +97,8 @@ fn lively() -> Manager {
     ] {
         play(0, Act::AddPeer { peer, profile, endpoints: at(breakers) });
     }
+    play(0, Act::AddBreaker { breaker: 4, profile: 1 });
+    let call = |peer, breaker| Act::Call { peer, breaker, profile: 0, within: None };
     let refused = |dial| Act::DialFailed { dial, cause: DialCause::Refused, retry_after: None };
     play(0, Act::ForceOpen { breaker: 3 });
     for peer in 0..8 {
@@ -85,8 +115,17 @@ fn lively() -> Manager {
     play(10_500, Act::Metrics { conn: 0, latency: Duration::from_millis(80), loss: 9 });
     play(700, Act::Connected { dial: 0, resumed: false });
     play(11_000, refused(0));
-    play(500, Act::Tick);
-    play(0, Act::RemovePeer { peer: 8 });
+    // Calls that run, wait in line, for a connection and for their next attempt.
+    for peer in [None, Some(0), None, Some(5), Some(3)] {
+        play(20, call(peer, 4));
+    }
+    let (kind, retry_after) = (CallFailure::Error, None);
+    play(20, Act::Failed { attempt: 0, kind, retry_after });
+    play(250, Act::Succeeded { attempt: 0 });
+    for peer in [Some(0), None, Some(0), None] {
+        play(5, call(peer, 4));
+    }
+    play(5, Act::RemovePeer { peer: 8 });
     let manager = world.manager().clone();
     manager.check().unwrap();
     manager
@@ -157,6 +196,13 @@ fn the_snapshot_that_is_damaged_here_is_whole_and_lively() {
         "/lists/queues/3/0",
         "/peers/free/0",
         "/pacer/credit",
+        "/calls/slots/0/id",
+        "/attempts/slots/0/id",
+        "/attempts/slots/1/id",
+        "/lists/waiting/0",
+        "/lists/bound/0",
+        "/breakers/slots/4/gates/bulkhead",
+        "/breakers/slots/4/gates/hedge",
     ] {
         assert!(whole.pointer(place).is_some(), "{place} in {whole:#}");
     }
@@ -179,6 +225,8 @@ fn a_missing_field_is_an_error_that_names_it() {
         if let Some(problem) = refusal(&damaged) {
             let named =
                 problem.contains(&name) || problem.contains("line") || problem.contains("at ");
+            // A group that is left out is missed by its breakers.
+            let named = named || at == "/config/breaker_groups";
             assert!(named, "{at}: {problem}");
         } else {
             assert!(at.starts_with("/config/"), "{at} was not missed");
@@ -224,7 +272,7 @@ fn what_no_manager_can_be_in_is_refused_by_its_place() {
     let huge = json!(u64::MAX);
     let far = json!(4_000_000_000_u32);
     let damages: Vec<(&str, Value)> = vec![
-        ("/version", json!(2)),
+        ("/version", json!(1)),
         ("/config/pacer/max_in_flight", json!(0)),
         ("/peers/slots/0/id", json!(1)),
         ("/peers/slots/0/profile", json!(9)),
@@ -289,6 +337,37 @@ fn what_no_manager_can_be_in_is_refused_by_its_place() {
         ("/stats", json!(null)),
         ("/stats/peers/connected", json!(9)),
         ("/stats/dials_in_flight", json!(9)),
+        ("/calls/slots/0/id", json!(4)),
+        ("/calls/slots/0/profile", json!(7)),
+        ("/calls/slots/0/breaker", far.clone()),
+        ("/calls/slots/0/breaker", json!(0)),
+        ("/calls/slots/0/phase", json!("asked")),
+        ("/calls/slots/0/phase", json!({"backing_off": {"until": 5}})),
+        ("/calls/slots/0/first_attempt", far.clone()),
+        ("/calls/slots/0/attempts", json!(9)),
+        ("/calls/slots/0/process", json!(3)),
+        ("/calls/free", json!([0])),
+        ("/attempts/slots/0/id", json!(1)),
+        ("/attempts/slots/0/call", far.clone()),
+        ("/attempts/slots/0/next", json!(0)),
+        ("/attempts/slots/0/permit/generation", huge.clone()),
+        ("/attempt_generations", json!([])),
+        ("/breakers/slots/4/calls", json!(1)),
+        ("/breakers/slots/4/gates", json!(null)),
+        ("/breakers/slots/4/gates/limit", json!(null)),
+        ("/breakers/slots/4/gates/bulkhead/in_use", json!(3)),
+        ("/lists/live_calls", json!([0, 0])),
+        ("/lists/orphan_calls", json!([0])),
+        ("/lists/released", json!([0])),
+        ("/lists/doomed", json!([0])),
+        ("/lists/waiting", json!([0])),
+        ("/lists/waiting", json!([far])),
+        ("/lists/bound", json!([])),
+        ("/lists/waiting", json!([])),
+        ("/lists/moving", json!([0])),
+        ("/stats/calls", json!(3)),
+        ("/stats/calls_now/running", json!(9)),
+        ("/stats/attempts_in_flight", json!(9)),
         ("/stats/dials", huge.clone()),
         ("/stats/stale", huge),
     ];

@@ -69,6 +69,15 @@ impl InFlight {
         true
     }
 
+    /// Lets go of all that become slow by then, as if that had been counted.
+    pub(super) fn excuse(&mut self, slow_at: Time) {
+        while self.slow_at.front().is_some_and(|front| *front <= slow_at) {
+            self.slow_at.pop_front();
+            self.first = self.first.saturating_add(1);
+            self.skip_ended();
+        }
+    }
+
     /// When the next one is to be judged; `None` if that is never.
     pub(super) fn deadline(&self) -> Option<Time> {
         let slow_at = self.slow_at.front()?.max(&self.hold_until);

@@ -20,17 +20,33 @@ pub(crate) enum TimerKind {
     Pacer = 2,
     /// A connection's dial timeout, ping or suspicion.
     Conn = 3,
-    /// A breaker's end of open, or a probe's timeout.
+    /// A breaker's end of open, a probe's timeout, or an attempt that has become slow.
     Breaker = 4,
+    /// A call's deadline, the end of its wait or backoff, or its hedge.
+    Call = 5,
+    /// An attempt's timeout.
+    Attempt = 6,
+    /// A breaker's rate of calls has a token again.
+    CallPace = 7,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 8;
+
+/// The heap of timers that concern nobody else.
+const OWN: usize = 0;
+/// The heap of timers that judge the other side: they wait for the I/O, and stand still while the
+/// network is down.
+const JUDGING: usize = 1;
+/// The heap of timers that somebody waits for: they wait for the I/O and for nothing else.
+const PROMISED: usize = 2;
 
 impl TimerKind {
-    /// Whether it judges the other side: then it waits for the I/O, and stands still while the
-    /// network is down.
-    const fn judges(self) -> bool {
-        matches!(self, Self::Conn | Self::Breaker)
+    const fn heap(self) -> usize {
+        match self {
+            Self::Peer | Self::Pace | Self::Pacer | Self::CallPace => OWN,
+            Self::Conn | Self::Breaker | Self::Attempt => JUDGING,
+            Self::Call => PROMISED,
+        }
     }
 }
 
@@ -54,11 +70,11 @@ const NOWHERE: u32 = u32::MAX;
 /// Children of a heap's node.
 const ARITY: usize = 4;
 
-/// All timers of a manager, in two heaps: those that judge the other side have their own, which is
+/// All timers of a manager, in three heaps: those that judge the other side have their own, which is
 /// stopped in one move.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timers {
-    heaps: [Vec<Timer>; 2],
+    heaps: [Vec<Timer>; 3],
     /// Where each key stands in its heap, by kind and slot.
     places: [Vec<u32>; KINDS],
     sequence: u64,
@@ -89,22 +105,21 @@ impl Timers {
     }
 
     fn insert(&mut self, timer: Timer) {
-        let heap = &mut self.heaps[usize::from(timer.kind.judges())];
-        heap.push(timer);
-        let place = heap.len() - 1;
-        self.sift_up(usize::from(timer.kind.judges()), place);
+        let heap = timer.kind.heap();
+        self.heaps[heap].push(timer);
+        self.sift_up(heap, self.heaps[heap].len() - 1);
     }
 
     /// Disarms the timer if it is armed.
     pub(crate) fn disarm(&mut self, kind: TimerKind, slot: u32) {
         let Some(place) = self.place(kind, slot) else { return };
-        self.remove(usize::from(kind.judges()), place);
+        self.remove(kind.heap(), place);
     }
 
     /// When the timer is due, if it is armed.
     pub(crate) fn deadline(&self, kind: TimerKind, slot: u32) -> Option<Time> {
         let place = self.place(kind, slot)?;
-        Some(self.heaps[usize::from(kind.judges())].get(place)?.deadline)
+        Some(self.heaps[kind.heap()].get(place)?.deadline)
     }
 
     /// Stops or starts those that judge.
@@ -115,26 +130,37 @@ impl Timers {
     /// When the first is due.
     #[inline]
     pub(crate) fn next(&self) -> Option<Time> {
-        let [always, judging] = &self.heaps;
-        let judging = judging.first().filter(|_| !self.stopped);
-        always.first().into_iter().chain(judging).map(|first| first.deadline).min()
+        let own = self.heaps[OWN].first();
+        let verdict = self.first_verdict(Time::MAX, Time::MAX);
+        own.into_iter().chain(verdict).map(|first| first.deadline).min()
     }
 
-    /// Takes out the first that is due at `now`, of those that do not judge.
+    /// The first that is due of those that wait for the I/O: by `judged` of those that judge, by
+    /// `promised` of those that somebody waits for.
+    #[inline]
+    fn first_verdict(&self, judged: Time, promised: Time) -> Option<&Timer> {
+        let judging = self.heaps[JUDGING].first().filter(|_| !self.stopped);
+        let judging = judging.filter(|first| first.deadline <= judged);
+        let waited_for = self.heaps[PROMISED].first().filter(|first| first.deadline <= promised);
+        judging.into_iter().chain(waited_for).min_by_key(|first| order(first))
+    }
+
+    /// Takes out the first that is due at `now`, of those that wait for nothing else.
     #[inline]
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
-        self.pop(false, now)
+        self.pop(OWN, now)
     }
 
-    /// Takes out the first that is due at `now`, of those that judge.
+    /// Takes out the first that is due of those that wait for the I/O: by `judged` of those that
+    /// judge, by `promised` of those that somebody waits for.
     #[inline]
-    pub(crate) fn pop_verdict(&mut self, now: Time) -> Option<Timer> {
-        if self.stopped { None } else { self.pop(true, now) }
+    pub(crate) fn pop_verdict(&mut self, judged: Time, promised: Time) -> Option<Timer> {
+        let heap = self.first_verdict(judged, promised)?.kind.heap();
+        self.pop(heap, Time::MAX)
     }
 
     #[inline]
-    fn pop(&mut self, judges: bool, now: Time) -> Option<Timer> {
-        let heap = usize::from(judges);
+    fn pop(&mut self, heap: usize, now: Time) -> Option<Timer> {
         let first = *self.heaps[heap].first().filter(|first| first.deadline <= now)?;
         self.remove(heap, 0);
         Some(first)
@@ -229,14 +255,14 @@ mod tests {
     enum Op {
         Arm(TimerKind, u32, u64),
         Disarm(TimerKind, u32),
-        /// At a moment, whether of those that judge.
+        /// At a moment, whether of those that wait for the I/O.
         Pop(u64, bool),
         Stop(bool),
     }
 
     fn kind() -> impl Strategy<Value = TimerKind> {
-        use TimerKind::{Breaker, Conn, Pace, Pacer, Peer};
-        prop::sample::select(alloc::vec![Peer, Pace, Pacer, Conn, Breaker])
+        use TimerKind::{Attempt, Breaker, Call, CallPace, Conn, Pace, Pacer, Peer};
+        prop::sample::select(alloc::vec![Peer, Pace, Pacer, Conn, Breaker, Call, Attempt, CallPace])
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -265,19 +291,23 @@ mod tests {
                         model.retain(|_, key| *key != (kind, slot));
                         timers.disarm(kind, slot);
                     }
-                    Op::Pop(now, judges) => {
+                    Op::Pop(now, waits) => {
                         let now = Time::from_nanos(now);
+                        let is_asked = |kind: TimerKind| match kind.heap() {
+                            OWN => !waits,
+                            JUDGING => waits && !stopped,
+                            _ => waits,
+                        };
                         let first = model
                             .iter()
                             .map(|(order, key)| (*order, *key))
-                            .find(|(_, (kind, _))| kind.judges() == judges)
-                            .filter(|((deadline, _), _)| *deadline <= now)
-                            .filter(|_| !(stopped && judges));
+                            .find(|(_, (kind, _))| is_asked(*kind))
+                            .filter(|((deadline, _), _)| *deadline <= now);
                         if let Some((order, _)) = first {
                             model.remove(&order);
                         }
                         let popped =
-                            if judges { timers.pop_verdict(now) } else { timers.pop_due(now) };
+                            if waits { timers.pop_verdict(now, now) } else { timers.pop_due(now) };
                         let popped = popped.map(|timer| (timer.kind, timer.slot));
                         prop_assert_eq!(popped, first.map(|(_, key)| key));
                     }

@@ -49,10 +49,10 @@ impl Manager {
         self.pacer.in_flight -= 1;
         self.stats.dials_in_flight = self.pacer.in_flight;
         let took = self.now.since(dialed_at);
+        let mode = self.mode(slot);
         let record = &mut self.breakers.slab[slot];
         record.in_flight -= 1;
-        let profile = self.policies.breaker(record.profile);
-        let policy = profile.at(self.load.relaxed);
+        let policy = self.policies.breaker(record.profile).at(mode);
         let draws = Draws::new(self.policies.config.seed, record.id.0);
         let (_, transition) =
             record.breaker.record(policy, permit, outcome, took, retry_after, self.now, &draws);
@@ -77,27 +77,34 @@ impl Manager {
             _ => self.timers.disarm(TimerKind::Breaker, slot),
         }
         if let Some(Transition { from, to }) = transition {
-            let breaker = record.id;
-            if admits(from) && !admits(to) {
+            let (breaker, profile) = (record.id, record.profile);
+            let admitted = admits(from) || record.breaker.is_watch_only();
+            if admitted && !record.breaker.admits() {
                 self.endpoints.queues.splice(queue(slot, true), DISPLACED);
+            }
+            if let Some(group) = self.group_of(profile) {
+                group.leave(from);
+                group.join(to);
             }
             *self.stats.breakers.of(from) -= 1;
             *self.stats.breakers.of(to) += 1;
             out.notice(Notice::Breaker { breaker, from, to });
         }
         self.refresh_ring(slot);
+        self.refresh_line(slot);
     }
 
     /// The end of open has come, or a probe's time is up.
     pub(crate) fn on_breaker_timer(&mut self, slot: u32, out: &mut Out<'_>) {
         let (now, hold_until) = (self.now, self.sleep.hold_until);
+        let mode = self.mode(slot);
         let record = &mut self.breakers.slab[slot];
         if now < hold_until {
             // Just after the dials themselves: they know which of them an outage of ours cut off.
             record.breaker.postpone_probes(hold_until.plus_nanos(1));
         }
-        let profile = self.policies.breaker(record.profile);
-        let policy = profile.at(self.load.relaxed);
+        let policy = self.policies.breaker(record.profile).at(mode);
+        record.breaker.excuse_before(policy, self.network.up_at);
         let draws = Draws::new(self.policies.config.seed, record.id.0);
         let transition = record.breaker.expire(policy, now, &draws);
         self.breaker_moved(slot, transition, out);
@@ -106,12 +113,14 @@ impl Manager {
     pub(crate) fn disarm_breaker(&mut self, slot: u32) {
         self.timers.disarm(TimerKind::Breaker, slot);
         self.timers.disarm(TimerKind::Pace, slot);
+        self.timers.disarm(TimerKind::CallPace, slot);
+        self.calls.lines.unlink(slot);
         self.breakers.ring.unlink(slot);
     }
 
     /// Whether the breaker lets work through as a matter of course.
     pub(crate) fn admits(&self, slot: u32) -> bool {
-        admits(self.breakers.slab[slot].breaker.state())
+        self.breakers.slab[slot].breaker.admits()
     }
 
     /// Links the breaker into the ring if somebody waits for it and it could let a dial through

@@ -1,11 +1,14 @@
 //! The breakers, and which of them can let a dial through right now.
 
+use alloc::boxed::Box;
+
 use crate::breaker::Breaker;
 use crate::bucket::Bucket;
 use crate::container::list::Lists;
 use crate::container::map::{Map, Named};
 use crate::container::slab::Slab;
 use crate::id::BreakerId;
+use crate::manager::gates::Gates;
 use crate::window::Recent;
 
 #[derive(Clone, Debug)]
@@ -21,6 +24,10 @@ pub(crate) struct BreakerRecord {
     pub(crate) losses: Recent,
     /// Endpoints that name it.
     pub(crate) endpoints: u32,
+    /// Calls that pass it.
+    pub(crate) calls: u32,
+    /// The gates of its calls, from the first one on.
+    pub(crate) gates: Option<Box<Gates>>,
     /// Queue places given out so far.
     pub(crate) tickets: u64,
 }

@@ -3,6 +3,8 @@
 //! For tests, the simulator and restored snapshots: O(n), and nothing here is taken for granted but
 //! that slots which are followed are in use.
 
+mod calls;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -71,7 +73,9 @@ impl Manager {
         self.check_peers()?;
         self.check_conns()?;
         self.check_breakers()?;
-        self.check_stats()
+        self.check_calls()?;
+        self.check_stats()?;
+        self.check_call_stats()
     }
 
     /// `links`: each node is on exactly the list that its record says, and on no other.
@@ -247,6 +251,13 @@ impl Manager {
             bump(&mut in_flight, slot);
             if self.breakers.slab[slot].breaker.awaits(permit) {
                 awaited.push((slot, permit));
+                bump(&mut probes, slot);
+            }
+        }
+        for (_, attempt) in self.calls.attempts.iter() {
+            let slot = self.calls.slab[attempt.call].breaker;
+            if self.breakers.slab[slot].breaker.awaits(attempt.permit) {
+                awaited.push((slot, attempt.permit));
                 bump(&mut probes, slot);
             }
         }

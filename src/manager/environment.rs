@@ -115,6 +115,7 @@ impl Manager {
 
     pub(crate) fn on_restarted(&mut self) {
         self.conns.restart();
+        self.calls.restart();
     }
 
     /// Takes leave of a connection whose process is gone: there is nothing to close, and it counts

@@ -73,7 +73,9 @@ impl Manager {
         let is_probed = |endpoint: &EndpointRecord| {
             let record = &self.breakers.slab[endpoint.breaker];
             let policy = &self.policies.breaker(record.profile).normal;
-            record.breaker.state() == State::HalfOpen && record.breaker.has_room(policy)
+            record.breaker.state() == State::HalfOpen
+                && !record.breaker.admits()
+                && record.breaker.has_room(policy)
         };
         let (slot, _) = preferred.find(|(_, endpoint)| {
             !endpoint.tried && endpoint.not_before <= self.now && is_probed(endpoint)

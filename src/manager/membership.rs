@@ -10,6 +10,7 @@ use crate::event::Endpoint;
 use crate::id::{BreakerId, BreakerProfileId, PeerId, PeerProfileId};
 use crate::manager::Manager;
 use crate::manager::breakers::BreakerRecord;
+use crate::manager::calls::{DOOMED, bound_for, waiting_for};
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Peer, Phase};
@@ -32,8 +33,10 @@ impl Manager {
         if self.breakers.slab.len() >= self.policies.config.limits.max_breakers {
             return self.ignore(Ignored::TooMany, out);
         }
-        let breaker = Breaker::new(&policy.normal, self.now);
-        *self.stats.breakers.of(breaker.state()) += 1;
+        let mut breaker = Breaker::new(&policy.normal, self.now);
+        breaker.watch_only(policy.watch_only);
+        let state = breaker.state();
+        *self.stats.breakers.of(state) += 1;
         self.breakers.insert(BreakerRecord {
             id,
             profile: profile.0,
@@ -42,17 +45,27 @@ impl Manager {
             bucket: policy.rate.as_ref().map(|rate| Bucket::full(rate, self.now)),
             losses: Recent::default(),
             endpoints: 0,
+            calls: 0,
+            gates: None,
             tickets: 0,
         });
+        if let Some(group) = self.group_of(profile.0) {
+            group.join(state);
+        }
     }
 
     pub(crate) fn on_remove_breaker(&mut self, id: BreakerId, out: &mut Out<'_>) {
         let Some(slot) = self.find_breaker(id, out) else { return };
-        if self.breakers.slab[slot].endpoints > 0 {
+        let record = &self.breakers.slab[slot];
+        let (profile, state) = (record.profile, record.breaker.state());
+        if record.endpoints > 0 || record.calls > 0 {
             return self.ignore(Ignored::BreakerInUse(id), out);
         }
         self.disarm_breaker(slot);
-        *self.stats.breakers.of(self.breakers.slab[slot].breaker.state()) -= 1;
+        *self.stats.breakers.of(state) -= 1;
+        if let Some(group) = self.group_of(profile) {
+            group.leave(state);
+        }
         self.breakers.remove(slot);
     }
 
@@ -220,6 +233,9 @@ impl Manager {
     pub(crate) fn on_remove_peer(&mut self, id: PeerId, out: &mut Out<'_>) {
         let Some(slot) = self.find_peer(id, out) else { return };
         self.let_go(slot, out);
+        for list in [waiting_for(slot), bound_for(slot)] {
+            self.calls.places.splice(list, DOOMED);
+        }
         self.forget_measurements(slot);
         self.detach_endpoints(slot);
         *self.stats.peers.of(PeerState::Disconnected) -= 1;

@@ -1,7 +1,10 @@
 //! The manager: one match for events, one for timers, and the queues that settle.
 
+mod attempt;
 mod breaker;
 mod breakers;
+mod call;
+mod calls;
 mod check;
 mod connection;
 mod conns;
@@ -9,6 +12,9 @@ mod dial;
 mod endpoints;
 mod environment;
 mod find;
+mod gate;
+mod gates;
+mod group;
 mod health;
 mod line;
 mod membership;
@@ -36,16 +42,18 @@ use crate::event::Event;
 use crate::stats::Stats;
 use crate::time::{Time, nanos};
 use breakers::Breakers;
+use calls::Calls;
 use conns::Conns;
 use endpoints::Endpoints;
 use environment::{Load, Network, Sleep};
+use group::Group;
 use out::Out;
 use pacer::Pacer;
 use peers::Peers;
 
 pub use check::Violation;
 pub use snapshot::{RestoreError, Snapshot};
-pub use view::{Blocked, Why};
+pub use view::{Blocked, GateView, Why, WhyCall};
 
 /// Decides, for one to millions of peers, when to dial, when to wait and when to stop asking.
 ///
@@ -91,6 +99,9 @@ pub struct Manager {
     endpoints: Endpoints,
     conns: Conns,
     breakers: Breakers,
+    /// By their place in the configuration.
+    groups: Vec<Group>,
+    calls: Calls,
     pacer: Pacer,
     timers: Timers,
     stats: Stats,
@@ -112,6 +123,7 @@ impl Manager {
         let run = Digest::new(config.seed);
         Ok(Self {
             pacer: Pacer::new(policies.pacer_rate.as_ref()),
+            groups: config.breaker_groups.iter().map(|_| Group::default()).collect(),
             policies,
             now: Time::ZERO,
             sleep: Sleep::default(),
@@ -121,6 +133,7 @@ impl Manager {
             endpoints: Endpoints::new(),
             conns: Conns::new(),
             breakers: Breakers::new(hash_key),
+            calls: Calls::new(hash_key),
             timers: Timers::new(),
             stats: Stats::default(),
             run,
@@ -153,9 +166,12 @@ impl Manager {
         let out = &mut Out::new(actions, self.policies.config.limits.max_work_per_step);
         self.observe(now, out);
         let mut judged = self.now;
+        let mut promised = judged;
         if event != Event::Tick {
             (self.now, &event).hash(&mut self.run);
             judged = judged.minus_nanos(nanos(self.policies.config.sleep.late_after));
+            // Right after a sleep only a tick says that all that waits has been fed.
+            promised = if self.now < self.sleep.hold_until { Time::ZERO } else { judged };
         }
         match event {
             Event::AddBreaker { breaker, profile } => self.on_add_breaker(breaker, profile, out),
@@ -169,6 +185,10 @@ impl Manager {
             Event::RemovePeer { peer } => self.on_remove_peer(peer, out),
             Event::Connect { peer } => self.on_connect(peer, out),
             Event::Disconnect { peer } => self.on_disconnect(peer, out),
+            Event::Call { call, target, profile, deadline } => {
+                self.on_call(call, target, profile, deadline, out);
+            }
+            Event::CancelCall { call } => self.on_cancel_call(call, out),
             Event::Connected { conn, resumed } => self.on_connected(conn, resumed, out),
             Event::DialFailed { conn, cause, retry_after } => {
                 self.on_dial_failed(conn, cause, retry_after, out);
@@ -179,6 +199,11 @@ impl Manager {
             Event::Pong { ping } => self.on_pong(ping, out),
             Event::Metrics { conn, latency, loss } => self.on_metrics(conn, latency, loss, out),
             Event::Accepted { peer, tag } => self.on_accepted(peer, tag, out),
+            Event::Succeeded { attempt } => self.on_succeeded(attempt, out),
+            Event::Failed { attempt, kind, retry_after } => {
+                self.on_failed(attempt, kind, retry_after, out);
+            }
+            Event::Dropped { attempt } => self.on_dropped(attempt, out),
             Event::NetworkDown => self.on_network_down(out),
             Event::NetworkUp => self.on_network_up(out),
             Event::Load { load } => self.on_load(load, out),
@@ -186,10 +211,11 @@ impl Manager {
             Event::Tick => {}
             Event::ForceOpen { breaker } => self.on_force_open(breaker, out),
             Event::Disable { breaker } => self.on_disable(breaker, out),
+            Event::WatchOnly { breaker, on } => self.on_watch_only(breaker, on, out),
             Event::ResetBreaker { breaker } => self.on_reset_breaker(breaker, out),
             Event::Revive { peer } => self.on_revive(peer, out),
         }
-        self.settle(judged, out);
+        self.settle(judged, promised, out);
         for action in actions.iter().skip(answered) {
             (self.now, action).hash(&mut self.run);
         }
@@ -211,17 +237,20 @@ impl Manager {
     /// unit of work at a time, always the first in this order, so that a small budget splits the
     /// work into more steps but never reorders it.
     ///
-    /// `judged`: since when a verdict must have been due.
-    fn settle(&mut self, judged: Time, out: &mut Out<'_>) {
+    /// `judged`: since when a verdict must have been due; `promised`: likewise, of what a caller
+    /// waits for.
+    fn settle(&mut self, judged: Time, promised: Time, out: &mut Out<'_>) {
         while out.spend() {
             if let Some(conn) = self.conns.lists.front(conns::ORPHANS) {
                 // Nothing that an earlier process began is judged or timed out.
                 self.take_orphan(conn, out);
+            } else if let Some(call) = self.calls.lists.front(calls::ORPHANS) {
+                self.bury_call(call, out);
             } else if let Some(timer) = self.timers.pop_due(self.now) {
                 self.on_timer(timer, out);
             } else if self.pump(out) {
                 // Another one may follow.
-            } else if let Some(timer) = self.timers.pop_verdict(judged) {
+            } else if let Some(timer) = self.timers.pop_verdict(judged, promised) {
                 self.on_timer(timer, out);
             } else {
                 return;
@@ -236,6 +265,9 @@ impl Manager {
             TimerKind::Pacer => self.pacer.blocked = false,
             TimerKind::Conn => self.on_conn_timer(timer.slot, out),
             TimerKind::Breaker => self.on_breaker_timer(timer.slot, out),
+            TimerKind::Call => self.on_call_timer(timer.slot, out),
+            TimerKind::Attempt => self.on_attempt_timer(timer.slot, out),
+            TimerKind::CallPace => self.refresh_line(timer.slot),
         }
     }
 
@@ -245,6 +277,12 @@ impl Manager {
             self.wake(peer, out);
         } else if let Some(endpoint) = self.endpoints.queues.front(endpoints::DISPLACED) {
             self.place_again(endpoint, out);
+        } else if let Some(call) = self.calls.places.front(calls::DOOMED) {
+            self.doom(call, out);
+        } else if let Some(call) = self.calls.places.front(calls::RELEASED) {
+            self.pass_gates(call, out);
+        } else if let Some(breaker) = self.calls.lines.front(calls::MOVING) {
+            self.move_line(breaker, out);
         } else {
             return self.pace(out);
         }
@@ -256,6 +294,10 @@ impl Manager {
         self.conns.lists.front(conns::ORPHANS).is_some()
             || self.peers.lists.front(peers::WOKEN).is_some()
             || self.endpoints.queues.front(endpoints::DISPLACED).is_some()
+            || self.calls.lists.front(calls::ORPHANS).is_some()
+            || self.calls.places.front(calls::DOOMED).is_some()
+            || self.calls.places.front(calls::RELEASED).is_some()
+            || self.calls.lines.front(calls::MOVING).is_some()
             || self.can_pace()
     }
 }

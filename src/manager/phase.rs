@@ -3,6 +3,7 @@
 use crate::action::{Notice, PeerCause};
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;
+use crate::manager::calls::{RELEASED, waiting_for};
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Phase};
@@ -24,6 +25,10 @@ impl Manager {
             Phase::BackingOff { .. } => self.peers.lists.push_back(BACKING_OFF, slot),
             Phase::Failed => self.peers.lists.push_back(FAILED, slot),
             Phase::Idle | Phase::Waiting | Phase::Dialing { .. } | Phase::Up { .. } => {}
+        }
+        if matches!(phase, Phase::Up { .. } | Phase::Idle | Phase::Failed) {
+            // To go on, or to be told that there is nothing to wait for.
+            self.calls.places.splice(waiting_for(slot), RELEASED);
         }
         self.arm_peer(slot);
         if from != to {

@@ -1,7 +1,9 @@
 //! Tests that look inside: what a step touches.
 
 use super::*;
-use crate::{Action, BreakerId, DialCause, Endpoint, EndpointId, LossCause, PeerId};
+use crate::{
+    Action, BreakerId, CallId, DialCause, Endpoint, EndpointId, LossCause, PeerId, Target,
+};
 use alloc::vec;
 use core::time::Duration;
 
@@ -13,6 +15,9 @@ fn the_records_stay_small() {
         ("EndpointRecord", size_of::<endpoints::EndpointRecord>()),
         ("Conn", size_of::<conns::Conn>()),
         ("BreakerRecord", size_of::<breakers::BreakerRecord>()),
+        ("Call", size_of::<calls::Call>()),
+        ("Attempt", size_of::<calls::Attempt>()),
+        ("Gates", size_of::<gates::Gates>()),
         ("Timer", size_of::<Timer>()),
     ];
     let lines = sizes.map(|(name, size)| alloc::format!("{name:<16}{size:>4}"));
@@ -100,4 +105,52 @@ fn waking_20_000_is_split_over_steps_and_only_the_last_one_may_sleep() {
         steps += 1;
     }
     assert_eq!(steps, 20_000_usize.div_ceil(4_096));
+}
+
+#[test]
+fn a_million_calls_run_at_once_and_end_one_by_one() {
+    const CALLS: u64 = 1_000_000;
+    let mut config = Config::new(1);
+    config.breaker_profiles[0].calls.bulkhead.max_concurrent = 1_000_000;
+    let breaker_profile = config.breaker_profile("default").unwrap();
+    let profile = config.call_profile("default").unwrap();
+    let mut manager = Manager::new(config, 2).unwrap();
+    let mut actions = Vec::new();
+    let breaker = BreakerId(1);
+    manager.step_into(
+        Event::AddBreaker { breaker, profile: breaker_profile },
+        Time::ZERO,
+        &mut actions,
+    );
+    let mut attempts = Vec::new();
+    for call in (0..CALLS).map(CallId) {
+        let now = Time::from_nanos(call.0);
+        let target = Target::Breaker(breaker);
+        manager.step_into(Event::Call { call, target, profile, deadline: None }, now, &mut actions);
+        match actions.pop() {
+            Some(Action::StartAttempt { attempt, .. }) => attempts.push(attempt),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(u64::from(manager.stats().attempts_in_flight), CALLS);
+    // One too many for the bulkhead.
+    let now = Time::from_secs(1);
+    let target = Target::Breaker(breaker);
+    let more = Event::Call { call: CallId(CALLS), target, profile, deadline: None };
+    assert!(matches!(manager.step(more, now)[..], [Action::Reject { .. }]));
+    // Those that nobody answers time out; all others are done.
+    let unanswered = attempts.split_off(999_000);
+    for attempt in attempts {
+        manager.step_into(Event::Succeeded { attempt }, now, &mut actions);
+        actions.clear();
+    }
+    assert_eq!(manager.stats().attempts_in_flight as usize, unanswered.len());
+    manager.check().unwrap();
+    while let Some(due) = manager.next_deadline() {
+        manager.step_into(Event::Tick, due, &mut actions);
+    }
+    manager.check().unwrap();
+    let stats = manager.stats();
+    assert_eq!((stats.calls_done, stats.calls_now.total()), (999_000, 0));
+    assert_eq!(stats.calls, CALLS + 1);
 }

@@ -1,13 +1,17 @@
 //! What can be asked of a manager; nothing here changes it.
 
-use crate::action::PeerState;
+use crate::action::{PeerState, WaitsFor};
 use crate::breaker::State;
 use crate::config::Config;
+use crate::container::timers::TimerKind;
 use crate::digest::Digest;
-use crate::id::{BreakerId, ConnId, PeerId};
+use crate::event::CallFailure;
+use crate::id::{BreakerId, CallId, ConnId, PeerId};
 use crate::manager::Manager;
+use crate::manager::calls::CallPhase;
 use crate::manager::conns::ConnPhase;
 use crate::manager::endpoints::EndpointRecord;
+use crate::manager::gates::Gates;
 use crate::manager::peers::Phase;
 use crate::stats::Stats;
 use crate::time::Time;
@@ -26,6 +30,41 @@ pub struct Why {
     pub blocked: Option<Blocked>,
     /// Failed rounds since the last stable connection, forgotten when such a one is lost.
     pub failures: u32,
+}
+
+/// What a call is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct WhyCall {
+    /// When it was asked for.
+    pub since: Time,
+    /// When it must be over.
+    pub deadline: Option<Time>,
+    /// What it waits for; `None` while an attempt runs.
+    pub waits: Option<WaitsFor>,
+    /// When that ends by itself: the wait; or, while attempts run, the first timeout among them or
+    /// the moment at which another one joins, where that is possible then.
+    pub until: Option<Time>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// How the last one failed.
+    pub last: Option<CallFailure>,
+}
+
+/// What a breaker's gates hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct GateView {
+    /// Calls that pass it and are not over.
+    pub calls: u32,
+    /// Attempts that run.
+    pub running: u32,
+    /// How many may run at once.
+    pub limit: u32,
+    /// Calls in line.
+    pub waiting: u32,
+    /// What the retry budget holds, in thousandths of a token; `None` without one.
+    pub budget: Option<u64>,
 }
 
 /// What a peer waits for.
@@ -129,6 +168,7 @@ impl Manager {
         let record = &self.breakers.slab[endpoint.breaker];
         let (breaker, state) = (record.id, record.breaker.state());
         match state {
+            _ if record.breaker.admits() => (None, Some(Blocked::Turn { breaker, ahead })),
             State::Closed | State::Disabled => (None, Some(Blocked::Turn { breaker, ahead })),
             State::Open { until } => {
                 (Some(until), Some(Blocked::Breaker { breaker, state, ahead }))
@@ -137,6 +177,61 @@ impl Manager {
                 (None, Some(Blocked::Breaker { breaker, state, ahead }))
             }
         }
+    }
+
+    /// What the call is doing; `None` if there is no such call. O(1).
+    #[must_use]
+    pub fn why_call(&self, call: CallId) -> Option<WhyCall> {
+        let slot = self.calls.find(call)?;
+        let call = &self.calls.slab[slot];
+        let (waits, until) = match call.phase {
+            CallPhase::Asked => (None, None),
+            CallPhase::Connection { until } => (Some(WaitsFor::Connection), Some(until)),
+            CallPhase::Turn { until, .. } => (Some(WaitsFor::Turn), Some(until)),
+            CallPhase::BackingOff { until } => {
+                let admits = self.breakers.slab[call.breaker].breaker.admits();
+                let waits = if admits { WaitsFor::Backoff } else { WaitsFor::Breaker };
+                (Some(waits), Some(until))
+            }
+            CallPhase::Running { hedge_at } => {
+                let attempts = self.calls.attempts_of(slot);
+                let timeouts = attempts
+                    .filter_map(|(attempt, _)| self.timers.deadline(TimerKind::Attempt, attempt));
+                (None, timeouts.chain([hedge_at]).min())
+            }
+        };
+        let until = until.map(|until| until.min(call.deadline)).filter(|until| *until < Time::MAX);
+        Some(WhyCall {
+            since: call.since,
+            deadline: Some(call.deadline).filter(|deadline| *deadline < Time::MAX),
+            waits,
+            until,
+            attempts: call.attempts,
+            last: call.last,
+        })
+    }
+
+    /// What the breaker's gates hold; `None` if there is no such breaker. O(1).
+    #[must_use]
+    pub fn gates(&self, breaker: BreakerId) -> Option<GateView> {
+        let record = &self.breakers.slab[self.breakers.find(breaker)?];
+        let policy = &self.policies.breaker(record.profile).gates;
+        let fresh;
+        let gates = match &record.gates {
+            Some(gates) => gates,
+            None => {
+                fresh = Gates::new(policy, self.now);
+                &fresh
+            }
+        };
+        let budget = gates.budget.as_ref().zip(policy.budget.as_ref());
+        Some(GateView {
+            calls: record.calls,
+            running: gates.bulkhead.in_use(),
+            limit: gates.limit(policy),
+            waiting: gates.bulkhead.waiting(),
+            budget: budget.map(|(budget, policy)| budget.balance(policy, self.now)),
+        })
     }
 
     /// Phi of the connection's silence at the latest moment seen, in thousandths; `None` if the

@@ -4,11 +4,15 @@
 //! breaker b1                      peer p1 b1 b2 [as PROFILE]      endpoints p1 e0@b1 e7@b2
 //! +2s connected p1 resumed        dial-failed p1 refused 10s      lost c3 reset
 //! +1s wait                        sleep 10s (without a tick)      why p1
+//! call r1 b1 [as PROFILE] [by 5s] call r2 p1@b1                   cancel r1
+//! late 2s succeeded r1 (the driver sleeps over its deadlines, and feeds that first)
+//! succeeded r1                    failed a3 throttled [10s|never] dropped r1      gates b1
 //! ```
 //!
 //! A line begins with the time since the one before; on the way there the driver ticks at each
 //! deadline, and a tick that does something gets a line of its own. `p1` stands for the dial or the
-//! connection of p1, `c3` for that one, whatever has become of it. Invariants are checked after each
+//! connection of p1, `c3` for that one, whatever has become of it; `r1` for the latest attempt of that
+//! call, `a3` for that one. Invariants are checked after each
 //! step, and the driver's conduct by a ledger.
 
 mod render;
@@ -17,10 +21,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use render::{at, breaker_state, render, state};
+use render::{at, breaker_state, render, state, word};
 use steadfast::{
-    Action, Blocked, BreakerId, Config, ConnId, DialCause, Endpoint, EndpointId, Event, Ledger,
-    LossCause, Manager, PeerId, PingId, Tag, Time,
+    Action, AttemptId, Blocked, BreakerId, CallFailure, CallId, Config, ConnId, DialCause,
+    Endpoint, EndpointId, Event, Ledger, LossCause, Manager, PeerId, PingId, RetryAfter, Tag,
+    Target, Time,
 };
 
 /// Plays the script and returns its timeline.
@@ -32,6 +37,7 @@ pub(crate) fn story(config: Config, script: &str) -> String {
         now: Time::ZERO,
         conns: BTreeMap::new(),
         pings: BTreeMap::new(),
+        attempts: BTreeMap::new(),
         timeline: String::new(),
     };
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -46,6 +52,7 @@ struct Teller {
     now: Time,
     conns: BTreeMap<PeerId, ConnId>,
     pings: BTreeMap<ConnId, PingId>,
+    attempts: BTreeMap<CallId, AttemptId>,
     timeline: String,
 }
 
@@ -65,6 +72,29 @@ impl Teller {
             ["sleep", late] => {
                 self.now += span(late);
                 self.step(Event::Tick, line, true);
+            }
+            ["late", late, ref event @ ..] => {
+                self.now += span(late);
+                let event = self.event(event);
+                self.step(event, line, true);
+            }
+            ["why", call] if call.starts_with('r') => {
+                let answer = self.why_call(CallId(number(call)));
+                self.write(line, &answer);
+            }
+            ["gates", breaker] => {
+                let view = self.manager.gates(BreakerId(number(breaker))).unwrap();
+                let budget =
+                    view.budget.map(|b| format!(", budget {}.{:03}", b / 1_000, b % 1_000));
+                let answer = format!(
+                    "{} calls, {} of {} running, {} in line{}",
+                    view.calls,
+                    view.running,
+                    view.limit,
+                    view.waiting,
+                    budget.unwrap_or_default()
+                );
+                self.write(line, &answer);
             }
             ["why", peer] => {
                 let answer = self.why(PeerId(number(peer)));
@@ -102,6 +132,9 @@ impl Teller {
                 }
                 Action::Ping { ping, conn } => {
                     self.pings.insert(*conn, *ping);
+                }
+                Action::StartAttempt { attempt, call, .. } => {
+                    self.attempts.insert(*call, *attempt);
                 }
                 _ => {}
             }
@@ -142,6 +175,50 @@ impl Teller {
         }
         write!(answer, ", failures {}", why.failures).unwrap();
         answer
+    }
+
+    fn why_call(&self, call: CallId) -> String {
+        let Some(why) = self.manager.why_call(call) else { return "no such call".into() };
+        let mut answer = format!("{} attempts", why.attempts);
+        if let Some(waits) = why.waits {
+            write!(answer, ", waits for {}", word(waits)).unwrap();
+        }
+        if let Some(until) = why.until {
+            write!(answer, " until {}", at(until)).unwrap();
+        }
+        if let Some(last) = why.last {
+            write!(answer, ", last {}", word(last)).unwrap();
+        }
+        answer
+    }
+
+    /// `r1`: its latest attempt; `a3` or `a3.1`: that one.
+    fn attempt(&self, word: &str) -> AttemptId {
+        if word.starts_with('r') {
+            return self.attempts[&CallId(number(word))];
+        }
+        let (slot, generation) = word[1..].split_once('.').unwrap_or((&word[1..], "0"));
+        let (slot, generation): (u64, u64) = (slot.parse().unwrap(), generation.parse().unwrap());
+        AttemptId::from_raw(generation << 28 | slot)
+    }
+
+    fn call(&self, name: &str, target: &str, words: &[&str]) -> Event {
+        let target = match target.split_once('@') {
+            Some((peer, breaker)) => {
+                Target::Peer { peer: PeerId(number(peer)), breaker: BreakerId(number(breaker)) }
+            }
+            None => Target::Breaker(BreakerId(number(target))),
+        };
+        let (mut profile, mut deadline) = ("default", None);
+        for pair in words.chunks(2) {
+            match *pair {
+                ["as", name] => profile = name,
+                ["by", after] => deadline = Some(self.now + span(after)),
+                _ => panic!("no such words: {pair:?}"),
+            }
+        }
+        let profile = self.manager.config().call_profile(profile).unwrap();
+        Event::Call { call: CallId(number(name)), target, profile, deadline }
     }
 
     /// `p1`: its dial or connection; `c3` or `c3.1`: that one.
@@ -207,11 +284,24 @@ impl Teller {
             ["accepted", peer, tag] => {
                 Event::Accepted { peer: PeerId(number(peer)), tag: Tag(number(tag)) }
             }
+            ["call", name, target, ref words @ ..] => self.call(name, target, words),
+            ["cancel", name] => Event::CancelCall { call: CallId(number(name)) },
+            ["succeeded", attempt] => Event::Succeeded { attempt: self.attempt(attempt) },
+            ["failed", attempt, kind, ref hint @ ..] => Event::Failed {
+                attempt: self.attempt(attempt),
+                kind: call_failure(kind),
+                retry_after: hint.first().map(|hint| match *hint {
+                    "never" => RetryAfter::Never,
+                    hint => RetryAfter::After(span(hint)),
+                }),
+            },
+            ["dropped", attempt] => Event::Dropped { attempt: self.attempt(attempt) },
             ["network", "down"] => Event::NetworkDown,
             ["network", "up"] => Event::NetworkUp,
             ["load", load] => Event::Load { load: percent(load) },
             ["force-open", name] => Event::ForceOpen { breaker: breaker(name) },
             ["disable", name] => Event::Disable { breaker: breaker(name) },
+            ["watch-only", name, on] => Event::WatchOnly { breaker: breaker(name), on: on == "on" },
             ["reset", name] => Event::ResetBreaker { breaker: breaker(name) },
             ["revive", "all"] => Event::Revive { peer: None },
             ["revive", name] => Event::Revive { peer: Some(PeerId(number(name))) },
@@ -262,5 +352,9 @@ fn dial_cause(word: &str) -> DialCause {
 }
 
 fn loss_cause(word: &str) -> LossCause {
+    serde_json::from_value(word.replace('-', "_").into()).unwrap()
+}
+
+fn call_failure(word: &str) -> CallFailure {
     serde_json::from_value(word.replace('-', "_").into()).unwrap()
 }

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use steadfast::breaker::State;
-use steadfast::{Action, Ignored, Notice, PeerCause, PeerState, Time};
+use steadfast::{Action, GiveUpReason, Ignored, Notice, PeerCause, PeerState, Time};
 
-fn word(value: impl serde::Serialize) -> String {
+pub(crate) fn word(value: impl serde::Serialize) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap().replace('_', " ")
 }
 
@@ -34,6 +34,24 @@ pub(crate) fn render(action: &Action) -> String {
         Action::Ping { ping, conn } => format!("ping {conn} {ping}"),
         Action::Adopt { conn, tag, .. } => format!("adopt {tag} as {conn}"),
         Action::Refuse { tag } => format!("refuse {tag}"),
+        Action::StartAttempt { attempt, call, conn } => match conn {
+            Some(conn) => format!("start {attempt} of {call} over {conn}"),
+            None => format!("start {attempt} of {call}"),
+        },
+        Action::CancelAttempt { attempt } => format!("cancel {attempt}"),
+        Action::Reject { call, reason, retry_after } => {
+            let after = retry_after.map(|after| format!(", retry after {}", long(&after)));
+            format!("reject {call}: {}{}", word(reason), after.unwrap_or_default())
+        }
+        Action::GiveUp { call, reason, last } => {
+            let reason = match reason {
+                GiveUpReason::Refused(reason) => format!("refused: {}", word(reason)),
+                other => word(other),
+            };
+            let last = last.map(|last| format!(", last {}", word(last)));
+            format!("give up {call}: {reason}{}", last.unwrap_or_default())
+        }
+        Action::Done { call } => format!("done {call}"),
         Action::Notice(notice) => render_notice(notice),
     }
 }
@@ -76,6 +94,16 @@ fn render_notice(notice: &Notice) -> String {
             };
             format!("{breaker} {from}→{}", breaker_state(*to))
         }
+        Notice::CallWaits { call, on, until } => {
+            let until = until.map(|until| format!(" until {}", at(until))).unwrap_or_default();
+            format!("{call} waits for {}{until}", word(on))
+        }
+        Notice::CallRetries { call, failure, at: moment } => {
+            format!("{call} failed: {}, again {}", word(failure), at(*moment))
+        }
+        Notice::WatchOnly { breaker, on } => {
+            format!("{breaker} {}", if *on { "only watches" } else { "decides again" })
+        }
         Notice::Load { relaxed: true } => "thresholds relaxed".into(),
         Notice::Load { relaxed: false } => "thresholds as configured".into(),
         Notice::Slept { late, hold_until } => {
@@ -90,6 +118,7 @@ fn ignored(reason: &Ignored) -> String {
     match reason {
         Ignored::StaleConn(conn) => format!("{conn} is gone"),
         Ignored::StalePing(ping) => format!("{ping} is gone"),
+        Ignored::StaleAttempt(attempt) => format!("{attempt} is gone"),
         Ignored::AlreadyUp(conn) => format!("{conn} is up already"),
         Ignored::NotUp(conn) => format!("{conn} is not up"),
         other => format!("{other:?}"),

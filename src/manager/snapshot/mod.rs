@@ -8,25 +8,31 @@ mod restore;
 mod shape;
 mod validate;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
 use crate::action::PeerState;
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Permit};
 use crate::bucket::Bucket;
 use crate::config::Config;
 use crate::container::list::Lists;
 use crate::container::slab::Slab;
 use crate::container::timers::Timer;
 use crate::error::ConfigError;
-use crate::id::{BreakerId, ConnId, EndpointId, PeerId, PingId};
+use crate::event::CallFailure;
+use crate::id::{AttemptId, BreakerId, CallId, ConnId, EndpointId, PeerId, PingId};
 use crate::manager::Manager;
 use crate::manager::breakers::{BreakerRecord, RING};
+use crate::manager::calls::{
+    self, Attempt, Call, CallPhase, DOOMED, MOVING, RELEASED, bound_for, waiting_for,
+};
 use crate::manager::conns::{Conn, ConnPhase, LIVE, ORPHANS};
 use crate::manager::endpoints::{DISPLACED, EndpointRecord};
 use crate::manager::environment::Network;
+use crate::manager::gates::Gates;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Peer, Phase, WOKEN};
 use crate::phi::Phi;
 use crate::probe::Probe;
@@ -35,7 +41,9 @@ use crate::time::Time;
 use crate::window::Recent;
 
 /// The version of the snapshots that this crate writes and reads.
-const VERSION: u32 = 1;
+///
+/// 1 knew no calls.
+const VERSION: u32 = 2;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
 ///
@@ -44,6 +52,7 @@ const VERSION: u32 = 1;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Snapshot {
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "read_version"))]
     version: u32,
     config: Config,
     now: Time,
@@ -63,6 +72,9 @@ pub struct Snapshot {
     generations: Vec<u64>,
     pings: Vec<u64>,
     breakers: Table<BreakerMirror>,
+    calls: Table<CallMirror>,
+    attempts: Table<AttemptMirror>,
+    attempt_generations: Vec<u64>,
     lists: ListsMirror,
     timers: Vec<Timer>,
     next_sequence: u64,
@@ -93,6 +105,25 @@ struct ListsMirror {
     /// Those who wait for each breaker, by its slot.
     queues: Vec<Vec<u32>>,
     ring: Vec<u32>,
+    live_calls: Vec<u32>,
+    orphan_calls: Vec<u32>,
+    released: Vec<u32>,
+    doomed: Vec<u32>,
+    /// The calls that wait for their peer's connection, those of one peer in order.
+    waiting: Vec<u32>,
+    /// The other calls to peers, likewise.
+    bound: Vec<u32>,
+    moving: Vec<u32>,
+}
+
+/// Refuses another version before anything else is read: its fields are others.
+#[cfg(feature = "serde")]
+fn read_version<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<u32, D::Error> {
+    let found = serde::Deserialize::deserialize(reader)?;
+    if found == VERSION {
+        return Ok(found);
+    }
+    Err(serde::de::Error::custom(RestoreError::Version { found, expected: VERSION }))
 }
 
 /// A record's mirror, field by field: `values` as they are; `options`, which a reader must find
@@ -210,10 +241,38 @@ mirror! { BreakerMirror of BreakerRecord {
         in_flight: u32,
         losses: Recent,
         endpoints: u32,
+        calls: u32,
         tickets: u64,
     }
-    options { bucket: Bucket, }
+    options { bucket: Bucket, gates: Box<Gates>, }
     slots {}
+}}
+
+mirror! { CallMirror of Call {
+    values {
+        id: CallId,
+        profile: u16,
+        breaker: u32,
+        peer_id: PeerId,
+        process: u32,
+        since: Time,
+        deadline: Time,
+        phase: CallPhase,
+        attempts: u32,
+        hedges: u32,
+        paid: bool,
+        not_before: Time,
+        previous_delay: Duration,
+        draws: u32,
+    }
+    options { last: CallFailure, }
+    slots { peer, first_attempt, }
+}}
+
+mirror! { AttemptMirror of Attempt {
+    values { id: AttemptId, call: u32, permit: Permit, since: Time, paid: bool, }
+    options {}
+    slots { next, }
 }}
 
 /// Why a snapshot is refused.
@@ -272,7 +331,7 @@ impl Manager {
     pub fn snapshot(&self) -> Snapshot {
         let list = |lists: &Lists, anchor: u32| lists.iter(anchor).collect();
         let breakers = self.breakers.slab.parts().0.len();
-        let breakers = u32::try_from(breakers).unwrap_or(u32::MAX);
+        let breakers = 0..u32::try_from(breakers).unwrap_or(u32::MAX);
         let mut timers: Vec<Timer> = self.timers.iter().copied().collect();
         timers.sort_unstable();
         Snapshot {
@@ -294,6 +353,9 @@ impl Manager {
             generations: self.conns.generations.clone(),
             pings: self.conns.pings.clone(),
             breakers: Table::of(&self.breakers.slab, BreakerMirror::of),
+            calls: Table::of(&self.calls.slab, CallMirror::of),
+            attempts: Table::of(&self.calls.attempts, AttemptMirror::of),
+            attempt_generations: self.calls.generations.clone(),
             lists: ListsMirror {
                 backing_off: list(&self.peers.lists, BACKING_OFF),
                 woken: list(&self.peers.lists, WOKEN),
@@ -301,13 +363,26 @@ impl Manager {
                 live: list(&self.conns.lists, LIVE),
                 orphans: list(&self.conns.lists, ORPHANS),
                 displaced: list(&self.endpoints.queues, DISPLACED),
-                queues: (0..breakers).map(|slot| self.endpoints.line(slot).collect()).collect(),
+                queues: breakers.map(|slot| self.endpoints.line(slot).collect()).collect(),
                 ring: list(&self.breakers.ring, RING),
+                live_calls: list(&self.calls.lists, calls::LIVE),
+                orphan_calls: list(&self.calls.lists, calls::ORPHANS),
+                released: list(&self.calls.places, RELEASED),
+                doomed: list(&self.calls.places, DOOMED),
+                waiting: self.places_of_calls(waiting_for),
+                bound: self.places_of_calls(bound_for),
+                moving: list(&self.calls.lines, MOVING),
             },
             timers,
             next_sequence: self.timers.sequence(),
             stats: Some(self.stats.clone()),
         }
+    }
+
+    /// The calls on the lists of one kind of all peers.
+    fn places_of_calls(&self, list: fn(u32) -> u32) -> Vec<u32> {
+        let peers = self.peers.slab.iter();
+        peers.flat_map(|(peer, _)| self.calls.places.iter(list(peer))).collect()
     }
 }
 

@@ -10,13 +10,14 @@ use crate::container::slab::Slab;
 use crate::digest::Digest;
 use crate::manager::Manager;
 use crate::manager::breakers::RING;
+use crate::manager::calls::{self, DOOMED, MOVING, RELEASED, bound_for, waiting_for};
 use crate::manager::conns::{LIVE, ORPHANS};
 use crate::manager::endpoints::{DISPLACED, queue};
 use crate::manager::environment::{Load, Sleep};
 use crate::manager::peers::{BACKING_OFF, FAILED, WOKEN};
 use crate::manager::snapshot::{
-    BreakerMirror, ConnMirror, EndpointMirror, PeerMirror, RestoreError, Snapshot, Table, VERSION,
-    damaged,
+    AttemptMirror, BreakerMirror, CallMirror, ConnMirror, EndpointMirror, PeerMirror, RestoreError,
+    Snapshot, Table, VERSION, damaged,
 };
 
 /// # Restoring
@@ -56,6 +57,12 @@ impl Manager {
         manager.conns.generations = snapshot.generations;
         manager.conns.pings = snapshot.pings;
         manager.conns.process = snapshot.process;
+        manager.calls.slab = rebuild("calls", snapshot.calls, CallMirror::into_record)?;
+        manager.calls.attempts =
+            rebuild("attempts", snapshot.attempts, AttemptMirror::into_record)?;
+        manager.calls.generations = snapshot.attempt_generations;
+        manager.calls.process = snapshot.process;
+        manager.count_groups();
 
         let lists = &snapshot.lists;
         fill(&mut manager.peers.lists, BACKING_OFF, &lists.backing_off, "lists.backing_off")?;
@@ -73,6 +80,20 @@ impl Manager {
                 fill(&mut manager.endpoints.queues, queue(slot, several), &half, &place)?;
             }
         }
+        let Self { calls, .. } = &mut manager;
+        fill(&mut calls.lists, calls::LIVE, &lists.live_calls, "lists.live_calls")?;
+        fill(&mut calls.lists, calls::ORPHANS, &lists.orphan_calls, "lists.orphan_calls")?;
+        fill(&mut calls.places, RELEASED, &lists.released, "lists.released")?;
+        fill(&mut calls.places, DOOMED, &lists.doomed, "lists.doomed")?;
+        for (anchor, members, place) in [
+            (waiting_for as fn(u32) -> u32, &lists.waiting, "lists.waiting"),
+            (bound_for, &lists.bound, "lists.bound"),
+        ] {
+            for &call in members {
+                fill(&mut calls.places, anchor(calls.slab[call].peer), &[call], place)?;
+            }
+        }
+        fill(&mut calls.lines, MOVING, &lists.moving, "lists.moving")?;
         for (place, timer) in snapshot.timers.iter().enumerate() {
             if !manager.timers.restore(*timer) {
                 return Err(damaged(format!("timers[{place}]"), "armed twice"));
@@ -84,6 +105,7 @@ impl Manager {
         manager.timers.set_sequence(snapshot.next_sequence);
         manager.timers.stop(manager.network.down);
         index(&mut manager.peers.map, &manager.peers.slab, "peers")?;
+        index(&mut manager.calls.map, &manager.calls.slab, "calls")?;
         index(&mut manager.breakers.map, &manager.breakers.slab, "breakers")?;
         manager.check().map_err(|violation| damaged(violation.place(), violation.to_string()))?;
         Ok(manager)

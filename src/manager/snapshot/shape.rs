@@ -1,6 +1,7 @@
 //! What two states of one shape have in common.
 
-use crate::id::{BreakerId, ConnId, PeerId, PingId};
+use crate::id::{AttemptId, BreakerId, CallId, ConnId, PeerId, PingId};
+use crate::manager::calls::CallPhase;
 use crate::manager::conns::ConnPhase;
 use crate::manager::peers::Phase;
 use crate::manager::snapshot::Snapshot;
@@ -37,6 +38,7 @@ impl Snapshot {
         self.stats = None;
         self.generations.clear();
         self.pings.clear();
+        self.attempt_generations.clear();
         self.next_sequence = 0;
         self.timers.sort_unstable_by_key(|timer| (timer.deadline, timer.sequence));
         for (rank, timer) in (0..).zip(&mut self.timers) {
@@ -83,11 +85,46 @@ impl Snapshot {
                 }
             }
         }
+        for (slot, entry) in (0..).zip(&mut self.calls.slots) {
+            let Some(call) = entry else { continue };
+            call.id = CallId(slot);
+            // It is told by the list that the call stands on.
+            call.peer_id = PeerId(0);
+            call.draws = 0;
+            call.process = u32::from(call.process != process);
+            relative(&mut call.since);
+            relative(&mut call.deadline);
+            relative(&mut call.not_before);
+            match &mut call.phase {
+                CallPhase::Turn { ticket, until } => {
+                    *ticket = 0;
+                    relative(until);
+                }
+                CallPhase::Connection { until }
+                | CallPhase::BackingOff { until }
+                | CallPhase::Running { hedge_at: until } => relative(until),
+                CallPhase::Asked => {}
+            }
+        }
+        for (slot, entry) in (0..).zip(&mut self.attempts.slots) {
+            let Some(attempt) = entry else { continue };
+            attempt.id = AttemptId::new(slot, 0);
+            relative(&mut attempt.since);
+            let call = self.calls.get(attempt.call);
+            let breaker = call.and_then(|call| self.breakers.get(call.breaker));
+            if let Some(breaker) = breaker {
+                attempt.permit = attempt.permit.shape(&breaker.breaker);
+            }
+        }
         for (slot, entry) in (0..).zip(&mut self.breakers.slots) {
             let Some(breaker) = entry else { continue };
             breaker.id = BreakerId(slot);
             breaker.tickets = 0;
             breaker.breaker = breaker.breaker.clone().shape(now);
+            if let Some(gates) = &mut breaker.gates {
+                gates.throttle_draws = 0;
+                gates.refused_at.as_mut().map(relative);
+            }
         }
         self
     }

@@ -6,6 +6,8 @@ use alloc::string::String;
 use crate::config::{DetectorPolicy, Policies};
 use crate::container::timers::TimerKind;
 use crate::id::MAX_GENERATION;
+use crate::manager::calls::CallPhase;
+use crate::manager::conns::ConnPhase;
 use crate::manager::peers::Phase;
 use crate::manager::snapshot::{RestoreError, Snapshot, damaged};
 use crate::phi::Phi;
@@ -34,7 +36,10 @@ impl Snapshot {
         self.check_endpoints(&policies)?;
         self.check_peers(&policies)?;
         self.check_conns(&policies)?;
-        self.check_lists()
+        self.check_calls(&policies)?;
+        self.check_lists()?;
+        self.check_call_lists()?;
+        self.check_timers()
     }
 
     fn check_breakers(&self, policies: &Policies) -> Result<(), RestoreError> {
@@ -51,6 +56,10 @@ impl Snapshot {
                 _ => false,
             };
             held(bucket, &at("bucket"), "does not fit the profile's rate")?;
+            let gates = breaker.gates.as_ref().is_none_or(|gates| gates.is_valid(&policy.gates));
+            held(gates, &at("gates"), "impossible state")?;
+            let guards = breaker.calls == 0 || breaker.gates.is_some();
+            held(guards, &at("gates"), "missing, though there are calls")?;
             held(breaker.losses.is_valid(), &at("losses"), "impossible state")?;
             held(breaker.tickets <= MAX_NUMBER, &at("tickets"), "no room to go on")?;
         }
@@ -103,6 +112,13 @@ impl Snapshot {
             let id = usize::try_from(conn.id.slot()).is_ok_and(|own| own == slot)
                 && self.generations.get(slot) == Some(&conn.id.generation());
             held(id, &at("id"), "does not name its slot and generation")?;
+            if let ConnPhase::Dialing { permit, .. } = conn.phase {
+                let endpoint = conn.endpoint.and_then(|slot| self.endpoints.get(slot));
+                let breaker = endpoint.and_then(|endpoint| self.breakers.get(endpoint.breaker));
+                let given =
+                    breaker.is_none_or(|record| permit.generation() <= record.breaker.generation());
+                held(given, &at("phase.permit"), "was never given")?;
+            }
             let policy = policies.peers.get(usize::from(peer.profile));
             let watch = policy.and_then(|policy| policy.watch);
             let probe = match watch.and_then(|watch| watch.pings) {
@@ -155,10 +171,79 @@ impl Snapshot {
             let place = || format!("lists.queues[{slot}]");
             held(used && known, &place, "an endpoint or a breaker that is not there")?;
         }
+        Ok(())
+    }
+
+    fn check_calls(&self, policies: &Policies) -> Result<(), RestoreError> {
+        for (slot, call) in self.calls.iter() {
+            let at = |field: &'static str| move || format!("calls[{slot}].{field}");
+            let Some(policy) = policies.calls.get(usize::from(call.profile)) else {
+                return Err(damaged(at("profile")(), "no such profile"));
+            };
+            let guarded = self.breakers.get(call.breaker);
+            let guarded = guarded.is_some_and(|breaker| breaker.gates.is_some());
+            held(guarded, &at("breaker"), "not there")?;
+            let first = call.first_attempt.is_none_or(|slot| self.attempts.get(slot).is_some());
+            held(first, &at("first_attempt"), "not there")?;
+            let decided = call.phase != CallPhase::Asked;
+            held(decided, &at("phase"), "no call rests in it")?;
+            let counted = call.attempts <= policy.profile.max_attempts
+                && call.hedges <= call.attempts.saturating_sub(1);
+            held(counted, &at("attempts"), "more than the profile allows")?;
+        }
+        for (slot, attempt) in self.attempts.iter() {
+            let at = |field: &'static str| move || format!("attempts[{slot}].{field}");
+            held(self.calls.get(attempt.call).is_some(), &at("call"), "not there")?;
+            let next = attempt.next.is_none_or(|next| self.attempts.get(next).is_some());
+            held(next, &at("next"), "not there")?;
+            let id = usize::try_from(attempt.id.slot()).is_ok_and(|own| own == slot)
+                && self.attempt_generations.get(slot) == Some(&attempt.id.generation());
+            held(id, &at("id"), "does not name its slot and generation")?;
+            let call = self.calls.get(attempt.call);
+            let breaker = call.and_then(|call| self.breakers.get(call.breaker));
+            let given = breaker
+                .is_some_and(|record| attempt.permit.generation() <= record.breaker.generation());
+            held(given, &at("permit"), "was never given")?;
+        }
+        let counted = self.attempt_generations.len() == self.attempts.slots.len();
+        held(counted, &|| "attempt_generations".into(), "not one for each attempt slot")?;
+        let bounded = self.attempt_generations.iter().all(|&number| number <= MAX_GENERATION);
+        held(bounded, &|| "attempt_generations".into(), "past the last one")
+    }
+
+    fn check_call_lists(&self) -> Result<(), RestoreError> {
+        let lists = &self.lists;
+        let one_list = [
+            ("live_calls", &lists.live_calls),
+            ("orphan_calls", &lists.orphan_calls),
+            ("released", &lists.released),
+            ("doomed", &lists.doomed),
+        ];
+        for (name, members) in one_list {
+            let known = members.iter().all(|&call| self.calls.get(call).is_some());
+            held(known, &|| format!("lists.{name}"), "a call that is not there")?;
+        }
+        let known = lists.moving.iter().all(|&slot| self.breakers.get(slot).is_some());
+        held(known, &|| "lists.moving".into(), "a breaker that is not there")?;
+        for (name, members) in [("waiting", &lists.waiting), ("bound", &lists.bound)] {
+            let known = members.iter().all(|&slot| {
+                let peer = self.calls.get(slot).and_then(|call| call.peer);
+                peer.is_some_and(|peer| self.peers.get(peer).is_some())
+            });
+            held(known, &|| format!("lists.{name}"), "a call or a peer that is not there")?;
+        }
+        Ok(())
+    }
+
+    fn check_timers(&self) -> Result<(), RestoreError> {
         for (place, timer) in self.timers.iter().enumerate() {
             let known = match timer.kind {
                 TimerKind::Peer => self.peers.get(timer.slot).is_some(),
-                TimerKind::Pace | TimerKind::Breaker => self.breakers.get(timer.slot).is_some(),
+                TimerKind::Pace | TimerKind::CallPace | TimerKind::Breaker => {
+                    self.breakers.get(timer.slot).is_some()
+                }
+                TimerKind::Call => self.calls.get(timer.slot).is_some(),
+                TimerKind::Attempt => self.attempts.get(timer.slot).is_some(),
                 TimerKind::Pacer => timer.slot == 0,
                 TimerKind::Conn => self.conns.get(timer.slot).is_some(),
             };
