@@ -9,6 +9,15 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+mod calls;
 mod reference;
 
 use std::collections::BTreeSet;
@@ -19,16 +28,25 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use reference::Model;
 use steadfast::backoff::{BackoffConfig, Jitter};
-use steadfast::breaker::{BreakerConfig, RateRule};
+use steadfast::breaker::{BreakerConfig, RateRule, State};
 use steadfast::bucket::{BucketConfig, Rate};
+use steadfast::budget::BudgetConfig;
+use steadfast::bulkhead::BulkheadConfig;
 use steadfast::config::{
-    BreakerProfile, Detector, FirstRetry, HealthConfig, OnSuspect, PeerProfile, Signs,
+    BreakerProfile, CallProfile, Detector, FirstRetry, GateConfig, HealthConfig, NotConnected,
+    OnSuspect, OpenOn, PeerProfile, Signs,
 };
+use steadfast::hedge::{HedgeConfig, HedgeDelay};
+use steadfast::limit::LimitConfig;
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 use steadfast::strategy::{Act, Op, Script, Shape, Step, World, Wrong};
+use steadfast::throttle::ThrottleConfig;
 use steadfast::window::Span;
-use steadfast::{Action, Breach, Config, Event, Ledger, Manager, Ratio, Time};
+use steadfast::{
+    Action, AttemptId, Breach, BreakerId, CallFailure, CallId, CallProfileId, Config, Event,
+    Ledger, Manager, Notice, Ratio, Target, Time,
+};
 
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/model.txt");
 
@@ -130,7 +148,11 @@ fn config() -> Config {
         rate: Some(BucketConfig { rate: Rate::per_second(1), burst: 2 }),
         ..BreakerProfile::default()
     };
+    let narrow = BreakerProfile { calls: tight_gates(), ..narrow };
+    let paced = BreakerProfile { calls: adaptive_gates(), ..paced };
     let mut config = Config::new(42);
+    config.limits.max_calls = 6;
+    config.call_profiles = call_profiles();
     config.limits.max_peers = 5;
     config.limits.max_breakers = 3;
     config.pacer.max_in_flight = 4;
@@ -140,12 +162,74 @@ fn config() -> Config {
     config
 }
 
+/// Two at once and three in line, one more each second, and few retries.
+fn tight_gates() -> GateConfig {
+    GateConfig {
+        bulkhead: BulkheadConfig {
+            max_concurrent: 2,
+            max_waiting: 3,
+            max_wait: Some(Duration::from_secs(2)),
+        },
+        rate: Some(BucketConfig { rate: Rate::per_second(1), burst: 2 }),
+        budget: Some(BudgetConfig { initial: 3, ..BudgetConfig::default() }),
+        hedge: Some(HedgeConfig {
+            delay: HedgeDelay::After(Duration::from_millis(800)),
+            max_hedges: 2,
+        }),
+        open_on: vec![OpenOn { kind: CallFailure::Unavailable, open_for: Duration::from_secs(3) }],
+        ..GateConfig::default()
+    }
+}
+
+/// A limit that moves, and a throttle.
+fn adaptive_gates() -> GateConfig {
+    GateConfig {
+        bulkhead: BulkheadConfig { max_concurrent: 6, max_waiting: 1, max_wait: None },
+        limit: Some(LimitConfig { initial: 2, max: 4, ..LimitConfig::default() }),
+        throttle: Some(ThrottleConfig {
+            window: Duration::from_secs(5),
+            padding: 1,
+            ..ThrottleConfig::default()
+        }),
+        budget: Some(BudgetConfig { capacity: 2, initial: 2, ..BudgetConfig::default() }),
+        ..GateConfig::default()
+    }
+}
+
+fn call_profiles() -> Vec<CallProfile> {
+    let secs = Duration::from_secs;
+    let plain = CallProfile {
+        attempt_timeout: secs(2),
+        deadline: Some(secs(10)),
+        max_retry_after: secs(15),
+        max_wait: secs(6),
+        ..CallProfile::default()
+    };
+    let hedged = CallProfile {
+        name: "hedged".into(),
+        hedged: true,
+        max_attempts: 4,
+        min_attempt: Duration::from_millis(20),
+        backoff: BackoffConfig { jitter: Jitter::Decorrelated, ..plain.backoff },
+        not_connected: NotConnected::Connect,
+        ..plain.clone()
+    };
+    let endless = CallProfile {
+        name: "endless".into(),
+        deadline: None,
+        retry_on: vec![CallFailure::Error],
+        ..plain.clone()
+    };
+    vec![plain, hedged, endless, CallProfile::fail_fast()]
+}
+
 fn shape() -> Shape {
     Shape {
         peers: 5,
         breakers: 2,
         peer_profiles: 5,
         breaker_profiles: 2,
+        call_profiles: 4,
         lines: 1..=120,
         longest: Duration::from_secs(9),
         ..Shape::default()
@@ -234,7 +318,9 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn every_step_is_one_that_a_naive_model_allows(script in shape().script()) {
+    fn every_step_is_one_that_a_naive_model_allows(
+        script in shape().script(),
+    ) {
         let mut config = config();
         // The model knows no rates and nothing slow; the breaker's own tests have one that does.
         let breaker = &mut config.breaker_profiles[1].breaker;
@@ -257,7 +343,36 @@ proptest! {
     }
 
     #[test]
-    fn everybody_is_back_once_the_faults_stop(script in shape().script()) {
+    fn half_open_never_admits_more_than_its_probes_and_leaks_no_permit(script in probing()) {
+        let breaker = BreakerId(0);
+        let mut world = World::new(Manager::new(probed(), 7)?);
+        let mut out = None;
+        for op in &script {
+            let mut most = 0;
+            world.play_watched(op, |_, step| follow_probes(&step, &mut out, &mut most));
+            prop_assert!(most <= 2, "{} probes are out after {:?}", most, op);
+            world.manager().check()?;
+        }
+        world.heal(Duration::from_secs(60));
+        let view = world.manager().gates(breaker).unwrap();
+        prop_assert_eq!((view.calls, view.running, view.waiting), (0, 0, 0));
+        // Also where nobody came to probe: two probes close it.
+        for name in 0..2 {
+            let call = CallId(u64::MAX - name);
+            let (target, profile) = (Target::Breaker(breaker), CallProfileId(0));
+            let step = world.tell(Event::Call { call, target, profile, deadline: None });
+            let started = step.actions.iter().find_map(|action| match action {
+                Action::StartAttempt { attempt, .. } => Some(*attempt),
+                _ => None,
+            });
+            prop_assert!(started.is_some(), "{:?}", step);
+            world.tell(Event::Succeeded { attempt: started.unwrap() });
+        }
+        prop_assert_eq!(world.manager().breaker_state(breaker), Some(State::Closed));
+    }
+
+    #[test]
+    fn everybody_is_back_and_every_call_over_once_the_faults_stop(script in shape().script()) {
         let mut config = config();
         // The quitter gives up for good.
         config.peer_profiles.truncate(4);
@@ -266,6 +381,9 @@ proptest! {
         let mut steps = world.heal(Duration::from_secs(500));
         let peers = world.manager().stats().peers;
         prop_assert_eq!(peers.connecting + peers.reconnecting + peers.failed, 0, "{:?}", steps.pop());
+        // And no call is forgotten, nor anything that it held.
+        let stats = world.manager().stats();
+        prop_assert_eq!((stats.calls_now.total(), stats.attempts_in_flight), (0, 0));
     }
 
     #[test]
@@ -400,6 +518,96 @@ proptest! {
     }
 }
 
+/// Which probes are out after the step's event and each action, and how many at most. `None` unless
+/// half-open.
+fn follow_probes(step: &Step, out: &mut Option<BTreeSet<AttemptId>>, most: &mut usize) {
+    if let Event::Succeeded { attempt } | Event::Failed { attempt, .. } | Event::Dropped { attempt } =
+        &step.event
+        && let Some(out) = out
+    {
+        out.remove(attempt);
+    }
+    let cancelled = step.actions.iter().filter_map(|action| match action {
+        Action::CancelAttempt { attempt } => Some(attempt),
+        _ => None,
+    });
+    if let Some(out) = out {
+        // The breaker gives up a probe just before its attempt is cancelled, in the same step.
+        cancelled.for_each(|attempt| _ = out.remove(attempt));
+    }
+    for action in &step.actions {
+        match (action, &mut *out) {
+            // Whatever began under another state is no probe of this period.
+            (Action::Notice(Notice::Breaker { to, .. }), out) => {
+                *out = (*to == State::HalfOpen).then(BTreeSet::new);
+            }
+            (Action::StartAttempt { attempt, .. }, Some(out)) => {
+                out.insert(*attempt);
+            }
+            _ => {}
+        }
+        *most = (*most).max(out.as_ref().map_or(0, BTreeSet::len));
+    }
+}
+
+/// Calls against one breaker that is soon half-open, and nothing else.
+fn probing() -> impl Strategy<Value = Script> {
+    use CallFailure::{Error, Invalid, Local, Timeout, Unavailable};
+    let kind = prop::sample::select(vec![Error, Timeout, Unavailable, Invalid, Local]);
+    let within = prop::option::of((1..4_000_u64).prop_map(Duration::from_millis));
+    let act = prop_oneof![
+        8 => (0..2_u8, within).prop_map(|(profile, within)| Act::Call {
+            peer: None, breaker: 0, profile, within
+        }),
+        3 => any::<u8>().prop_map(|call| Act::CancelCall { call }),
+        3 => any::<u8>().prop_map(|attempt| Act::Dropped { attempt }),
+        3 => any::<u8>().prop_map(|attempt| Act::Succeeded { attempt }),
+        6 => (any::<u8>(), kind).prop_map(|(attempt, kind)| Act::Failed {
+            attempt, kind, retry_after: None
+        }),
+        1 => Just(Act::NetworkDown),
+        1 => Just(Act::NetworkUp),
+        1 => Just(Act::ResetBreaker { breaker: 0 }),
+        1 => (1..3_000_u64).prop_map(|ms| Act::Oversleep { late: Duration::from_millis(ms) }),
+    ];
+    let after = prop_oneof![2 => Just(0), 2 => 1..40_u64, 1 => 1..1_500_u64];
+    let op = (after, act).prop_map(|(ms, act)| Op { after: Duration::from_millis(ms), act });
+    prop::collection::vec(op, 1..=150).prop_map(|mut script| {
+        script.insert(
+            0,
+            Op { after: Duration::ZERO, act: Act::AddBreaker { breaker: 0, profile: 0 } },
+        );
+        script
+    })
+}
+
+/// Two probes, open for a twentieth of a second at first, and gates that are hardly in the way.
+fn probed() -> Config {
+    let ms = Duration::from_millis;
+    let mut config = Config::new(42);
+    config.breaker_profiles = vec![BreakerProfile {
+        breaker: BreakerConfig {
+            consecutive_failures: Some(2),
+            open_for: BackoffConfig { base: ms(50), cap: ms(400), ..BackoffConfig::default() },
+            probes: 2,
+            close_after: 2,
+            tolerate: 1,
+            ..BreakerConfig::default()
+        },
+        calls: GateConfig {
+            bulkhead: BulkheadConfig { max_concurrent: 4, max_waiting: 4, max_wait: None },
+            budget: None,
+            hedge: Some(HedgeConfig { delay: HedgeDelay::After(ms(30)), max_hedges: 2 }),
+            ..GateConfig::default()
+        },
+        ..BreakerProfile::for_calls()
+    }];
+    let plain = CallProfile { attempt_timeout: ms(900), ..CallProfile::default() };
+    let hedged = CallProfile { name: "hedged".into(), hedged: true, ..plain.clone() };
+    config.call_profiles = vec![plain, hedged];
+    config
+}
+
 /// Enough peers for more work than a small budget has.
 fn crowd() -> impl Strategy<Value = Script> {
     let crowd = Shape { peers: 60, faulty_driver: false, lines: 1..=80, ..shape() };
@@ -414,15 +622,21 @@ fn crowd() -> impl Strategy<Value = Script> {
 fn the_scripts_reach_every_kind_of_action_notice_and_refusal() {
     let mut runner = TestRunner::deterministic();
     let mut reached = BTreeSet::new();
-    for _ in 0..400 {
+    for _ in 0..2_000 {
         let script = shape().script().new_tree(&mut runner).unwrap().current();
         let (_, steps) = play(&script, config());
         for action in steps.iter().flat_map(|step| &step.actions) {
-            // The variants' names, down to the first that carries something else.
+            // The variants' names, down to the first that carries something else; and the reasons.
             let text = format!("{action:?}");
             let names = text.split(['(', ')', '{']).map(str::trim);
             let names = names.take_while(|name| name.chars().all(char::is_alphabetic));
-            reached.insert(names.take(3).collect::<Vec<_>>().join(" "));
+            let name = names.take(3).collect::<Vec<_>>().join(" ");
+            reached.insert(match action {
+                Action::Reject { reason, .. } => format!("{name} {reason:?}"),
+                Action::GiveUp { reason, .. } => format!("{name} {reason:?}"),
+                Action::Notice(Notice::CallWaits { on, .. }) => format!("{name} {on:?}"),
+                _ => name,
+            });
         }
     }
     insta::assert_snapshot!(reached.into_iter().collect::<Vec<_>>().join("\n"));

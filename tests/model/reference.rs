@@ -17,132 +17,146 @@ use steadfast::{
     PeerState, PingId, Time,
 };
 
-macro_rules! ensure {
-    ($holds:expr, $($text:tt)*) => {
-        if !$holds {
-            return Err(format!($($text)*));
-        }
-    };
-}
+use crate::calls::Calls;
 
-type Verdict = Result<(), String>;
+pub(crate) type Verdict = Result<(), String>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Dialing,
     Up,
     Dead,
 }
 
-#[derive(Clone, Debug)]
-struct Conn {
-    peer: PeerId,
-    endpoint: Option<EndpointId>,
-    breaker: Option<BreakerId>,
-    /// The breaker's generation under which it was dialed.
-    generation: u64,
-    stage: Stage,
-    resume: bool,
-    since: Time,
-    last_heard: Time,
-    heard: bool,
-    suspected: bool,
-    /// The ping that is out, and since when.
-    ping: Option<(PingId, Time)>,
+/// What the breaker makes of an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permit {
+    /// It counts.
+    Plain,
+    /// It decides.
+    Probe,
+    /// It was only let through because the breaker only watches.
+    Inert,
 }
 
 #[derive(Clone, Debug)]
-struct Peer {
-    profile: usize,
-    endpoints: Vec<Endpoint>,
+pub(crate) struct Conn {
+    pub(crate) peer: PeerId,
+    pub(crate) endpoint: Option<EndpointId>,
+    pub(crate) breaker: Option<BreakerId>,
+    pub(crate) permit: Permit,
+    /// The breaker's generation under which it was dialed.
+    pub(crate) generation: u64,
+    pub(crate) stage: Stage,
+    pub(crate) resume: bool,
+    pub(crate) since: Time,
+    pub(crate) last_heard: Time,
+    pub(crate) heard: bool,
+    pub(crate) suspected: bool,
+    /// The ping that is out, and since when.
+    pub(crate) ping: Option<(PingId, Time)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) profile: usize,
+    pub(crate) endpoints: Vec<Endpoint>,
     /// Whether it never had more than one endpoint, so that each failure ends a round.
-    simple: bool,
-    wanted: bool,
-    coming_back: bool,
-    own_failures: u32,
-    failed: bool,
-    told: PeerState,
-    conn: Option<ConnId>,
-    failures: u32,
-    previous: Duration,
-    retry_at: Option<Time>,
-    session_until: Time,
+    pub(crate) simple: bool,
+    pub(crate) wanted: bool,
+    pub(crate) coming_back: bool,
+    pub(crate) own_failures: u32,
+    pub(crate) failed: bool,
+    pub(crate) told: PeerState,
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) failures: u32,
+    pub(crate) previous: Duration,
+    pub(crate) retry_at: Option<Time>,
+    pub(crate) session_until: Time,
     /// When it was last with a connection or unwanted, on a clock that stands without a network.
-    without_since: Time,
+    pub(crate) without_since: Time,
     /// Whether it was backing off after the last step, as `why` says.
-    backing_off: bool,
+    pub(crate) backing_off: bool,
     /// What the next `RetryAt` of this step must lie between.
     /// Until when the server of its one endpoint asked to be left alone.
-    asked: Time,
-    expected_wait: Option<Wait>,
+    pub(crate) asked: Time,
+    pub(crate) expected_wait: Option<Wait>,
 }
 
 /// How long a peer must wait: what the server asked for, and a draw between two bounds.
 #[derive(Clone, Copy, Debug)]
-struct Wait {
-    hint: Duration,
-    least: Duration,
-    most: Duration,
+pub(crate) struct Wait {
+    pub(crate) hint: Duration,
+    pub(crate) least: Duration,
+    pub(crate) most: Duration,
     /// Whether the next decorrelated delay depends on this one.
-    remembered: bool,
+    pub(crate) remembered: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Breaker {
-    profile: usize,
-    state: State,
-    generation: u64,
-    run: u32,
-    successes: u32,
-    failures: u32,
+pub(crate) struct Breaker {
+    pub(crate) profile: usize,
+    pub(crate) state: State,
+    pub(crate) generation: u64,
+    pub(crate) run: u32,
+    pub(crate) successes: u32,
+    pub(crate) failures: u32,
     /// Where it must go in this step.
-    due: Option<&'static str>,
-    losses: Vec<Time>,
+    pub(crate) due: Option<&'static str>,
+    /// What the failure that opens it asked for.
+    pub(crate) asked: Option<Duration>,
+    pub(crate) watch_only: bool,
+    /// Since when it admits a growing share, if it does.
+    pub(crate) ramp_from: Option<Time>,
+    pub(crate) losses: Vec<Time>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Counted {
-    dials: u64,
-    succeeded: u64,
-    cancelled: u64,
-    adopted: u64,
-    refused: u64,
-    resumed: u64,
-    sessions_lost: u64,
-    given_up: u64,
-    suspected: u64,
-    cleared: u64,
-    pings: u64,
-    pongs: u64,
-    stale: u64,
-    ignored: u64,
-    backwards: u64,
-    slept: u64,
-    failures: DialFailures,
-    losses: Losses,
+pub(crate) struct Counted {
+    pub(crate) dials: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) adopted: u64,
+    pub(crate) refused: u64,
+    pub(crate) resumed: u64,
+    pub(crate) sessions_lost: u64,
+    pub(crate) given_up: u64,
+    pub(crate) suspected: u64,
+    pub(crate) cleared: u64,
+    pub(crate) pings: u64,
+    pub(crate) pongs: u64,
+    pub(crate) stale: u64,
+    pub(crate) ignored: u64,
+    pub(crate) backwards: u64,
+    pub(crate) slept: u64,
+    pub(crate) failures: DialFailures,
+    pub(crate) losses: Losses,
 }
 
 pub(crate) struct Model {
-    config: Config,
-    now: Time,
-    promised: Option<Time>,
-    down: bool,
-    down_at: Time,
-    up_at: Time,
+    pub(crate) config: Config,
+    pub(crate) now: Time,
+    pub(crate) promised: Option<Time>,
+    pub(crate) down: bool,
+    pub(crate) down_at: Time,
+    pub(crate) up_at: Time,
     /// How long the network was down before this.
-    offline: Duration,
-    hold_until: Time,
-    smoothed: u64,
-    relaxed: bool,
-    peers: BTreeMap<PeerId, Peer>,
-    breakers: BTreeMap<BreakerId, Breaker>,
-    conns: BTreeMap<ConnId, Conn>,
+    pub(crate) offline: Duration,
+    pub(crate) hold_until: Time,
+    /// When it last found that the driver had slept.
+    pub(crate) woke_at: Time,
+    pub(crate) smoothed: u64,
+    pub(crate) relaxed: bool,
+    pub(crate) peers: BTreeMap<PeerId, Peer>,
+    pub(crate) breakers: BTreeMap<BreakerId, Breaker>,
+    pub(crate) conns: BTreeMap<ConnId, Conn>,
     /// Each ping ever sent, and on which connection.
-    pings: BTreeMap<PingId, ConnId>,
-    dials: Vec<(Time, BreakerId)>,
+    pub(crate) pings: BTreeMap<PingId, ConnId>,
+    pub(crate) dials: Vec<(Time, BreakerId)>,
     /// The dial that this step's event puts an end to.
-    dropped: Option<ConnId>,
-    counted: Counted,
+    pub(crate) dropped: Option<ConnId>,
+    pub(crate) counted: Counted,
+    pub(crate) calls: Calls,
 }
 
 impl Model {
@@ -156,6 +170,7 @@ impl Model {
             up_at: Time::ZERO,
             offline: Duration::ZERO,
             hold_until: Time::ZERO,
+            woke_at: Time::ZERO,
             smoothed: 0,
             relaxed: false,
             peers: BTreeMap::new(),
@@ -165,6 +180,7 @@ impl Model {
             dials: Vec::new(),
             dropped: None,
             counted: Counted::default(),
+            calls: Calls::default(),
         }
     }
 
@@ -185,25 +201,36 @@ impl Model {
         }
         let is_refusal = |action: &&Action| matches!(action, Action::Notice(Notice::Ignored(_)));
         let refusals = step.actions.iter().filter(is_refusal).count();
+        let slept = |action: &Action| matches!(action, Action::Notice(Notice::Slept { .. }));
+        if step.actions.iter().any(slept) {
+            self.woke_at = self.now;
+        }
+        self.begin_calls();
         let accepted = self.take_event(&step.event);
+        self.watch_hedges();
         ensure!(refusals == usize::from(!accepted), "accepted: {accepted}, {refusals} refusals");
         for (place, action) in step.actions.iter().enumerate() {
             self.take_action(action, step, place)
                 .map_err(|problem| format!("{action:?}: {problem}"))?;
+            self.watch_hedges();
         }
         // Other events leave to the next tick what has not been due for a while.
         let late = if step.event == Event::Tick { 0 } else { 250_000_000 };
         self.settle(self.now.minus_nanos(late), manager)?;
+        // And right after a sleep, what a caller waits for.
+        let asleep = step.event != Event::Tick && self.now < self.hold_until;
+        let promised = if asleep { Time::ZERO } else { self.now.minus_nanos(late) };
+        self.settle_calls(self.now.minus_nanos(late), promised, manager)?;
         self.promised = manager.next_deadline();
         ensure!(self.promised.is_none_or(|next| next >= self.now), "promised the past");
         Ok(())
     }
 
-    fn profile(&self, peer: &Peer) -> &PeerProfile {
+    pub(crate) fn profile(&self, peer: &Peer) -> &PeerProfile {
         &self.config.peer_profiles[peer.profile]
     }
 
-    fn breaker_profile(&self, breaker: &Breaker) -> &BreakerProfile {
+    pub(crate) fn breaker_profile(&self, breaker: &Breaker) -> &BreakerProfile {
         &self.config.breaker_profiles[breaker.profile]
     }
 
@@ -232,6 +259,9 @@ impl Model {
                         successes: 0,
                         failures: 0,
                         due: None,
+                        asked: None,
+                        watch_only: self.config.breaker_profiles[profile].watch_only,
+                        ramp_from: None,
                         losses: Vec::new(),
                     };
                     self.breakers.insert(*breaker, fresh);
@@ -239,7 +269,12 @@ impl Model {
                 ok
             }
             Event::RemoveBreaker { breaker } => {
-                self.endpoints_behind(*breaker) == 0 && self.breakers.remove(breaker).is_some()
+                let used = self.endpoints_behind(*breaker) + self.calls_through(*breaker) > 0;
+                let ok = !used && self.breakers.remove(breaker).is_some();
+                if ok {
+                    self.forget_gates(*breaker);
+                }
+                ok
             }
             Event::AddPeer { peer, profile, endpoints } => {
                 let profile = usize::from(profile.0);
@@ -277,6 +312,10 @@ impl Model {
                     && self.are_valid(endpoints);
                 if ok {
                     let record = self.peers.get_mut(peer).unwrap();
+                    if record.endpoints != *endpoints {
+                        // Another server, which has asked for nothing yet.
+                        record.asked = Time::ZERO;
+                    }
                     record.endpoints.clone_from(endpoints);
                     record.simple &= endpoints.len() == 1;
                     let gone: Vec<ConnId> = record.conn.into_iter().collect();
@@ -303,6 +342,7 @@ impl Model {
                     record.wanted = false;
                     record.failed = false;
                     self.dropped = record.conn;
+                    self.doom_calls(*peer);
                     true
                 }
                 None => false,
@@ -316,13 +356,7 @@ impl Model {
                 if ok {
                     let now = self.online();
                     let record = self.peers.get_mut(peer).unwrap();
-                    record.wanted = true;
-                    if state != PeerState::Connected {
-                        record.coming_back = false;
-                        record.failed = false;
-                        record.without_since = now;
-                        forget(record);
-                    }
+                    record.want(now, state != PeerState::Connected);
                 }
                 ok
             }
@@ -447,6 +481,7 @@ impl Model {
                         _ => self.lose(conn, LossCause::Local),
                     }
                 }
+                self.restart_calls();
                 true
             }
             Event::Tick => true,
@@ -468,10 +503,15 @@ impl Model {
                 failed.for_each(|peer| revive(peer, now));
                 true
             }
+            Event::WatchOnly { breaker, on } => {
+                let record = self.breakers.get_mut(breaker).filter(|it| it.watch_only != *on);
+                record.map(|record| record.watch_only = *on).is_some()
+            }
+            call => self.take_call_event(call),
         }
     }
 
-    fn stage(&self, conn: ConnId) -> Stage {
+    pub(crate) fn stage(&self, conn: ConnId) -> Stage {
         self.conns.get(&conn).map_or(Stage::Dead, |conn| conn.stage)
     }
 
@@ -493,9 +533,10 @@ impl Model {
             // Begins anew even where it was closed.
             record.generation += 1;
             record.run = 0;
+            record.ramp_from = None;
         }
         if record.state == to {
-            return false;
+            return to == State::Closed;
         }
         record.due = Some(kind(to));
         true
@@ -526,19 +567,34 @@ impl Model {
             self.peers.get_mut(&conn.peer).unwrap().conn = None;
         }
         let conn = &self.conns[&id];
-        let breaker = self.breakers.get_mut(&conn.breaker.unwrap()).unwrap();
-        if breaker.generation != conn.generation {
+        let (breaker, generation, permit) = (conn.breaker.unwrap(), conn.generation, conn.permit);
+        self.judge(breaker, generation, permit, outcome, None, None);
+    }
+
+    /// What the end of a dial or an attempt does to its breaker: as above.
+    pub(crate) fn judge(
+        &mut self,
+        id: BreakerId,
+        generation: u64,
+        permit: Permit,
+        outcome: Option<bool>,
+        open_for: Option<Duration>,
+        hint: Option<Duration>,
+    ) {
+        let breaker = self.breakers.get_mut(&id).unwrap();
+        if breaker.generation != generation || permit == Permit::Inert {
             return;
         }
         let config = &self.config.breaker_profiles[breaker.profile];
         let relaxed = self.relaxed && config.adaptive;
         let config = &config.breaker;
+        breaker.asked = hint.max(open_for);
         match (breaker.state, outcome) {
             (State::Closed, Some(well)) => {
                 breaker.run = if well { 0 } else { breaker.run + 1 };
                 let threshold = config.consecutive_failures.unwrap();
                 let threshold = threshold + if relaxed { threshold.div_ceil(2) } else { 0 };
-                if breaker.run >= threshold {
+                if breaker.run >= threshold || open_for.is_some() {
                     breaker.due = Some("open");
                 }
             }
@@ -550,11 +606,14 @@ impl Model {
             }
             (State::HalfOpen, Some(false)) => {
                 breaker.failures += 1;
-                if breaker.failures > config.tolerate {
+                if breaker.failures > config.tolerate || open_for.is_some() {
                     breaker.due = Some("open");
                 }
             }
             _ => {}
+        }
+        if breaker.due != Some("open") {
+            breaker.asked = None;
         }
     }
 
@@ -643,6 +702,20 @@ impl Model {
         let hint = if counts { peer.asked.since(now) } else { Duration::ZERO };
         peer.expected_wait = Some(Wait { hint, least, most, remembered: counts });
         peer.failures += u32::from(counts);
+    }
+}
+
+impl Peer {
+    /// From now on it is wanted; `fresh` if it had no connection.
+    pub(crate) fn want(&mut self, now: Time, fresh: bool) {
+        self.wanted = true;
+        if fresh {
+            self.coming_back = false;
+            self.failed = false;
+            self.without_since = now;
+            self.expected_wait = None;
+            forget(self);
+        }
     }
 }
 
@@ -741,7 +814,7 @@ impl Model {
                 ensure!(!self.conns.contains_key(conn), "the id was used before");
                 ensure!(self.peers[peer].conn.is_none(), "the peer has another one");
                 let session = self.peers[peer].session_until;
-                self.new_conn(*conn, *peer, None, 0, false);
+                self.new_conn(*conn, *peer, None, (0, Permit::Plain), false);
                 self.come_up(*conn);
                 // Nobody was asked for the session.
                 self.peers.get_mut(peer).unwrap().session_until = session;
@@ -755,6 +828,7 @@ impl Model {
                 Ok(())
             }
             Action::Notice(notice) => self.take_notice(notice, step),
+            call => self.take_call_action(call, step, place),
         }
     }
 
@@ -763,7 +837,7 @@ impl Model {
         id: ConnId,
         peer: PeerId,
         to: Option<Endpoint>,
-        generation: u64,
+        (generation, permit): (u64, Permit),
         resume: bool,
     ) {
         let conn = Conn {
@@ -771,6 +845,7 @@ impl Model {
             endpoint: to.map(|to| to.id),
             breaker: to.map(|to| to.breaker),
             generation,
+            permit,
             stage: Stage::Dialing,
             resume,
             since: self.now,
@@ -808,16 +883,7 @@ impl Model {
             let dials = self.conns.values().filter(|conn| conn.stage == Stage::Dialing);
             u32::try_from(dials.filter(|conn| wanted(conn)).count()).unwrap()
         };
-        match breaker.state {
-            State::Closed | State::Disabled => {}
-            State::HalfOpen => {
-                let probes = in_flight(&|conn| {
-                    conn.breaker == Some(breaker_id) && conn.generation == breaker.generation
-                });
-                ensure!(probes < profile.breaker.probes, "{probes} probes are out");
-            }
-            shut => return Err(format!("the breaker is {shut:?}")),
-        }
+        let permit = self.permit_for(breaker_id)?;
         ensure!(in_flight(&|_| true) < self.config.pacer.max_in_flight, "too many in flight");
         let behind = in_flight(&|conn| conn.breaker == Some(breaker_id));
         ensure!(behind < profile.max_in_flight, "{behind} in flight behind {breaker_id}");
@@ -829,7 +895,7 @@ impl Model {
                 self.check_rate(&rate, among)?;
             }
         }
-        self.new_conn(id, peer, Some(to), generation, resume);
+        self.new_conn(id, peer, Some(to), (generation, permit), resume);
         self.peers.get_mut(&peer).unwrap().retry_at = None;
         Ok(())
     }
@@ -846,21 +912,57 @@ impl Model {
         Ok(())
     }
 
+    /// With what permit the breaker admits one more.
+    pub(crate) fn permit_for(&self, id: BreakerId) -> Result<Permit, String> {
+        let breaker = &self.breakers[&id];
+        let probes = self.breaker_profile(breaker).breaker.probes;
+        // The breaker may have given up those whose time is up, just before they are cancelled.
+        // (Where it only watches, a dial is taken at its word: one too many is no probe.)
+        let late = if breaker.watch_only { 0 } else { self.overdue_probes(id) };
+        let out = self.probes_out(id) - late;
+        match breaker.state {
+            State::Closed | State::Disabled => Ok(Permit::Plain),
+            State::HalfOpen if out < probes => Ok(Permit::Probe),
+            State::HalfOpen | State::Open { .. } if breaker.watch_only => Ok(Permit::Inert),
+            State::HalfOpen => Err(format!("{out} probes are out")),
+            shut => Err(format!("the breaker is {shut:?}")),
+        }
+    }
+
+    /// Probes that are out: dials and attempts of calls.
+    pub(crate) fn probes_out(&self, id: BreakerId) -> u32 {
+        self.count_probes(id, |_| true)
+    }
+
+    /// Those among them whose time is up.
     fn overdue_probes(&self, id: BreakerId) -> u32 {
+        self.count_probes(id, |ends| ends <= self.now)
+    }
+
+    fn count_probes(&self, id: BreakerId, counts: impl Fn(Time) -> bool) -> u32 {
         let Some(breaker) = self.breakers.get(&id) else { return 0 };
-        let overdue = self.conns.values().filter(|conn| {
-            let profile = || self.profile(&self.peers[&conn.peer]);
-            let least = || profile().failover_timeout.min(profile().dial_timeout);
-            conn.stage == Stage::Dialing
-                && (conn.breaker, conn.generation) == (Some(id), breaker.generation)
-                && conn.since + least() <= self.now
+        let dials = self.conns.values().filter(|conn| {
+            let is_its = (conn.breaker, conn.generation) == (Some(id), breaker.generation);
+            is_its && conn.stage == Stage::Dialing && conn.permit == Permit::Probe
         });
-        u32::try_from(overdue.count()).unwrap()
+        let ends = dials.map(|conn| {
+            let profile = self.profile(&self.peers[&conn.peer]);
+            conn.since + profile.failover_timeout.min(profile.dial_timeout)
+        });
+        let attempts = self.calls.attempts.values().filter(|attempt| {
+            let is_its = (attempt.breaker, attempt.generation) == (id, breaker.generation);
+            is_its && attempt.permit == Permit::Probe
+        });
+        let ends = ends.chain(attempts.map(|attempt| attempt.ends));
+        u32::try_from(ends.filter(|ends| counts(*ends)).count()).unwrap()
     }
 
     fn take_notice(&mut self, notice: &Notice, step: &Step) -> Verdict {
         match notice {
             Notice::Peer { peer, from, to, cause } => {
+                if (*to, *cause) == (PeerState::Connecting, PeerCause::Asked) {
+                    self.connect_for_a_call(*peer);
+                }
                 let record = self.peers.get_mut(peer).ok_or("no such peer")?;
                 ensure!(record.told == *from, "it was {:?}", record.told);
                 record.told = *to;
@@ -953,7 +1055,8 @@ impl Model {
                 let (now, down) = (self.now, self.down);
                 let overdue = self.overdue_probes(*breaker);
                 let record = self.breakers.get_mut(breaker).ok_or("no such breaker")?;
-                let tolerate = self.config.breaker_profiles[record.profile].breaker.tolerate;
+                let config = &self.config.breaker_profiles[record.profile].breaker;
+                let tolerate = config.tolerate;
                 ensure!(record.state == *from, "it was {:?}", record.state);
                 match (*from, *to, record.due.take()) {
                     (State::Open { until }, State::HalfOpen, None) => {
@@ -969,7 +1072,14 @@ impl Model {
                 }
                 if let State::Open { until } = to {
                     ensure!(*until >= now, "open until the past");
+                    let longest = config.max_retry_after;
+                    let asked = record.asked.take().unwrap_or_default().min(longest);
+                    ensure!(until.since(now) >= asked, "asked for {asked:?}");
                 }
+                let by_order =
+                    matches!(step.event, Event::ResetBreaker { breaker: it } if it == *breaker);
+                let ramps = (*from, *to) == (State::HalfOpen, State::Closed) && !by_order;
+                record.ramp_from = (ramps && config.ramp_for.is_some()).then_some(now);
                 record.state = *to;
                 // A reset has raised the generation already; once more does not matter, since
                 // nothing can have been dialed in between.
@@ -992,7 +1102,9 @@ impl Model {
                 self.hold_until = held;
                 Ok(())
             }
-            Notice::Ignored(Ignored::StaleConn(_) | Ignored::StalePing(_)) => {
+            Notice::Ignored(
+                Ignored::StaleConn(_) | Ignored::StalePing(_) | Ignored::StaleAttempt(_),
+            ) => {
                 self.counted.stale += 1;
                 Ok(())
             }
@@ -1000,7 +1112,12 @@ impl Model {
                 self.counted.ignored += 1;
                 Ok(())
             }
-            other => Err(format!("the model does not know {other:?}")),
+            Notice::WatchOnly { breaker, on } => {
+                let asked = Event::WatchOnly { breaker: *breaker, on: *on };
+                ensure!(step.event == asked, "nobody asked");
+                Ok(())
+            }
+            other => self.take_call_notice(other),
         }
     }
 }
@@ -1008,7 +1125,7 @@ impl Model {
 /// What must be true after each step.
 impl Model {
     /// A clock that stands while there is no network.
-    fn online(&self) -> Time {
+    pub(crate) fn online(&self) -> Time {
         let until = if self.down { self.down_at } else { self.now };
         Time::ZERO + until.since(Time::ZERO + self.offline)
     }
