@@ -7,6 +7,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::panic)]
 
 mod breaker;
+mod calls;
 mod cpu_time;
 mod fleet;
 mod heard;
@@ -26,6 +27,7 @@ fn sizes() -> Vec<u32> {
 criterion_group! {
     name = core;
     config = Criterion::default().with_measurement(ThreadCpuTime).sample_size(20);
-    targets = heard::bench, timers::bench, reconnect::bench, breaker::bench, snapshot::bench
+    targets = heard::bench, timers::bench, reconnect::bench, breaker::bench, calls::bench,
+        snapshot::bench
 }
 criterion_main!(core);
