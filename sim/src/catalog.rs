@@ -3,7 +3,7 @@
 use crate::scenario::{Scenario, ScenarioError};
 
 /// Names and texts, as `list` shows them.
-const BUILT_IN: [(&str, &str); 8] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("herd-lb-restart", include_str!("../scenarios/herd-lb-restart.toml")),
     ("herd-queueing", include_str!("../scenarios/herd-queueing.toml")),
     ("herd-queueing-down60", include_str!("../scenarios/herd-queueing-down60.toml")),
@@ -11,6 +11,7 @@ const BUILT_IN: [(&str, &str); 8] = [
     ("half-open-stampede", include_str!("../scenarios/half-open-stampede.toml")),
     ("flapping-link", include_str!("../scenarios/flapping-link.toml")),
     ("suspend-resume", include_str!("../scenarios/suspend-resume.toml")),
+    ("aws-backoff", include_str!("../scenarios/aws-backoff.toml")),
     ("trace-5g", include_str!("../scenarios/trace-5g.toml")),
 ];
 

@@ -1,5 +1,5 @@
 //! How long things take when chance decides: `10ms`, `10ms..20ms`, `exp(5ms)`,
-//! `lognormal(p50=20ms, p99=200ms)`.
+//! `normal(mean=10ms, sd=2ms)`, `lognormal(p50=20ms, p99=200ms)`.
 //!
 //! Sampled through `libm`, so that every platform gets the same nanoseconds.
 
@@ -20,6 +20,13 @@ pub enum Dist {
     Uniform(Span, Span),
     /// Exponential, by its mean: waiting without memory.
     Exp(Span),
+    /// Normal; what would be negative counts with its sign turned.
+    Normal {
+        /// The mean.
+        mean: Span,
+        /// The standard deviation.
+        sd: Span,
+    },
     /// Lognormal, by its median and 99th percentile: the usual shape of a network's latency.
     LogNormal {
         /// The median.
@@ -40,6 +47,12 @@ const Z99: f64 = 2.326_347_874_040_841;
 
 impl Dist {
     /// One value. Whatever the draws, it is finite and not negative.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a sample is rounded to a nanosecond; the cast saturates"
+    )]
     pub(crate) fn sample(&self, generator: &mut Pcg64Dxsm) -> Span {
         match *self {
             Self::Fixed(span) => span,
@@ -52,14 +65,22 @@ impl Dist {
                 times(mean, far)
             }
             Self::LogNormal { p50, p99 } => {
-                // Box and Muller.
-                let radius = libm::sqrt(-2.0 * libm::log(1.0 - unit(generator.next_u64())));
-                let angle = 2.0 * std::f64::consts::PI * unit(generator.next_u64());
                 let sigma = libm::log(p99.as_secs_f64() / p50.as_secs_f64()) / Z99;
-                times(p50, libm::exp(sigma * radius * libm::cos(angle)))
+                times(p50, libm::exp(sigma * standard_normal(generator)))
+            }
+            Self::Normal { mean, sd } => {
+                let off = sd.as_nanos() as f64 * standard_normal(generator);
+                Span::from_nanos(libm::fabs(mean.as_nanos() as f64 + off) as u64)
             }
         }
     }
+}
+
+/// Source: Box and Muller.
+fn standard_normal(generator: &mut Pcg64Dxsm) -> f64 {
+    let radius = libm::sqrt(-2.0 * libm::log(1.0 - unit(generator.next_u64())));
+    let angle = 2.0 * std::f64::consts::PI * unit(generator.next_u64());
+    radius * libm::cos(angle)
 }
 
 /// Maps 64 uniform bits to \[0, 1).
@@ -85,6 +106,7 @@ impl fmt::Display for Dist {
             Self::Fixed(span) => write!(f, "{span}"),
             Self::Uniform(low, high) => write!(f, "{low}..{high}"),
             Self::Exp(mean) => write!(f, "exp({mean})"),
+            Self::Normal { mean, sd } => write!(f, "normal(mean={mean}, sd={sd})"),
             Self::LogNormal { p50, p99 } => write!(f, "lognormal(p50={p50}, p99={p99})"),
         }
     }
@@ -103,13 +125,14 @@ impl FromStr for Dist {
         }
         let wrong = || {
             ParseError::new(format!(
-                "`{text}` is no distribution; write it as 10ms, 10ms..20ms, exp(5ms) or \
-                 lognormal(p50=20ms, p99=200ms)"
+                "`{text}` is no distribution; write it as 10ms, 10ms..20ms, exp(5ms), \
+                 normal(mean=10ms, sd=2ms) or lognormal(p50=20ms, p99=200ms)"
             ))
         };
         let mut call = Call::parse(text).ok_or_else(wrong)?;
         let dist = match call.name {
             "exp" => Self::Exp(call.need("")?),
+            "normal" => Self::Normal { mean: call.need("mean")?, sd: call.need("sd")? },
             "lognormal" => {
                 let (p50, p99) = (call.need("p50")?, call.need("p99")?);
                 if p50 == Span::ZERO || p99 < p50 {
@@ -160,6 +183,14 @@ mod tests {
     }
 
     #[test]
+    fn a_normal_has_its_mean_and_its_deviation() {
+        let sorted = samples("normal(mean=10ms, sd=2ms)".parse().unwrap());
+        near(sorted.iter().sum::<u64>() / 20_000, 10e6, 0.01);
+        near(sorted[16_827], 12e6, 0.01);
+        near(sorted[3_173], 8e6, 0.01);
+    }
+
+    #[test]
     fn a_range_is_filled_from_end_to_end() {
         let sorted = samples("10ms..20ms".parse().unwrap());
         near(sorted[0], 10e6, 0.001);
@@ -191,6 +222,7 @@ mod tests {
             span().prop_map(Dist::Fixed),
             (span(), span()).prop_map(|(a, b)| Dist::Uniform(a.min(b), a.max(b))),
             span().prop_map(Dist::Exp),
+            (span(), span()).prop_map(|(mean, sd)| Dist::Normal { mean, sd }),
             (1..u64::MAX, 0..u64::MAX).prop_map(|(p50, more)| Dist::LogNormal {
                 p50: Span::from_nanos(p50),
                 p99: Span::from_nanos(p50.saturating_add(more)),

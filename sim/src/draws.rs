@@ -34,6 +34,12 @@ pub(crate) enum Purpose {
     Pong,
     /// Whether one of the two is lost.
     PongLost,
+    /// The seed of one of many runs.
+    Run,
+    /// Latency of a message of a client that contends for a row.
+    Contention,
+    /// Its backoff.
+    ContentionBackoff,
     /// Whether a test ticks before an event, and when.
     ExtraTick,
     /// Whether a test takes a snapshot after an event and goes on from it.

@@ -332,6 +332,15 @@ pub struct Expectation {
     pub(crate) shown: String,
 }
 
+/// What a run says about a measure, as a number; `None` if nothing.
+pub(crate) fn value(name: &str, facts: &Facts) -> Option<f64> {
+    let (measure, group) = resolve(name)?;
+    match (measure.value)(facts, &Scope { group, at: None }) {
+        Measured::Value(value) => Some(value),
+        Measured::AtLeast(_) | Measured::Unknown => None,
+    }
+}
+
 /// Judges one expectation; an unknown measure was refused when the scenario was read.
 pub(crate) fn judge(name: &str, bound: &Bound, facts: &Facts) -> Expectation {
     let Some((measure, group)) = resolve(name) else {

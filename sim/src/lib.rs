@@ -43,6 +43,7 @@
 #![deny(missing_docs)]
 
 mod catalog;
+mod contention;
 mod draws;
 mod driver;
 mod log;
@@ -51,19 +52,23 @@ mod plan;
 mod queue;
 mod report;
 mod simulation;
+mod study;
 mod world;
 
 pub mod dist;
 pub mod expect;
 pub mod policy;
+pub mod reference;
 pub mod scenario;
 pub mod trace;
 pub mod units;
 
 pub use catalog::{all as built_in_scenarios, names as built_in_names};
+pub use contention::{Contention, ContentionJitter};
 pub use expect::Expectation;
 pub use log::{Log, LogError, Replay};
 pub use report::Timeline;
 pub use scenario::{Scenario, ScenarioError};
 pub use simulation::{Run, Simulation, Summary, Verdict, WatchedPeer, find, find_with};
+pub use study::{Figure, Study, StudyRow};
 pub use world::{Options, Violation};

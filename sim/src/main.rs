@@ -125,21 +125,43 @@ fn simulation(scenario: &str, sets: &[String]) -> Result<Simulation, ScenarioErr
 fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let simulation = simulation(&args.scenario, &args.set)?.policy(&args.policy)?;
     let mut files = Files::open(args)?;
+    if simulation.scenario().reference.is_some() {
+        return study(args, &simulation, files);
+    }
     let (run, wall) = watched(&simulation, args.seed, files.log.take())?;
     if !files.json_is_stdout {
         let colour = std::io::stdout().is_terminal();
         print(&run.timeline().ascii(args.ascii).colour(colour).to_string())?;
     }
-    files.write_summary(&run)?;
+    files.write_summary(&run.summary())?;
     let events = run.summary().events;
     #[expect(clippy::cast_precision_loss, reason = "for printing")]
     let rate = events as f64 / wall.max(1e-9) / 1e6;
     anstream::eprintln!("{wall:.2}s, {rate:.2}M events/s");
-    Ok(match run.verdict() {
+    Ok(exit_code(run.verdict()))
+}
+
+fn exit_code(verdict: Verdict) -> ExitCode {
+    match verdict {
         Verdict::Held => ExitCode::SUCCESS,
         Verdict::Violated => ExitCode::from(1),
         Verdict::Unknown => ExitCode::from(2),
-    })
+    }
+}
+
+/// Runs a scenario that is held to a table, every row of it.
+fn study(args: &RunArgs, simulation: &Simulation, files: Files) -> Result<ExitCode, Failure> {
+    if args.log.is_some() {
+        return Err(Failure::Usage("--log is for a single run; this scenario makes many"));
+    }
+    let (study, wall) = timed(|progress| simulation.study_watched(args.seed, progress))?;
+    let verdict = study.verdict();
+    files.write_summary(&study)?;
+    if args.json.as_deref().is_none_or(|path| path.as_os_str() != "-") {
+        print(&study.colour(std::io::stdout().is_terminal()).to_string())?;
+    }
+    anstream::eprintln!("{wall:.2}s");
+    Ok(exit_code(verdict))
 }
 
 /// What a run writes beside its timeline, opened before it begins: a wrong name is known at once.
@@ -180,11 +202,11 @@ impl Files {
         Ok(files)
     }
 
-    fn write_summary(self, run: &Run) -> Result<(), Failure> {
+    fn write_summary(self, summary: &impl serde::Serialize) -> Result<(), Failure> {
         if !self.json_is_stdout && self.json.is_none() {
             return Ok(());
         }
-        let text = serde_json::to_string_pretty(&run.summary())
+        let text = serde_json::to_string_pretty(summary)
             .map_err(|error| Failure::Io("the summary".to_owned(), error.into()))?;
         match self.json {
             None => print(&text),
@@ -195,13 +217,23 @@ impl Files {
     }
 }
 
-/// Runs with a progress bar, where somebody can see it and for whom it takes a while.
+fn watched(simulation: &Simulation, seed: u64, log: Option<File>) -> Result<(Run, f64), Failure> {
+    timed(|progress| match log {
+        None => simulation.run_watched(seed, progress),
+        Some(file) => simulation.run_logged(seed, BufWriter::new(file), progress),
+    })
+}
+
+/// Does it with a progress bar, where somebody can see it and for whom it takes a while; and how
+/// long it took.
 #[expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "how long it took, for people"
 )]
-fn watched(simulation: &Simulation, seed: u64, log: Option<File>) -> Result<(Run, f64), Failure> {
+fn timed<T>(
+    work: impl FnOnce(&mut dyn FnMut(f64)) -> Result<T, ScenarioError>,
+) -> Result<(T, f64), Failure> {
     let began = std::time::Instant::now();
     let bar = ProgressBar::with_draw_target(Some(1_000), ProgressDrawTarget::stderr_with_hz(8));
     let style = ProgressStyle::with_template("{wide_bar} {percent}%  {elapsed}");
@@ -217,12 +249,9 @@ fn watched(simulation: &Simulation, seed: u64, log: Option<File>) -> Result<(Run
             bar.set_position((share * 1_000.0) as u64);
         }
     };
-    let run = match log {
-        None => simulation.run_watched(seed, &mut progress)?,
-        Some(file) => simulation.run_logged(seed, BufWriter::new(file), &mut progress)?,
-    };
+    let done = work(&mut progress)?;
     bar.finish_and_clear();
-    Ok((run, began.elapsed().as_secs_f64()))
+    Ok((done, began.elapsed().as_secs_f64()))
 }
 
 fn list() -> Result<ExitCode, Failure> {

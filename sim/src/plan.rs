@@ -91,6 +91,13 @@ pub(crate) enum Trouble {
     Offline,
 }
 
+/// What becomes of calls that fail by chance alone and are retried without a limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ClosedForm {
+    pub(crate) success: f64,
+    pub(crate) attempts: f64,
+}
+
 impl Plan {
     /// # Errors
     ///
@@ -127,6 +134,11 @@ impl Plan {
             looks: looks.collect(),
             groups,
         })
+    }
+
+    /// What is known exactly about its calls, if anything.
+    pub(crate) fn closed_form(&self) -> Option<ClosedForm> {
+        None
     }
 
     /// How many breakers there are, over all managers.

@@ -200,8 +200,10 @@ pub(crate) fn settings(scenario: &Scenario, name: &str) -> Result<Settings, Scen
 pub(crate) fn config(scenario: &Scenario, policy: &str) -> Result<Config, ScenarioError> {
     let settings = settings(scenario, policy)?;
     let mut config = Config::new(0);
-    config.peer_profiles.clear();
-    config.breaker_profiles.clear();
+    if !scenario.peers.is_empty() {
+        config.peer_profiles.clear();
+        config.breaker_profiles.clear();
+    }
     for (name, group) in &scenario.peers {
         let mut breaker = settings.breaker.profile(name.get_ref());
         if settings.told == Some(true)

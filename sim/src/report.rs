@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::expect::Measured;
 use crate::measure::{Column, Facts};
-use crate::simulation::{Run, Verdict};
+use crate::simulation::{Run, Verdict, reproduce};
 use crate::units::{Span, seconds};
 
 /// A run, ready to be printed.
@@ -254,7 +254,8 @@ impl fmt::Display for Timeline<'_> {
             let style = if self.colour { AnsiColor::Red.on_default().bold() } else { Style::new() };
             writeln!(f, "{style}FAIL{style:#}     {violation}")?;
         }
-        writeln!(f, "reproduce: {}", reproduce(run))?;
+        let line = reproduce(&run.asked_for, run.seed, &run.policy, &run.sets);
+        writeln!(f, "reproduce: {line}")?;
         let verdict = run.verdict();
         let style = if self.colour { word_style(verdict) } else { Style::new() };
         write!(f, "verdict  {style}{verdict}{style:#}")
@@ -268,20 +269,6 @@ const fn word_style(verdict: Verdict) -> Style {
         Verdict::Unknown => AnsiColor::Yellow,
     };
     colour.on_default().bold()
-}
-
-/// The line that makes the same run again.
-fn reproduce(run: &Run) -> String {
-    let mut line = format!("steadfast run {} --seed {}", run.asked_for, run.seed);
-    let _ = write!(line, " --policy {}", run.policy);
-    for set in &run.sets {
-        let plain = set.chars().all(|c| c.is_ascii_alphanumeric() || "._-=/%".contains(c));
-        let _ = match plain {
-            true => write!(line, " --set {set}"),
-            false => write!(line, " --set '{}'", set.replace('\'', "'\\''")),
-        };
-    }
-    line
 }
 
 /// A number with its thousands set apart.

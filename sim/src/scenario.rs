@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use crate::contention::Contention;
 use crate::dist::Dist;
 use crate::expect::Bound;
 use crate::policy::{Detector, PeerSettings, Settings};
+use crate::reference::Reference;
 use crate::units::{Rate, Share, Span};
 
 pub use source::ScenarioError;
@@ -35,6 +37,7 @@ pub struct Scenario {
     #[serde(default)]
     pub source: String,
     /// How long it lasts.
+    #[serde(default = "no_duration", skip_serializing_if = "is_no_duration")]
     pub duration: Spanned<Span>,
     /// Over how many managers the peers are dealt: one big client, or a fleet of small ones. No
     /// more than there are peers.
@@ -44,10 +47,17 @@ pub struct Scenario {
     #[serde(default)]
     pub servers: BTreeMap<Name, Server>,
     /// Groups of peers that are alike.
+    #[serde(default)]
     pub peers: BTreeMap<Name, Peers>,
     /// The way between a group and a server, named `group-server`; no time and no loss unless told.
     #[serde(default)]
     pub links: BTreeMap<Name, Link>,
+    /// Clients that contend for one row, instead of a world of managers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contention: Option<Contention>,
+    /// The figures of others that it is held to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
     /// Policies of its own, and changes to the built-in ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<Name, Settings>,
@@ -60,6 +70,14 @@ pub struct Scenario {
     /// Where the file is; what traces are relative to.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
+}
+
+fn no_duration() -> Spanned<Span> {
+    Spanned::new(0..0, Span::ZERO)
+}
+
+fn is_no_duration(duration: &Spanned<Span>) -> bool {
+    *duration.get_ref() == Span::ZERO
 }
 
 const fn one() -> u32 {

@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::policy;
 use crate::report::Timeline;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::study::Study;
 use crate::units::seconds;
 use crate::world::{Options, Outcome, Violation, World};
 
@@ -139,6 +140,34 @@ impl Simulation {
         &self.scenario
     }
 
+    pub(crate) fn policy_name(&self) -> &str {
+        &self.policy
+    }
+
+    /// Runs every row of the scenario's table.
+    ///
+    /// # Errors
+    ///
+    /// A scenario that is held to none, or a row that makes no sense of it.
+    pub fn study(&self, seed: u64) -> Result<Study, ScenarioError> {
+        self.study_watched(seed, &mut |_| {})
+    }
+
+    /// The same; `progress` is told the share of it that is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`study`](Self::study).
+    pub fn study_watched(
+        &self,
+        seed: u64,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Study, ScenarioError> {
+        let none = || ScenarioError::plain("this scenario is held to no table");
+        let reference = self.scenario.reference.as_ref().ok_or_else(none)?;
+        Study::run(self, reference, seed, progress)
+    }
+
     /// Lives through it.
     ///
     /// # Errors
@@ -207,6 +236,24 @@ impl Simulation {
             outcome,
         })
     }
+}
+
+/// The line that makes the same run again.
+pub(crate) fn reproduce_line(simulation: &Simulation, seed: u64) -> String {
+    reproduce(&simulation.asked_for, seed, &simulation.policy, &simulation.sets)
+}
+
+/// The same from its parts.
+pub(crate) fn reproduce(asked_for: &str, seed: u64, policy: &str, sets: &[String]) -> String {
+    let mut line = format!("steadfast run {asked_for} --seed {seed} --policy {policy}");
+    for set in sets {
+        let plain = set.chars().all(|c| c.is_ascii_alphanumeric() || "._-=/%".contains(c));
+        line += &match plain {
+            true => format!(" --set {set}"),
+            false => format!(" --set '{}'", set.replace('\'', "'\\''")),
+        };
+    }
+    line
 }
 
 /// Whether a run was as expected.

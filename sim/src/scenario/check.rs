@@ -6,8 +6,10 @@ use toml::Spanned;
 
 use super::source::Source;
 use super::{Fault, FaultKind, Peers, Scenario, ScenarioError};
+use crate::contention;
 use crate::expect;
 use crate::policy::{self, PeerSettings, Settings, is_empty};
+use crate::reference::Table;
 use crate::trace;
 use crate::units::Span;
 
@@ -22,10 +24,13 @@ const LONGEST: Span = Span::from_secs(366 * 24 * 3_600);
 const MOST_EVENTS: u64 = 1_000_000_000;
 /// How often a fault may come.
 const MOST_TIMES: u32 = 1_000_000;
+/// Over how many seeds a row of a table may be run.
+const MOST_SEEDS: u32 = 1_000_000;
 
 /// Refuses what makes no sense, at its place.
 pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
     check_size(scenario, source)?;
+    check_numeric(scenario, source)?;
     for (name, group) in &scenario.peers {
         check_peers(scenario, source, name, group)?;
     }
@@ -66,7 +71,10 @@ fn check_size(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioEr
         }
     }
     let (duration, span) = (*scenario.duration.get_ref(), scenario.duration.span());
-    if duration == Span::ZERO {
+    if span.is_empty() && scenario.contention.is_none() {
+        return Err(source.error("missing field `duration`", &(0..0)));
+    }
+    if duration == Span::ZERO && !span.is_empty() {
         return Err(source.error("duration is 0s, must be longer", &span));
     }
     if duration > LONGEST {
@@ -97,6 +105,53 @@ fn check_size(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioEr
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a model that makes no sense, and figures that its table does not have.
+fn check_numeric(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
+    if let Some(contention) = &scenario.contention {
+        if let Some((problem, place)) = contention.problem() {
+            return Err(source.error(problem, &place));
+        }
+        let others = [scenario.peers.keys().next(), scenario.servers.keys().next()];
+        if let Some(other) = others.into_iter().flatten().next() {
+            let problem = "either a contention or a world of peers and servers";
+            return Err(source.error(problem, &other.span()));
+        }
+    }
+    let Some(reference) = &scenario.reference else {
+        let lonely = scenario.contention.as_ref().map(|contention| contention.clients.span());
+        let problem = "a contention is only run against a [reference]";
+        return lonely.map_or(Ok(()), |place| Err(source.error(problem, &place)));
+    };
+    let table = Table::load(reference.table.get_ref(), source.folder())
+        .map_err(|error| source.error(error, &reference.table.span()))?;
+    if !(2..=MOST_SEEDS).contains(reference.seeds.get_ref()) {
+        let problem = format!("{} seeds, from 2 to {MOST_SEEDS}", reference.seeds.get_ref());
+        return Err(source.error(problem, &reference.seeds.span()));
+    }
+    if reference.runs.is_some() == reference.runs_in.is_some() {
+        let problem = "it needs either `runs` or `runs_in`, to tell over how many runs theirs are";
+        return Err(source.error(problem, &reference.table.span()));
+    }
+    for (column, place) in reference.wanted() {
+        if !table.columns.iter().any(|known| known == column) {
+            let mut name = place.clone();
+            column.clone_into(name.get_mut());
+            return Err(source.unknown("column", &name, table.columns.iter().map(String::as_str)));
+        }
+    }
+    for name in reference.figures.keys() {
+        let known = expect::measures().map(|known| known.name);
+        let known: Vec<_> = match scenario.contention {
+            Some(_) => contention::FIGURES.to_vec(),
+            None => known.collect(),
+        };
+        if !known.contains(&name.get_ref().as_str()) {
+            return Err(source.unknown("measure", name, known));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses groups and servers whose links could not be told apart by name.

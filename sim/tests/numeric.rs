@@ -1,0 +1,63 @@
+//! The numeric scenarios: held to what others measured, and able to fail.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
+use std::fmt::Write as _;
+
+use steadfast_sim::{Simulation, Verdict};
+
+fn numeric(scenario: &str, sets: &[&str]) -> Simulation {
+    let simulation = Simulation::from_scenario(scenario).unwrap();
+    let set = |simulation: Simulation, set: &&str| simulation.set(set).unwrap();
+    sets.iter().fold(simulation, set)
+}
+
+#[test]
+fn backoff_costs_what_the_aws_article_says() {
+    for seed in 1..=3 {
+        let study = numeric("aws-backoff", &[]).study(seed).unwrap();
+        assert_eq!(study.verdict(), Verdict::Held, "{study}");
+    }
+}
+
+#[test]
+fn another_base_shows() {
+    let study = numeric("aws-backoff", &["contention.base=10ms", "reference.seeds=50"]).study(1);
+    let study = study.unwrap();
+    assert_eq!(study.verdict(), Verdict::Violated, "{study}");
+}
+
+#[test]
+fn one_seed_makes_one_study() {
+    let study = |seed| numeric("aws-backoff", &["reference.seeds=3"]).study(seed).unwrap();
+    assert_eq!(study(1), study(1));
+    assert_ne!(study(1).digest, study(2).digest);
+}
+
+#[test]
+fn a_table_that_does_not_fit_is_refused_at_its_place() {
+    let changes = [
+        "reference.table=nowhere.csv",
+        "reference.seeds=1",
+        "reference.runs_in=sedes",
+        "reference.set.0=contention.clients={client}",
+        "reference.figures.elapsed.mean=mean_time",
+        "reference.figures.elapsde={ mean = \"mean_time_ms\" }",
+        "contention.clients=0",
+        "contention.cap=1ms",
+        "contention.jitter=FulJitter",
+        "contention={}",
+        "servers={ lb = {} }",
+    ];
+    let mut errors = String::new();
+    for change in changes {
+        let error = Simulation::from_scenario("aws-backoff").unwrap().set(change).unwrap_err();
+        let _ = writeln!(errors, "{error}\n");
+    }
+    insta::assert_snapshot!(errors);
+}
