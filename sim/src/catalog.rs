@@ -3,7 +3,7 @@
 use crate::scenario::{Scenario, ScenarioError};
 
 /// Names and texts, as `list` shows them.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 15] = [
     ("herd-lb-restart", include_str!("../scenarios/herd-lb-restart.toml")),
     ("herd-queueing", include_str!("../scenarios/herd-queueing.toml")),
     ("herd-queueing-down60", include_str!("../scenarios/herd-queueing-down60.toml")),
@@ -11,6 +11,12 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("half-open-stampede", include_str!("../scenarios/half-open-stampede.toml")),
     ("flapping-link", include_str!("../scenarios/flapping-link.toml")),
     ("suspend-resume", include_str!("../scenarios/suspend-resume.toml")),
+    ("retry-storm", include_str!("../scenarios/retry-storm.toml")),
+    ("bad-node-in-shared-breaker", include_str!("../scenarios/bad-node-in-shared-breaker.toml")),
+    ("grey-brownout", include_str!("../scenarios/grey-brownout.toml")),
+    ("cold-cache", include_str!("../scenarios/cold-cache.toml")),
+    ("brooker-retries", include_str!("../scenarios/brooker-retries.toml")),
+    ("brooker-collapse", include_str!("../scenarios/brooker-collapse.toml")),
     ("aws-backoff", include_str!("../scenarios/aws-backoff.toml")),
     ("trace-5g", include_str!("../scenarios/trace-5g.toml")),
 ];

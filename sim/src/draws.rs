@@ -34,6 +34,28 @@ pub(crate) enum Purpose {
     Pong,
     /// Whether one of the two is lost.
     PongLost,
+    /// When a client makes its next call.
+    Call,
+    /// To which server it goes.
+    CallServer,
+    /// For which key it asks.
+    CallKey,
+    /// Latency of a request.
+    RequestOut,
+    /// Latency of its answer.
+    RequestBack,
+    /// Whether the request is lost on the way.
+    RequestLostOut,
+    /// Whether its answer is.
+    RequestLostBack,
+    /// For how long a request occupies the server.
+    RequestTurn,
+    /// What it takes beyond that.
+    RequestTime,
+    /// Whether it fails.
+    RequestFails,
+    /// The pause of a retry layer around the manager.
+    OuterBackoff,
     /// The seed of one of many runs.
     Run,
     /// Latency of a message of a client that contends for a row.

@@ -2,7 +2,7 @@
 //!
 //! The driver does what the core's contract asks of any driver, and the core's `Ledger` watches it.
 
-use steadfast::{Action, ConnId, Event, Ledger, Manager, Snapshot, Time};
+use steadfast::{Action, AttemptId, ConnId, Event, Ledger, Manager, Snapshot, Time};
 
 /// What became of one dial.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,8 @@ pub(crate) struct Driver {
     pub(crate) ledger: Ledger,
     /// By the slot of the id: a driver may use it as its table's index, the id tells old from new.
     conns: Vec<Conn>,
+    /// The attempts that are out, likewise.
+    attempts: Vec<Option<AttemptId>>,
     /// The earliest alarm in the queue; `MAX` if there is none.
     pub(crate) alarm: Time,
     /// How often it ticked at the moment of the last tick.
@@ -78,12 +80,17 @@ const fn slot(id: ConnId) -> usize {
     (id.to_raw() & 0xfff_ffff) as usize
 }
 
+const fn attempt_slot(id: AttemptId) -> usize {
+    (id.to_raw() & 0xfff_ffff) as usize
+}
+
 impl Driver {
     pub(crate) fn new(manager: Manager) -> Self {
         Self {
             manager,
             ledger: Ledger::new(),
             conns: Vec::new(),
+            attempts: Vec::new(),
             alarm: Time::MAX,
             ticks: (Time::ZERO, 0),
             process: Process::Runs,
@@ -127,6 +134,30 @@ impl Driver {
         Some(was)
     }
 
+    /// An attempt goes out.
+    pub(crate) fn start(&mut self, id: AttemptId) {
+        let slot = attempt_slot(id);
+        if self.attempts.len() <= slot {
+            self.attempts.resize(slot + 1, None);
+        }
+        if let Some(place) = self.attempts.get_mut(slot) {
+            *place = Some(id);
+        }
+    }
+
+    /// Whether somebody still waits for it.
+    pub(crate) fn is_out(&self, id: AttemptId) -> bool {
+        self.attempts.get(attempt_slot(id)).copied().flatten() == Some(id)
+    }
+
+    /// It is over, however.
+    pub(crate) fn finish(&mut self, id: AttemptId) {
+        if let Some(place) = self.attempts.get_mut(attempt_slot(id)).filter(|out| **out == Some(id))
+        {
+            *place = None;
+        }
+    }
+
     /// All connections that are not over.
     pub(crate) fn live(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
         let live = self.conns.iter().filter(|conn| conn.phase != Phase::Gone);
@@ -159,11 +190,12 @@ impl Driver {
             | Event::Lost { conn, .. }
             | Event::Heard { conn }
             | Event::Heartbeat { conn } => self.conn(*conn).is_some(),
+            Event::Succeeded { attempt } | Event::Failed { attempt, .. } => self.is_out(*attempt),
             _ => true,
         }
     }
 
-    /// One step of the manager, under the ledger's eyes.
+    /// One step of the manager, under the ledger's eyes if it is `watched`.
     ///
     /// # Errors
     ///
@@ -173,8 +205,12 @@ impl Driver {
         event: &Event,
         now: Time,
         actions: &mut Vec<Action>,
+        watched: bool,
     ) -> Result<(), String> {
         self.manager.step_into(event.clone(), now, actions);
+        if !watched {
+            return Ok(());
+        }
         let deadline = self.manager.next_deadline();
         self.ledger.observe(event, actions, now, deadline).map_err(|breach| breach.to_string())
     }

@@ -17,6 +17,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::measure::Facts;
+use crate::tally::{Back, CallFacts};
 use crate::units::{ParseError, Rate, Span, as_text};
 
 /// How a value and a limit are compared.
@@ -45,6 +46,8 @@ enum Limit {
     Rate(Rate),
     /// So many times the ideal time.
     Ideal(f64),
+    /// So many times the bound that the policy and the world give.
+    Bound(f64),
 }
 
 /// A bound on a measure, as the scenario words it.
@@ -67,7 +70,7 @@ impl Bound {
     pub(crate) fn problem(&self, measure: &Measure) -> Option<String> {
         let fits = matches!(
             (measure.unit, self.limit),
-            (Unit::Time, Limit::Span(_) | Limit::Ideal(_))
+            (Unit::Time, Limit::Span(_) | Limit::Ideal(_) | Limit::Bound(_))
                 | (Unit::Rate, Limit::Rate(_))
                 | (Unit::Number, Limit::Number(_))
                 | (Unit::Share, Limit::Percent(_))
@@ -96,6 +99,10 @@ impl Bound {
             Limit::Span(span) => Some(span.as_secs_f64()),
             Limit::Rate(rate) => Some(rate.per_second()),
             Limit::Ideal(times) => facts.ideal_s.map(|ideal| ideal * times),
+            Limit::Bound(times) => {
+                let bound = facts.calls.as_ref().and_then(|calls| calls.bound.as_ref());
+                bound.map(|bound| bound.total().as_secs_f64() * times)
+            }
         }
     }
 
@@ -142,6 +149,8 @@ impl FromStr for Bound {
         };
         let limit = if let Some(times) = value.strip_suffix("ideal") {
             Limit::Ideal(number(times.trim().strip_suffix('x').ok_or_else(wrong)?)?)
+        } else if let Some(times) = value.strip_suffix("bound") {
+            Limit::Bound(number(times.trim().strip_suffix('x').ok_or_else(wrong)?)?)
         } else if let Some(percent) = value.strip_suffix('%') {
             Limit::Percent(number(percent)?)
         } else if value.contains('/') {
@@ -195,6 +204,8 @@ pub struct Measure {
     timed: bool,
     /// Whether it can be asked of one group: `NAME.GROUP`.
     pub(crate) by_group: bool,
+    /// The same of one server.
+    pub(crate) by_server: bool,
     value: fn(&Facts, &Scope<'_>) -> Measured,
 }
 
@@ -213,6 +224,7 @@ macro_rules! measures {
             unit: Unit::$unit,
             timed: false,
             by_group: false,
+            by_server: false,
             value: $value,
         }),*]
     };
@@ -224,7 +236,8 @@ fn count(value: u64) -> Measured {
 }
 
 /// All measures that are one number for the whole run.
-const WHOLE: [Measure; 16] = measures![
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
+const WHOLE: [Measure; 37] = measures![
     all_up: Time, "until every peer was up again for good", |facts, _| facts.all_up();
     p50: Time, "until half of the lost peers were", |facts, _| facts.quantile(0.5);
     p99: Time, "until 99 % of them were", |facts, _| facts.quantile(0.99);
@@ -243,16 +256,72 @@ const WHOLE: [Measure; 16] = measures![
     half_open_dials: Number, "most dials at once through one half-open breaker",
         |facts, _| count(facts.half_open_dials);
     open_after_heal: Time, "until the last breaker was closed again", |facts, _| facts.open_after_heal();
+    calls: Number, "calls begun", |facts, _| of_calls(facts, |calls| Some(calls.calls() as f64));
+    success: Share, "calls that succeeded", |facts, _| of_calls(facts, CallFacts::success);
+    attempts_per_call: Number, "attempts started per call", |facts, _| of_calls(facts, CallFacts::attempts_per_call);
+    outage_attempts_per_call: Number, "the same from the first fault to the heal",
+        |facts, _| of_calls(facts, CallFacts::outage_attempts_per_call);
+    rejected: Share, "calls refused before any attempt", |facts, _| of_calls(facts, CallFacts::rejected_share);
+    latency_p50: Time, "half of the calls that succeeded took less",
+        |facts, _| of_calls(facts, |calls| calls.latency_s(0.5));
+    latency_p99: Time, "99 % of them did", |facts, _| of_calls(facts, |calls| calls.latency_s(0.99));
+    wasted: Number, "answers that nobody waited for any more", |facts, _| of_calls(facts, |calls| Some(calls.wasted as f64));
+    shed: Number, "requests that found their server's queue full",
+        |facts, _| of_calls(facts, |calls| Some(calls.refused as f64));
+    early_goodput: Share, "calls done over calls begun, in the ten seconds before the first fault",
+        |facts, _| of_calls(facts, CallFacts::early_goodput);
+    tail_goodput: Share, "calls done over calls begun, in the last ten seconds",
+        |facts, _| of_calls(facts, CallFacts::tail_goodput);
+    tail_load: Number, "calls begun and retries decided on over calls begun, in the last ten seconds",
+        |facts, _| of_calls(facts, CallFacts::tail_load);
+    collapsed: Number, "1 if less than half of the calls were done in the last ten seconds",
+        |facts, _| of_calls(facts, |calls| calls.tail_goodput().map(|good| f64::from(u8::from(good < 0.5))));
+    tail_vs_twin: Share, "calls of the last ten seconds that succeeded, over those of the same run without faults",
+        |facts, _| of_calls(facts, CallFacts::tail_goodput_vs_twin);
+    back_to_twin: Time, "until as many calls succeeded as without faults, but for a hundredth",
+        |facts, _| back_to_twin(facts);
+    highest_load: Rate, "the highest load that the policy recovers from, see [highest_load]; 0 if none",
+        |facts, _| of_calls(facts, |calls| calls.highest);
+    healthy_served: Share, "calls to healthy servers beside a bad one that succeeded",
+        |facts, _| of_calls(facts, CallFacts::healthy_served);
+    bad_unsent: Share, "calls to a server that has been bad for 2 s that were refused unsent",
+        |facts, _| of_calls(facts, CallFacts::bad_unsent);
+    bad_share: Share, "attempts that went to a bad server", |facts, _| of_calls(facts, CallFacts::bad_share);
+    healthy_opens: Number, "times that a breaker of a healthy server opened",
+        |facts, _| of_calls(facts, |calls| Some(calls.healthy_opens as f64));
+    cache_hits: Share, "calls that a cache answered", |facts, _| of_calls(facts, CallFacts::hit_share);
 ];
 
-/// All measures that need a moment or can be asked of a group.
-const PARTIAL: [Measure; 6] = [
+fn of_calls(facts: &Facts, value: impl Fn(&CallFacts) -> Option<f64>) -> Measured {
+    facts.calls.as_ref().and_then(value).into()
+}
+
+fn back_to_twin(facts: &Facts) -> Measured {
+    match facts.calls.as_ref().map_or(Back::Unknown, CallFacts::back_to_twin) {
+        Back::After(after) => Measured::Value(after),
+        Back::Never(least) => Measured::AtLeast(least),
+        Back::Unknown => Measured::Unknown,
+    }
+}
+
+/// All measures that need a moment or can be asked of a group or a server.
+const PARTIAL: [Measure; 7] = [
+    Measure {
+        name: "peak_requests",
+        about: "most requests at a server, or at any of them, in one second",
+        unit: Unit::Rate,
+        timed: false,
+        by_group: false,
+        by_server: true,
+        value: |facts, scope| of_calls(facts, |calls| calls.peak_requests(scope.group)),
+    },
     Measure {
         name: "up_share",
         about: "peers up at a moment: `<= 5% at 600s`",
         unit: Unit::Share,
         timed: true,
         by_group: false,
+        by_server: false,
         value: |facts, scope| facts.up_share(scope.at).into(),
     },
     Measure {
@@ -261,6 +330,7 @@ const PARTIAL: [Measure; 6] = [
         unit: Unit::Number,
         timed: false,
         by_group: true,
+        by_server: false,
         value: |facts, scope| count(facts.watch(scope.group).false_losses),
     },
     Measure {
@@ -269,6 +339,7 @@ const PARTIAL: [Measure; 6] = [
         unit: Unit::Number,
         timed: false,
         by_group: true,
+        by_server: false,
         value: |facts, scope| count(facts.watch(scope.group).suspicions),
     },
     Measure {
@@ -277,6 +348,7 @@ const PARTIAL: [Measure; 6] = [
         unit: Unit::Number,
         timed: false,
         by_group: true,
+        by_server: false,
         value: |facts, scope| count(facts.watch(scope.group).cleared),
     },
     Measure {
@@ -285,6 +357,7 @@ const PARTIAL: [Measure; 6] = [
         unit: Unit::Time,
         timed: false,
         by_group: true,
+        by_server: false,
         value: |facts, scope| {
             Measured::Value(crate::units::seconds(facts.watch(scope.group).suspected_ns))
         },
@@ -295,6 +368,7 @@ const PARTIAL: [Measure; 6] = [
         unit: Unit::Time,
         timed: false,
         by_group: true,
+        by_server: false,
         value: |facts, scope| {
             let shortest = facts.watch(scope.group).shortest_silence_ns;
             shortest.map(crate::units::seconds).into()

@@ -258,15 +258,15 @@ fn list() -> Result<ExitCode, Failure> {
     let mut text = String::from("scenarios\n");
     for scenario in steadfast_sim::built_in_scenarios() {
         let scenario = scenario?;
-        let _ = writeln!(text, "  {:<22} {}", scenario.name, scenario.about);
+        let _ = writeln!(text, "  {:<27} {}", scenario.name, scenario.about);
     }
     text.push_str("\npolicies\n");
     for policy in policy::BUILT_IN {
-        let _ = writeln!(text, "  {:<22} {}", policy.name, policy.about);
+        let _ = writeln!(text, "  {:<27} {}", policy.name, policy.about);
     }
     text.push_str("\nmeasures, for [expect]\n");
     for measure in steadfast_sim::expect::measures() {
-        let _ = writeln!(text, "  {:<22} {}", measure.name, measure.about);
+        let _ = writeln!(text, "  {:<27} {}", measure.name, measure.about);
     }
     print(text.trim_end())?;
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use steadfast::Time;
 
 use crate::expect::Measured;
+use crate::tally::CallFacts;
 use crate::units::{Span, seconds};
 
 /// Columns of a timeline.
@@ -298,6 +299,7 @@ impl Measures {
             groups,
             column_s: self.column_ns / SECOND,
             columns: self.columns,
+            calls: None,
         }
     }
 }
@@ -331,6 +333,8 @@ pub(crate) struct Facts {
     pub(crate) groups: Vec<(String, Watch)>,
     pub(crate) column_s: u64,
     pub(crate) columns: Vec<Column>,
+    /// What became of calls, if there were workloads.
+    pub(crate) calls: Option<CallFacts>,
 }
 
 impl Facts {

@@ -1,7 +1,11 @@
 //! A scenario under one policy with its names turned into numbers: what a world is built from.
 
+mod calls;
+
 use steadfast::config::Config;
 use steadfast::{BreakerId, BreakerProfileId, PeerId, PeerProfileId};
+
+pub(crate) use calls::{Load, MOST_TRIES, RequestPlan, Workload};
 
 use crate::dist::Dist;
 use crate::draws::group_hash;
@@ -23,6 +27,9 @@ pub(crate) struct Plan {
     pub(crate) servers: Vec<ServerPlan>,
     pub(crate) links: Vec<Link>,
     pub(crate) groups: Vec<Group>,
+    /// What each server does with requests.
+    pub(crate) requests: Vec<RequestPlan>,
+    pub(crate) workloads: Vec<Workload>,
     pub(crate) faults: Vec<FaultPlan>,
     pub(crate) peers: u32,
     /// Moments after the heal at which the share of peers up is wanted.
@@ -31,6 +38,7 @@ pub(crate) struct Plan {
 
 #[derive(Clone, Debug)]
 pub(crate) struct ServerPlan {
+    pub(crate) name: String,
     /// How long one handshake occupies it.
     pub(crate) turn: Option<Span>,
     pub(crate) queue: usize,
@@ -89,13 +97,18 @@ pub(crate) enum Trouble {
     Cut,
     Pause(WakeOrder),
     Offline,
-}
-
-/// What becomes of calls that fail by chance alone and are retried without a limit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct ClosedForm {
-    pub(crate) success: f64,
-    pub(crate) attempts: f64,
+    /// A share of the requests fails.
+    Failing(Share),
+    /// Requests take so many times as long.
+    Sluggish(f64),
+    /// The server can do requests at this pace.
+    Requests(Span),
+    /// The server takes no request from its queue.
+    Stall,
+    /// The cache is emptied.
+    Cold,
+    /// Calls come at this rate per second.
+    Surge(f64),
 }
 
 impl Plan {
@@ -106,17 +119,29 @@ impl Plan {
         let mut config = policy::config(scenario, policy)?;
         let peers = scenario.peer_count();
         config.limits.max_peers = config.limits.max_peers.max(peers);
-        config.limits.max_breakers = config.limits.max_breakers.max(peers);
-        let (groups, links) = groups(scenario)?;
-        let servers = scenario.servers.values().map(|server| ServerPlan {
+
+        let (groups, mut links) = groups(scenario)?;
+        let workloads = calls::workloads(scenario, policy, &config, &mut links)?;
+        let clients = workloads.iter().map(|workload| workload.clients).max().unwrap_or(0);
+        let breakers = workloads.iter().fold(peers, |sum, workload| {
+            sum.saturating_add(
+                workload.clients.max(u32::try_from(workload.ways.len()).unwrap_or(u32::MAX)),
+            )
+        });
+        config.limits.max_breakers = config.limits.max_breakers.max(breakers);
+        let servers = scenario.servers.iter().map(|(name, server)| ServerPlan {
+            name: name.get_ref().clone(),
             turn: server.accept.map(crate::units::Rate::period),
             queue: usize::try_from(server.queue).unwrap_or(usize::MAX),
             overflow: server.overflow,
             service: server.service,
             abandoned: server.abandoned,
         });
-        let faults: Vec<_> =
-            scenario.faults.iter().map(|fault| fault_plan(scenario, &groups, fault)).collect();
+        let faults: Vec<_> = scenario
+            .faults
+            .iter()
+            .map(|fault| fault_plan(scenario, &groups, &workloads, fault))
+            .collect();
         let heal = faults.iter().map(FaultPlan::over).max().unwrap_or(Span::ZERO);
         let expects = [policy, "every"].into_iter().filter_map(|name| scenario.expect.get(name));
         let looks =
@@ -124,7 +149,7 @@ impl Plan {
         Ok(Self {
             config,
             // A manager without peers would only idle.
-            managers: (*scenario.managers.get_ref()).min(peers.max(1)) as usize,
+            managers: (*scenario.managers.get_ref()).min(peers.max(clients).max(1)) as usize,
             duration: *scenario.duration.get_ref(),
             heal,
             servers: servers.collect(),
@@ -133,12 +158,9 @@ impl Plan {
             peers,
             looks: looks.collect(),
             groups,
+            requests: calls::requests(scenario),
+            workloads,
         })
-    }
-
-    /// What is known exactly about its calls, if anything.
-    pub(crate) fn closed_form(&self) -> Option<ClosedForm> {
-        None
     }
 
     /// How many breakers there are, over all managers.
@@ -151,7 +173,9 @@ impl Plan {
                 BreakerScope::PerPeer => group.count as usize,
             }
         };
-        self.groups.iter().map(of_group).sum()
+        let of_peers: usize = self.groups.iter().map(of_group).sum();
+        let of_calls = self.workloads.iter().map(|workload| workload.breakers(self.managers));
+        of_peers + of_calls.sum::<usize>()
     }
 
     /// The index of the peer of that name.
@@ -236,7 +260,12 @@ fn groups(scenario: &Scenario) -> Result<(Vec<Group>, Vec<Link>), ScenarioError>
     Ok((groups, links))
 }
 
-fn fault_plan(scenario: &Scenario, groups: &[Group], fault: &Fault) -> FaultPlan {
+fn fault_plan(
+    scenario: &Scenario,
+    groups: &[Group],
+    workloads: &[Workload],
+    fault: &Fault,
+) -> FaultPlan {
     let trouble = match *fault.kind.get_ref() {
         FaultKind::Down => Trouble::Down,
         FaultKind::Silent => Trouble::Silent,
@@ -250,10 +279,18 @@ fn fault_plan(scenario: &Scenario, groups: &[Group], fault: &Fault) -> FaultPlan
         FaultKind::Cut => Trouble::Cut,
         FaultKind::Pause => Trouble::Pause(fault.wake.unwrap_or_default()),
         FaultKind::Offline => Trouble::Offline,
+        FaultKind::Failing => Trouble::Failing(fault.share.unwrap_or_default()),
+        FaultKind::Sluggish => Trouble::Sluggish(fault.times_slower.unwrap_or(1.0)),
+        FaultKind::RequestCapacity => {
+            Trouble::Requests(fault.rate.map_or(Span::ZERO, crate::units::Rate::period))
+        }
+        FaultKind::Stall => Trouble::Stall,
+        FaultKind::Cold => Trouble::Cold,
+        FaultKind::Surge => Trouble::Surge(fault.rate.map_or(0.0, crate::units::Rate::per_second)),
     };
     FaultPlan {
         trouble,
-        on: target(scenario, groups, fault.on.get_ref()).unwrap_or(0),
+        on: target(scenario, groups, workloads, fault.on.get_ref()).unwrap_or(0),
         at: *fault.at.get_ref(),
         lasts: fault.lasts.unwrap_or_default(),
         every: fault.every.as_ref().map_or(Span::ZERO, |every| *every.get_ref()),
@@ -261,17 +298,28 @@ fn fault_plan(scenario: &Scenario, groups: &[Group], fault: &Fault) -> FaultPlan
     }
 }
 
-/// The index that `servers.NAME` or `links.NAME` means.
-fn target(scenario: &Scenario, groups: &[Group], on: &str) -> Option<usize> {
+/// The index that `servers.NAME`, `links.NAME` or `calls.NAME` means.
+fn target(
+    scenario: &Scenario,
+    groups: &[Group],
+    workloads: &[Workload],
+    on: &str,
+) -> Option<usize> {
     let (kind, name) = on.split_once('.')?;
     if kind == "servers" {
         return scenario.servers.keys().position(|known| known.get_ref() == name);
     }
+    if kind == "calls" {
+        return workloads.iter().position(|workload| workload.name == name);
+    }
     let servers: Vec<_> = scenario.servers.keys().map(|known| known.get_ref().as_str()).collect();
-    let ways = groups.iter().flat_map(|group| group.ways.iter().map(move |way| (group, way)));
-    ways.filter(|(group, way)| {
+    let of_peers = groups.iter().map(|group| (&group.name, &group.ways));
+    let of_calls = workloads.iter().map(|workload| (&workload.name, &workload.ways));
+    let ways =
+        of_peers.chain(of_calls).flat_map(|(from, ways)| ways.iter().map(move |way| (from, way)));
+    ways.filter(|(from, way)| {
         let server = servers.get(way.server).copied().unwrap_or_default();
-        format!("{}-{server}", group.name) == name
+        format!("{from}-{server}") == name
     })
     .map(|(_, way)| way.link)
     .next()

@@ -4,6 +4,7 @@
 //! popular clients are their published defaults, each with its source. A scenario may change any
 //! of them under `[policies.NAME]`, or add one of its own.
 
+mod calls;
 mod settings;
 mod words;
 
@@ -14,6 +15,7 @@ use steadfast::config::{Config, FirstRetry};
 use crate::scenario::{Peers, Scenario, ScenarioError, Server};
 use crate::units::{Rate, Span};
 
+pub use calls::{BudgetWord, CallSettings, GateSettings, LimitWord, OuterSettings, ThrottleWord};
 pub(crate) use settings::is_empty;
 pub use settings::{
     BackoffSettings, BreakerSettings, PacerSettings, PeerSettings, Settings, SleepSettings,
@@ -32,7 +34,7 @@ pub struct BuiltIn {
 }
 
 /// The built-in policies, the default first.
-pub const BUILT_IN: [BuiltIn; 6] = [
+pub const BUILT_IN: [BuiltIn; 10] = [
     BuiltIn { name: "ours", about: "Steadfast's defaults, untouched", settings: Settings::default },
     BuiltIn {
         name: "ours-told",
@@ -41,13 +43,15 @@ pub const BUILT_IN: [BuiltIn; 6] = [
     },
     BuiltIn {
         name: "naive",
-        about: "every second, all together, for ever: no jitter, no limit, no breaker; a dial takes 10 s",
+        about: "no jitter, limit, breaker or budget: dials every second for ever, each 10 s; calls three \
+                times, at once",
         settings: naive,
     },
     BuiltIn {
         name: "grpc",
         about: "gRPC: at once, then 1 s x 1.6 to 120 s, +-20 %; a dial takes max(20 s, delay); \
-                reset on connect (doc/connection-backoff.md, grpc-go clientconn.go)",
+                reset on connect (doc/connection-backoff.md, grpc-go clientconn.go). Calls: 4 attempts, \
+                0.1 s x 2 to 1 s, 10 tokens, 0.1 each success (gRFC A6, its example)",
         settings: grpc,
     },
     BuiltIn {
@@ -61,6 +65,30 @@ pub const BUILT_IN: [BuiltIn; 6] = [
         about: "AWS CRT MQTT5: uniform [1 s, d], d = 1 s x 2 to 120 s; reset after 30 s connected \
                 (aws-c-mqtt: mqtt5 client options)",
         settings: aws_full,
+    },
+    BuiltIn {
+        name: "resilience4j",
+        about: "calls: 3 attempts 500 ms apart; breaker at 50 % of 100, 60 s, 10 probes (RetryConfig, \
+                CircuitBreakerConfig defaults)",
+        settings: calls::resilience4j,
+    },
+    BuiltIn {
+        name: "polly",
+        about: "calls: 4 attempts 2 s apart; breaker at 10 % of at least 100 in 30 s, 5 s, one probe \
+                (Polly v8 RetryStrategyOptions, CircuitBreakerStrategyOptions)",
+        settings: calls::polly,
+    },
+    BuiltIn {
+        name: "finagle",
+        about: "calls: 3 attempts at once, paid 20 % of the requests and 10/s; out for 5 s x 2 to 300 s \
+                after 5 failures in a row (RetryBudget, FailureAccrualFactory)",
+        settings: calls::finagle,
+    },
+    BuiltIn {
+        name: "aws-sdk",
+        about: "calls: 3 attempts, U(0, 1 s x 2 to 20 s); 500 tokens, 5 a retry, 10 after a timeout \
+                (standard mode: botocore quota.py, smithy-rs)",
+        settings: calls::aws_sdk,
     },
 ];
 
@@ -99,7 +127,7 @@ fn naive() -> Settings {
         ..PeerSettings::default()
     };
     let sleep = SleepSettings { max_hold: Some(Span::ZERO), ..SleepSettings::default() };
-    Settings { peer, sleep, ..unprotected() }
+    Settings { peer, sleep, ..unprotected() }.overlaid(&calls::naive())
 }
 
 fn grpc() -> Settings {
@@ -118,7 +146,7 @@ fn grpc() -> Settings {
         stable_after: Some(Span::ZERO),
         ..PeerSettings::default()
     };
-    Settings { peer, ..unprotected() }
+    Settings { peer, ..unprotected() }.overlaid(&calls::grpc())
 }
 
 fn nats() -> Settings {
@@ -229,6 +257,17 @@ pub(crate) fn config(scenario: &Scenario, policy: &str) -> Result<Config, Scenar
             profile.health.detector = detector.0;
             config.peer_profiles.push(profile);
         }
+    }
+    if !scenario.calls.is_empty() {
+        config.call_profiles.clear();
+    }
+    for (name, group) in &scenario.calls {
+        let name = format!("calls.{}", name.get_ref());
+        config.breaker_profiles.push(settings.gate.profile(&name));
+        let mut profile = settings.call.profile(&name);
+        settings.call.apply(&mut profile);
+        group.profile.get_ref().apply(&mut profile);
+        config.call_profiles.push(profile);
     }
     settings.pacer.apply(&mut config.pacer);
     settings.sleep.apply(&mut config.sleep);

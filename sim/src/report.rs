@@ -3,6 +3,8 @@
 //! Everything here is a function of the scenario, the policy and the seed, so that it can be the
 //! snapshot of a test. What the wall clock says is printed elsewhere.
 
+mod calls;
+
 use std::fmt::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
@@ -65,22 +67,13 @@ impl<'a> Timeline<'a> {
             let _ = write!(axis, "{:<MARK$}", format!("{second}s"));
         }
         writeln!(f, "t        {}", axis.trim_end())?;
+        if facts.peers > 0 {
+            self.peer_lanes(f, facts)?;
+        }
+        if let Some(calls) = &facts.calls {
+            self.call_lanes(f, facts, calls)?;
+        }
         let lane = |of: &dyn Fn(&Column) -> char| facts.columns.iter().map(of).collect::<String>();
-        let peers = f64::from(facts.peers.max(1));
-        let up = lane(&|column| self.spark(f64::from(column.up) / peers));
-        let lost = match facts.lost_at_s {
-            Some(at) => format!("lost {} from {at:.1}s on", grouped(facts.lost.into())),
-            None => "nobody lost".to_owned(),
-        };
-        let healed = match facts.healed_at_s {
-            Some(at) => format!("healed at {at:.1}s"),
-            None => "never healed".to_owned(),
-        };
-        writeln!(f, "up %     {up}   {lost}, {healed}")?;
-        let most = facts.columns.iter().map(|column| column.dials).max().unwrap_or(0).max(1);
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-        let dials = lane(&|column| self.spark(column.dials as f64 / most as f64));
-        writeln!(f, "dials/s  {dials}   most in any second {}", grouped(facts.peak_dials))?;
         let many = self.run.breakers.div_ceil(2).max(1);
         let breaker = lane(&|column| match column {
             _ if column.open as usize >= many => 'O',
@@ -100,6 +93,26 @@ impl<'a> Timeline<'a> {
             writeln!(f, "faults   {faults}   {}", self.kinds())?;
         }
         self.legend(f, &breaker, &faults)
+    }
+
+    /// Who is up, and how much is dialed.
+    fn peer_lanes(self, f: &mut fmt::Formatter<'_>, facts: &Facts) -> fmt::Result {
+        let lane = |of: &dyn Fn(&Column) -> char| facts.columns.iter().map(of).collect::<String>();
+        let peers = f64::from(facts.peers.max(1));
+        let up = lane(&|column| self.spark(f64::from(column.up) / peers));
+        let lost = match facts.lost_at_s {
+            Some(at) => format!("lost {} from {at:.1}s on", grouped(facts.lost.into())),
+            None => "nobody lost".to_owned(),
+        };
+        let healed = match facts.healed_at_s {
+            Some(at) => format!("healed at {at:.1}s"),
+            None => "never healed".to_owned(),
+        };
+        writeln!(f, "up %     {up}   {lost}, {healed}")?;
+        let most = facts.columns.iter().map(|column| column.dials).max().unwrap_or(0).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let dials = lane(&|column| self.spark(column.dials as f64 / most as f64));
+        writeln!(f, "dials/s  {dials}   most in any second {}", grouped(facts.peak_dials))
     }
 
     /// In which columns a fault is active.
@@ -232,16 +245,28 @@ impl fmt::Display for Timeline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (run, facts, outcome) = (self.run, self.run.facts(), &self.run.outcome);
         let bold = if self.colour { Style::new().bold() } else { Style::new() };
-        let (name, peers) = (&run.scenario.name, grouped(run.scenario.peer_count().into()));
-        write!(f, "{bold}{name}{bold:#}  seed {}  {peers} peers", run.seed)?;
+        let (name, peers) = (&run.scenario.name, run.scenario.peer_count());
+        write!(f, "{bold}{name}{bold:#}  seed {}", run.seed)?;
+        if peers > 0 || facts.calls.is_none() {
+            write!(f, "  {} peers", grouped(peers.into()))?;
+        }
+        if let Some(calls) = &facts.calls {
+            write!(f, "  {} calls", grouped(calls.calls()))?;
+        }
         if run.managers > 1 {
             write!(f, " in {} managers", grouped(run.managers as u64))?;
         }
         writeln!(f, "  policy {}  digest {:016x}", run.policy, outcome.digest)?;
-        if facts.peers > 0 {
+        if facts.peers > 0 || facts.calls.is_some() {
             self.lanes(f, facts)?;
+        }
+        if facts.peers > 0 {
             Self::recovery(f, facts)?;
         }
+        if let Some(calls) = &facts.calls {
+            Self::call_lines(f, calls)?;
+        }
+        self.highest(f)?;
         self.watched(f)?;
         self.expects(f)?;
         let (events, actions) = (grouped(outcome.events), grouped(outcome.actions));

@@ -3,6 +3,7 @@
 //! Plain data that mirrors the TOML. A key that is not known is an error with a suggestion, because
 //! the worst bug of a scenario is a misspelt fault that never happens.
 
+mod calls;
 mod check;
 mod source;
 
@@ -16,10 +17,12 @@ use toml::Spanned;
 use crate::contention::Contention;
 use crate::dist::Dist;
 use crate::expect::Bound;
+use crate::highest::HighestLoad;
 use crate::policy::{Detector, PeerSettings, Settings};
 use crate::reference::Reference;
 use crate::units::{Rate, Share, Span};
 
+pub use calls::{Balance, Cache, CallBreaker, Calls, Requests, Spacing};
 pub use source::ScenarioError;
 
 /// A name, and where in the file it stands.
@@ -49,7 +52,10 @@ pub struct Scenario {
     /// Groups of peers that are alike.
     #[serde(default)]
     pub peers: BTreeMap<Name, Peers>,
-    /// The way between a group and a server, named `group-server`; no time and no loss unless told.
+    /// Clients that call servers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub calls: BTreeMap<Name, Calls>,
+    /// The way between a group or a workload and a server, named `group-server`; no time and no loss unless told.
     #[serde(default)]
     pub links: BTreeMap<Name, Link>,
     /// Clients that contend for one row, instead of a world of managers.
@@ -58,6 +64,9 @@ pub struct Scenario {
     /// The figures of others that it is held to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
+    /// Asks for the highest load that policies recover from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest_load: Option<HighestLoad>,
     /// Policies of its own, and changes to the built-in ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<Name, Settings>,
@@ -103,6 +112,9 @@ pub struct Server {
     pub service: Dist,
     /// What becomes of dials whose client has given up.
     pub abandoned: Abandoned,
+    /// How it deals with requests.
+    #[serde(skip_serializing_if = "calls::is_default")]
+    pub requests: Requests,
 }
 
 impl Default for Server {
@@ -113,6 +125,7 @@ impl Default for Server {
             overflow: Overflow::default(),
             service: Dist::default(),
             abandoned: Abandoned::default(),
+            requests: Requests::default(),
         }
     }
 }
@@ -229,7 +242,7 @@ pub struct Link {
 pub struct Fault {
     /// What.
     pub kind: Spanned<FaultKind>,
-    /// With what: `servers.NAME`, `links.NAME`, or `managers`.
+    /// With what: `servers.NAME`, `links.NAME`, `calls.NAME`, or `managers`.
     pub on: Name,
     /// From when.
     pub at: Spanned<Span>,
@@ -251,6 +264,15 @@ pub struct Fault {
     /// For `capacity`: what the server can do meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept: Option<Rate>,
+    /// For `request-capacity` and `surge`: how many requests or calls meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// For `failing`: the share of requests that fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+    /// For `sluggish`: how many times as long requests take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times_slower: Option<f64>,
     /// For `pause`: in which order the process does things when it wakes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wake: Option<WakeOrder>,
@@ -280,6 +302,18 @@ pub enum FaultKind {
     Pause,
     /// The managers' host has no network, and knows it.
     Offline,
+    /// Requests fail at once, so many of them.
+    Failing,
+    /// Requests take longer.
+    Sluggish,
+    /// The server can do more or fewer requests than it could.
+    RequestCapacity,
+    /// The server stands still: requests wait, and are worked off afterwards.
+    Stall,
+    /// The server's cache is emptied.
+    Cold,
+    /// Calls come faster, or slower.
+    Surge,
 }
 
 /// In which order a driver does things when its process wakes.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::catalog;
 use crate::expect::{Expectation, Measured, judge};
+use crate::highest::Highest;
 use crate::log::{Forget, Recorder, Writer};
 use crate::measure::Facts;
 use crate::plan::Plan;
@@ -15,6 +16,7 @@ use crate::policy;
 use crate::report::Timeline;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::study::Study;
+use crate::tally::{CallFacts, CallSummary};
 use crate::units::seconds;
 use crate::world::{Options, Outcome, Violation, World};
 
@@ -218,7 +220,17 @@ impl Simulation {
         self.scenario.check_config(read_from, &self.policy)?;
         let plan = Plan::new(&self.scenario, &self.policy)?;
         self.scenario.check_moments(read_from, &self.policy, plan.heal)?;
-        let outcome = World::new(&plan, seed, self.options, recorder)?.run(progress);
+        let mut outcome = World::new(&plan, seed, self.options, recorder)?.run(progress);
+        if let Some(calls) = &mut outcome.facts.calls {
+            calls.twin = plan.twin(seed, self.options)?;
+        }
+        let asked = self.scenario.highest_load.as_ref();
+        let highest = asked.map(|asked| asked.find(&self.scenario, seed)).transpose()?;
+        let highest = highest.unwrap_or_default();
+        let own = highest.iter().find(|found| found.policy == self.policy);
+        if let (Some(calls), Some(own)) = (&mut outcome.facts.calls, own) {
+            calls.highest = Some(own.per_second.unwrap_or(0.0));
+        }
         let scenario = &self.scenario;
         let tables = ["every", self.policy.as_str()];
         let bounds = tables.into_iter().filter_map(|name| scenario.expect.get(name)).flatten();
@@ -233,6 +245,7 @@ impl Simulation {
             seed,
             managers: plan.managers,
             breakers: plan.breaker_count(),
+            highest,
             outcome,
         })
     }
@@ -288,6 +301,7 @@ pub struct Run {
     pub(crate) seed: u64,
     pub(crate) managers: usize,
     pub(crate) breakers: usize,
+    pub(crate) highest: Vec<Highest>,
     pub(crate) expects: Vec<Expectation>,
     pub(crate) outcome: Outcome,
 }
@@ -344,6 +358,12 @@ pub struct Summary {
     pub violation: Option<String>,
     /// What was expected, and whether it held.
     pub expects: Vec<Expectation>,
+    /// What became of calls, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<CallSummary>,
+    /// The highest load that each policy recovers from, where the scenario asks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub highest_load: Vec<Highest>,
     /// What the detectors of peers with recorded heartbeats said.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub watched: Vec<WatchedPeer>,
@@ -445,6 +465,8 @@ impl Run {
             invariant_checks: outcome.invariant_checks,
             violation: outcome.violation.as_ref().map(ToString::to_string),
             expects: self.expects.clone(),
+            calls: facts.calls.as_ref().map(CallFacts::summary),
+            highest_load: self.highest.clone(),
             watched: self.watched(),
         }
     }

@@ -101,6 +101,11 @@ impl Sample {
         self.sum / self.count.max(1.0)
     }
 
+    /// Whether all values are 0 or 1, so that the mean is a share.
+    fn is_share(self) -> bool {
+        libm::fabs(self.sum - self.squares) < 1e-9 && self.mean() <= 1.0
+    }
+
     fn variance(self) -> f64 {
         let off = self.squares - self.sum * self.mean();
         (off / (self.count - 1.0).max(1.0)).max(0.0)
@@ -111,7 +116,31 @@ impl Sample {
 #[derive(Clone, Debug, Default)]
 struct Came {
     samples: Vec<Sample>,
+    /// Calls in all of them.
+    calls: f64,
     digest: u64,
+}
+
+/// What one run came to.
+#[derive(Clone, Debug)]
+struct Ran {
+    figures: Vec<Option<f64>>,
+    calls: f64,
+    digest: u64,
+}
+
+impl Came {
+    fn add(&mut self, run: Ran) {
+        self.digest = fold(self.digest, run.digest);
+        self.calls += run.calls;
+        for (sample, figure) in self.samples.iter_mut().zip(run.figures) {
+            figure.into_iter().for_each(|value| sample.add(value));
+        }
+    }
+}
+
+const fn fold(digest: u64, next: u64) -> u64 {
+    (digest.rotate_left(5) ^ next).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Subject {
@@ -134,8 +163,8 @@ impl Subject {
         }
     }
 
-    /// One run: its figures, by name, and its digest.
-    fn run(&self, seed: u64, names: &[&str]) -> Result<(Vec<Option<f64>>, u64), ScenarioError> {
+    /// One run.
+    fn run(&self, seed: u64, names: &[&str]) -> Result<Ran, ScenarioError> {
         match self {
             Self::Contention(contention) => {
                 let run = contention.run(seed);
@@ -146,16 +175,18 @@ impl Subject {
                     _ => None,
                 };
                 let figures = names.iter().map(figure).collect();
-                Ok((figures, run.time_ns.rotate_left(20) ^ run.writes))
+                Ok(Ran { figures, calls: 0.0, digest: run.time_ns.rotate_left(20) ^ run.writes })
             }
             Self::World(plan) => {
-                let options = Options { invariants: Some(false), ..Options::default() };
+                let options =
+                    Options { invariants: Some(false), ledger: false, ..Options::default() };
                 let outcome = World::new(plan, seed, options, &mut Forget)?.run(&mut |_| {});
                 if let Some(violation) = outcome.violation {
                     return Err(ScenarioError::plain(format!("seed {seed}: {violation}")));
                 }
                 let figures = names.iter().map(|name| expect::value(name, &outcome.facts));
-                Ok((figures.collect(), outcome.digest))
+                let calls = expect::value("calls", &outcome.facts).unwrap_or(0.0);
+                Ok(Ran { figures: figures.collect(), calls, digest: outcome.digest })
             }
         }
     }
@@ -211,21 +242,16 @@ impl Study {
                     #[expect(clippy::cast_precision_loss, reason = "for a progress bar")]
                     progress((place as f64 + f64::from(run) / f64::from(seeds)) / total as f64);
                     let run_seed = draws.draw(Purpose::Run, number as u64, run.into());
-                    let (figures, run_digest) = subject.run(run_seed, &names)?;
-                    let digest = came.digest.rotate_left(5) ^ run_digest;
-                    came.digest = digest.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    for (sample, figure) in came.samples.iter_mut().zip(figures) {
-                        figure.into_iter().for_each(|value| sample.add(value));
-                    }
+                    came.add(subject.run(run_seed, &names)?);
                     study.runs += 1;
                 }
-                digest = (digest.rotate_left(5) ^ came.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                digest = fold(digest, came.digest);
                 known.insert(key.clone(), (number, came));
             }
             let Some((_, came)) = known.get(&key) else { continue };
             let mut figures = compare(reference, row, &came.samples);
             if let Subject::World(plan) = &subject {
-                figures.extend(exact(plan, &names, &came.samples));
+                figures.extend(exact(plan, &names, came));
             }
             study.rows.push(StudyRow { row: label(reference, row), figures });
         }
@@ -303,6 +329,19 @@ fn compare(
         let unit = columns.unit.map_or(1.0, units::Span::as_secs_f64);
         let (ours, variance) = (sample.mean() / unit, sample.variance() / (unit * unit));
         let theirs = cell(columns.mean.get_ref());
+        // A share of runs varies as the share of ours and theirs together says: none of 200 may well be
+        // one of 60 elsewhere.
+        let pooled = |theirs: f64, runs: f64| {
+            let share = (sample.sum + theirs * runs) / (sample.count + runs);
+            share * (1.0 - share)
+        };
+        let is_share = columns.sd.is_none() && sample.is_share();
+        let variance = match theirs.zip(runs) {
+            Some((theirs, runs)) if is_share && (0.0..=1.0).contains(&theirs) => {
+                pooled(theirs, runs)
+            }
+            _ => variance,
+        };
         let their_variance = match &columns.sd {
             Some(sd) => cell(sd.get_ref()).map(|sd| sd * sd),
             None => Some(variance),
@@ -320,22 +359,21 @@ fn compare(
 }
 
 /// What is known exactly about calls that fail by chance and are retried without a limit.
-fn exact(plan: &Plan, names: &[&str], samples: &[Sample]) -> Vec<Figure> {
+fn exact(plan: &Plan, names: &[&str], came: &Came) -> Vec<Figure> {
     let Some(closed) = plan.closed_form() else { return Vec::new() };
-    let figures = names.iter().zip(samples).filter_map(|(name, sample)| {
-        let theirs = match *name {
+    let figures = names.iter().zip(&came.samples).filter_map(|(name, sample)| {
+        let (theirs, variance) = match *name {
             "success" => closed.success,
             "attempts_per_call" => closed.attempts,
             _ => return None,
         };
-        let (ours, ours_error) =
-            (sample.mean(), libm::sqrt(sample.variance() / sample.count.max(1.0)));
-        // Where nothing can vary there is nothing to be off by.
-        let error = ours_error.max(1e-9);
+        let ours = sample.mean();
+        // No finer than one call.
+        let error = libm::sqrt(variance / came.calls.max(1.0)).max(1.0 / came.calls.max(1.0));
         Some(Figure {
             name: format!("{name} (closed form)"),
             ours,
-            ours_error,
+            ours_error: error,
             theirs: Some(theirs),
             error: Some(error),
             distance: Some(libm::fabs(ours - theirs) / error),

@@ -6,17 +6,20 @@
 
 #![expect(clippy::indexing_slicing, reason = "indices come from the plan, which made the lists")]
 
+mod calls;
 mod client;
 mod fault;
 mod heartbeat;
 mod link;
+mod requests;
 mod server;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use steadfast::{
-    Action, BreakerId, ConnId, Endpoint, EndpointId, Event, LossCause, Manager, PingId, Time,
+    Action, BreakerId, CallFailure, ConnId, Endpoint, EndpointId, Event, LossCause, Manager,
+    PingId, Time,
 };
 
 use crate::draws::{Draws, Purpose};
@@ -26,9 +29,12 @@ use crate::measure::{Measures, Watch};
 use crate::plan::Plan;
 use crate::queue::{Queue, Rank};
 use crate::scenario::ScenarioError;
+use crate::tally::Tally;
 use crate::units::Span;
+use calls::{Flow, RequestId};
 use heartbeat::Circle;
 use link::Road;
+use requests::{Ask, Desk};
 use server::Server;
 use watch::BreakerView;
 pub(crate) use watch::Outcome;
@@ -40,6 +46,8 @@ pub struct Options {
     /// Whether the manager's invariants are checked after every step; `None`: in worlds of at most
     /// 1,000 peers. They are always checked before the first fault, after the last, and at the end.
     pub invariants: Option<bool>,
+    /// Whether the core's `Ledger` watches the drivers.
+    pub ledger: bool,
     /// The chance of a tick at some moment between two events, which must change nothing.
     pub extra_ticks: f64,
     /// The chance that a manager goes on from its own snapshot after a step, which must change
@@ -51,7 +59,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { invariants: None, extra_ticks: 0.0, restores: 0.0, hash_key: 0x5eed }
+        Self { invariants: None, ledger: true, extra_ticks: 0.0, restores: 0.0, hash_key: 0x5eed }
     }
 }
 
@@ -81,6 +89,18 @@ enum Happening {
     Pong { manager: usize, conn: ConnId, ping: PingId },
     /// A recorded heartbeat arrives.
     Traced { peer: usize, place: usize },
+    /// A client of a workload makes a call.
+    Call { workload: usize, client: u32 },
+    /// A retry layer around the manager makes another one of it.
+    Again { request: RequestId },
+    /// A request reaches its server.
+    Ask { ask: Ask, server: usize },
+    /// A server's desk is done with a request.
+    Turned { server: usize, epoch: u32 },
+    /// A server is done with one.
+    Worked { server: usize, place: usize, epoch: u32 },
+    /// Its answer reaches the client.
+    Reply { ask: Ask, failure: Option<CallFailure> },
     /// A fault begins, or ends.
     Fault { fault: usize, begins: bool },
     /// The last fault is over.
@@ -118,6 +138,11 @@ pub(crate) struct World<'a> {
     /// By group.
     circles: Vec<Circle>,
     peers: Vec<Peer>,
+    /// By workload.
+    flows: Vec<Flow>,
+    /// By server.
+    desks: Vec<Desk>,
+    tally: Tally,
     breakers: BTreeMap<(usize, BreakerId), BreakerView>,
     half_open: u32,
     measures: Measures,
@@ -188,6 +213,9 @@ impl<'a> World<'a> {
             links: plan.links.iter().map(Road::new).collect(),
             circles: plan.groups.iter().map(|_| Circle::default()).collect(),
             peers,
+            flows: plan.workloads.iter().map(Flow::new).collect(),
+            desks: plan.requests.iter().map(Desk::new).collect(),
+            tally: Tally::default(),
             breakers: BTreeMap::new(),
             half_open: 0,
             measures: Measures::new(plan.peers, traced),
@@ -216,6 +244,8 @@ impl<'a> World<'a> {
         let start = self.now;
         let (plan, duration) = (self.plan, self.plan.duration);
         self.measures.begin(start, plan.heal, duration, &plan.looks);
+        self.tally.begin(start, plan.servers.len());
+        self.schedule_calls();
         self.schedule_faults();
         self.schedule_traces();
         self.check_all("the start of the scenario")?;
@@ -262,11 +292,15 @@ impl<'a> World<'a> {
             self.circles[group].beats.sort_unstable();
             self.schedule_beats(group);
         }
-        Ok(())
+        self.add_call_breakers()
     }
 
     /// Lets everybody connect to servers that take no time, and then come to rest.
     fn warm_up(&mut self) -> Step {
+        if self.peers.is_empty() {
+            self.warming = false;
+            return Ok(());
+        }
         loop {
             let (up, wanting) = self.measures.is_up();
             if up == wanting {
@@ -326,6 +360,12 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Traced { peer, place } => self.traced(peer, place)?,
+            Happening::Call { workload, client } => self.call(workload, client)?,
+            Happening::Again { request } => self.try_call(request)?,
+            Happening::Ask { ask, server } => self.asked(server, ask),
+            Happening::Turned { server, epoch } => self.turned(server, epoch),
+            Happening::Worked { server, place, epoch } => self.worked(server, place, epoch),
+            Happening::Reply { ask, failure } => self.replied(ask, failure)?,
             Happening::Fault { fault, begins } => self.fault(fault, begins)?,
             Happening::Healed => self.healed()?,
             Happening::Reads { manager } => self.reads(manager)?,
@@ -368,6 +408,9 @@ impl<'a> World<'a> {
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => {
                 self.close(manager, conn);
             }
+            Event::Succeeded { attempt } | Event::Failed { attempt, .. } => {
+                driver.finish(attempt);
+            }
             _ => {}
         }
         self.step(manager, event)
@@ -379,7 +422,7 @@ impl<'a> World<'a> {
         let mut actions = std::mem::take(&mut self.scratch);
         let driver = &mut self.drivers[manager];
         let before = driver.manager.stats().dials_in_flight;
-        let ledger = driver.step(&event, self.now, &mut actions);
+        let ledger = driver.step(&event, self.now, &mut actions, self.options.ledger);
         self.measures.in_flight(before, driver.manager.stats().dials_in_flight);
         self.events += 1;
         self.actions += actions.len() as u64;
@@ -411,6 +454,13 @@ impl<'a> World<'a> {
             }
             Action::CancelDial { conn } | Action::Close { conn } => self.close(manager, conn),
             Action::Ping { ping, conn } => self.ping(manager, conn, ping),
+            Action::StartAttempt { attempt, call, .. } => {
+                self.start_attempt(manager, attempt, call);
+            }
+            Action::CancelAttempt { attempt } => self.drivers[manager].finish(attempt),
+            Action::Done { .. } | Action::GiveUp { .. } | Action::Reject { .. } => {
+                self.call_ended(&action);
+            }
             // Nobody dials us here.
             Action::Adopt { .. } | Action::Refuse { .. } => {}
             Action::Notice(notice) => self.noticed(manager, &notice),

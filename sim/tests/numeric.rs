@@ -25,6 +25,33 @@ fn backoff_costs_what_the_aws_article_says() {
     }
 }
 
+/// Ten seeds where the gate runs two hundred.
+const FEW: &str = "reference.seeds=10";
+
+#[test]
+fn retries_and_their_budgets_do_what_brooker_measured() {
+    let study = numeric("brooker-retries", &[FEW]).study(1).unwrap();
+    assert_eq!(study.verdict(), Verdict::Held, "{study}");
+    let exact = |row: &steadfast_sim::StudyRow| row.figures.iter().any(|figure| figure.exact);
+    assert_eq!(study.rows.iter().filter(|row| exact(row)).count(), 28);
+}
+
+#[test]
+fn retries_collapse_when_brooker_says() {
+    let study = numeric("brooker-collapse", &["reference.seeds=30"]).study(1).unwrap();
+    // With jitter few runs collapse, and among so few seeds perhaps none: those rows are the gate's.
+    let rows = || study.rows.iter().filter(|row| row.row.starts_with("3_tries_no_backoff"));
+    let far = rows().flat_map(|row| &row.figures).filter_map(|figure| figure.distance);
+    assert_eq!((rows().count(), far.filter(|distance| *distance > 4.5).count()), (6, 0), "{study}");
+}
+
+#[test]
+fn another_server_collapses_otherwise() {
+    let sets = ["reference.seeds=30", "servers.api.requests.per_in_flight=9ms"];
+    let study = numeric("brooker-collapse", &sets).study(1).unwrap();
+    assert_eq!(study.verdict(), Verdict::Violated, "{study}");
+}
+
 #[test]
 fn another_base_shows() {
     let study = numeric("aws-backoff", &["contention.base=10ms", "reference.seeds=50"]).study(1);

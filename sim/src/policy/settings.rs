@@ -6,6 +6,7 @@ use steadfast::bucket::{BucketConfig, Rate as CoreRate};
 use steadfast::config::{BreakerProfile, PacerConfig, PeerProfile, SleepConfig};
 use toml::Spanned;
 
+use super::calls::{CallSettings, GateSettings, OuterSettings};
 use super::words::{
     Detector, FirstRetryWord, JitterWord, OnSuspectWord, RatioWord, SignsWord, Trip, set,
 };
@@ -58,6 +59,8 @@ macro_rules! settings {
     };
 }
 
+pub(super) use settings;
+
 settings! {
     /// A policy: what differs from the built-in one of its name, or of the one named `base`, or
     /// from the core's defaults.
@@ -74,6 +77,18 @@ settings! {
         {
             /// How breakers work.
             breaker: BreakerSettings
+        }
+        {
+            /// How calls are tried.
+            call: CallSettings
+        }
+        {
+            /// What calls pass on their way.
+            gate: GateSettings
+        }
+        {
+            /// A retry layer around them.
+            outer: OuterSettings
         }
         {
             /// What bounds dials over all breakers together.
@@ -209,7 +224,7 @@ impl PeerSettings {
 }
 
 impl BackoffSettings {
-    fn apply(&self, to: &mut BackoffConfig) {
+    pub(super) fn apply(&self, to: &mut BackoffConfig) {
         set(&mut to.base, self.base);
         set(&mut to.factor, self.factor.map(|word| word.0));
         set(&mut to.cap, self.cap);
@@ -222,10 +237,8 @@ impl BreakerSettings {
     /// A profile of that name, with these settings.
     pub(super) fn profile(&self, name: &str) -> BreakerProfile {
         let mut to = BreakerProfile { name: name.to_owned(), ..BreakerProfile::default() };
-        match self.trip {
-            Some(Trip::Off) => (to.breaker.consecutive_failures, to.breaker.rates) = (None, None),
-            Some(Trip::Consecutive(failures)) => to.breaker.consecutive_failures = Some(failures),
-            None => {}
+        if let Some(trip) = self.trip {
+            (to.breaker.consecutive_failures, to.breaker.rates) = trip.rules();
         }
         self.open_for.apply(&mut to.breaker.open_for);
         set(&mut to.breaker.probes, self.probes);
@@ -253,11 +266,11 @@ impl SleepSettings {
     }
 }
 
-fn core_rate(rate: Rate) -> CoreRate {
+pub(super) fn core_rate(rate: Rate) -> CoreRate {
     CoreRate { count: rate.count, per: rate.per.into() }
 }
 
-fn bucket(rate: Option<Rate>, burst: Option<&Spanned<u32>>) -> Option<BucketConfig> {
+pub(super) fn bucket(rate: Option<Rate>, burst: Option<&Spanned<u32>>) -> Option<BucketConfig> {
     let mut bucket = BucketConfig { rate: core_rate(rate?), ..BucketConfig::default() };
     set(&mut bucket.burst, burst.map(|burst| *burst.get_ref()));
     Some(bucket)

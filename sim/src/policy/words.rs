@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use steadfast::Ratio;
 use steadfast::backoff::Jitter;
+use steadfast::breaker::RateRule;
 use steadfast::config::{FirstRetry, OnSuspect, Signs};
 use steadfast::phi::{PhiConfig, Scale};
 use steadfast::probe::ProbeConfig;
+use steadfast::window;
 
 use crate::units::{Call, ParseError, Span, as_text};
 
@@ -55,19 +57,32 @@ pub enum Trip {
     Off,
     /// After so many failures in a row.
     Consecutive(u32),
+    /// At a share of the outcomes.
+    Rates(RateRule),
+}
+
+impl Trip {
+    /// The core's rules for it.
+    pub(super) const fn rules(self) -> (Option<u32>, Option<RateRule>) {
+        match self {
+            Self::Off => (None, None),
+            Self::Consecutive(failures) => (Some(failures), None),
+            Self::Rates(rates) => (None, Some(rates)),
+        }
+    }
 }
 
 as_text!(Trip, "when the breaker opens, in quotes, as \"consecutive(5)\" or \"off\"");
 
-fn call<'a>(text: &'a str, choices: &str) -> Result<Call<'a>, ParseError> {
+pub(super) fn call<'a>(text: &'a str, choices: &str) -> Result<Call<'a>, ParseError> {
     Call::parse(text).ok_or_else(|| none_of(text, choices))
 }
 
-fn none_of(text: &str, choices: &str) -> ParseError {
+pub(super) fn none_of(text: &str, choices: &str) -> ParseError {
     ParseError::new(format!("`{text}` is unknown; it may be {choices}"))
 }
 
-fn span(duration: Duration) -> Span {
+pub(super) fn span(duration: Duration) -> Span {
     Span::from_nanos(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -271,6 +286,27 @@ impl fmt::Display for Trip {
         match self {
             Self::Off => f.write_str("off"),
             Self::Consecutive(failures) => write!(f, "consecutive({failures})"),
+            Self::Rates(RateRule {
+                window,
+                min_calls,
+                failure_rate,
+                slow_rate,
+                unhealthy_rate,
+            }) => {
+                match window {
+                    window::Span::Count(last) => write!(f, "rate(last={last}")?,
+                    window::Span::Time(within) => write!(f, "rate(within={}", span(*within))?,
+                }
+                write!(f, ", min={min_calls}")?;
+                let rates =
+                    [("failed", failure_rate), ("slow", slow_rate), ("unhealthy", unhealthy_rate)];
+                for (name, rate) in rates {
+                    if let Some(rate) = rate {
+                        write!(f, ", {name}={rate}")?;
+                    }
+                }
+                f.write_str(")")
+            }
         }
     }
 }
@@ -279,11 +315,23 @@ impl FromStr for Trip {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let choices = "off, consecutive(5)";
+        let choices = "off, consecutive(5), rate(last=100, min=10, failed=50%, slow=50%)";
         let mut call = call(text, choices)?;
         let trip = match call.name {
             "off" => Self::Off,
             "consecutive" => Self::Consecutive(call.need("")?),
+            "rate" => {
+                let mut rates = RateRule { failure_rate: None, ..RateRule::default() };
+                set(&mut rates.window, call.take::<u32>("last")?.map(window::Span::Count));
+                let within = call.take::<Span>("within")?;
+                set(&mut rates.window, within.map(|span| window::Span::Time(span.into())));
+                set(&mut rates.min_calls, call.take::<u32>("min")?);
+                let mut rate = |name| call.take::<RatioWord>(name).map(|word| word.map(|w| w.0));
+                rates.failure_rate = rate("failed")?;
+                rates.slow_rate = rate("slow")?;
+                rates.unhealthy_rate = rate("unhealthy")?;
+                Self::Rates(rates)
+            }
             _ => return Err(none_of(text, choices)),
         };
         call.end()?;
@@ -308,6 +356,10 @@ mod tests {
         round_trips::<FirstRetryWord>(&["spread(2m)", "backoff", "immediate"]);
         round_trips::<OnSuspectWord>(&["drop", "notify"]);
         round_trips::<Trip>(&["off", "consecutive(5)"]);
+        round_trips::<Trip>(&[
+            "rate(last=100, min=10, failed=1/2)",
+            "rate(within=30s, min=1, slow=1/10)",
+        ]);
         round_trips::<SignsWord>(&[
             "unmonitored",
             "heartbeats",

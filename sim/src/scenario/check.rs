@@ -1,5 +1,7 @@
 //! What the types of a scenario cannot say: names that must exist, numbers that must not be zero.
 
+mod calls;
+
 use std::collections::BTreeSet;
 
 use toml::Spanned;
@@ -8,7 +10,7 @@ use super::source::Source;
 use super::{Fault, FaultKind, Peers, Scenario, ScenarioError};
 use crate::contention;
 use crate::expect;
-use crate::policy::{self, PeerSettings, Settings, is_empty};
+use crate::policy::{self, CallSettings, PeerSettings, Settings, is_empty};
 use crate::reference::Table;
 use crate::trace;
 use crate::units::Span;
@@ -34,6 +36,7 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
     for (name, group) in &scenario.peers {
         check_peers(scenario, source, name, group)?;
     }
+    calls::check(scenario, source)?;
     let links = link_names(scenario);
     for name in scenario.links.keys() {
         if !links.contains(name.get_ref()) {
@@ -56,6 +59,7 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
     {
         under(first)?;
     }
+    calls::check_highest(scenario, source)?;
     check_expect(scenario, source)
 }
 
@@ -157,8 +161,10 @@ fn check_numeric(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scenari
 /// Refuses groups and servers whose links could not be told apart by name.
 fn check_links(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
     let mut known = BTreeSet::new();
-    for (name, group) in &scenario.peers {
-        for server in &group.endpoints {
+    let of_peers = scenario.peers.iter().map(|(name, group)| (name, &group.endpoints));
+    let of_calls = scenario.calls.iter().map(|(name, calls)| (name, &calls.servers));
+    for (name, servers) in of_peers.chain(of_calls) {
+        for server in servers {
             let link = format!("{}-{}", name.get_ref(), server.get_ref());
             if known.contains(&link) {
                 let problem = format!("two links would be called `{link}`; rename the group");
@@ -203,8 +209,12 @@ fn check_policy(
         return Err(source.unknown("policy", base, built_in));
     }
     let whole = policy::settings(scenario, name.get_ref())?;
-    let bursts =
-        [(whole.breaker.rate, &whole.breaker.burst), (whole.pacer.rate, &whole.pacer.burst)];
+    calls::check_policy(source, &whole)?;
+    let bursts = [
+        (whole.breaker.rate, &whole.breaker.burst),
+        (whole.pacer.rate, &whole.pacer.burst),
+        (whole.gate.rate, &whole.gate.burst),
+    ];
     for (rate, burst) in bursts {
         if let (None, Some(burst)) = (rate, burst) {
             return Err(source.error("`burst` needs `rate`", &burst.span()));
@@ -222,6 +232,18 @@ pub(super) fn check_config(
     name: Option<&Spanned<String>>,
 ) -> Result<(), ScenarioError> {
     let Err(error) = policy::config(scenario, policy) else { return Ok(()) };
+    for (group, calls) in &scenario.calls {
+        if is_empty(calls.profile.get_ref()) {
+            continue;
+        }
+        let mut without = scenario.clone();
+        if let Some(calls) = without.calls.get_mut(group.get_ref().as_str()) {
+            calls.profile = Spanned::new(0..0, CallSettings::default());
+        }
+        if policy::config(&without, policy).err().as_ref() != Some(&error) {
+            return Err(source.error(error.message(), &calls.profile.span()));
+        }
+    }
     for (group, peers) in &scenario.peers {
         if is_empty(peers.profile.get_ref()) {
             continue;
@@ -248,7 +270,11 @@ pub(super) fn link_names(scenario: &Scenario) -> Vec<String> {
             group.endpoints.iter().map(|server| server.get_ref().clone()).collect();
         servers.into_iter().map(move |server| format!("{name}-{server}"))
     };
-    scenario.peers.iter().flat_map(of_group).collect()
+    let of_calls = scenario.calls.iter().flat_map(|(name, calls)| {
+        let servers = calls.servers.iter();
+        servers.map(move |server| format!("{}-{}", name.get_ref(), server.get_ref()))
+    });
+    scenario.peers.iter().flat_map(of_group).chain(of_calls).collect()
 }
 
 fn check_peers(
@@ -305,11 +331,16 @@ fn check_fault(
     let kind = *fault.kind.get_ref();
     let target = match kind {
         Kind::Down | Kind::Silent | Kind::ResetAll | Kind::Capacity => "servers",
+        Kind::Failing | Kind::Sluggish | Kind::RequestCapacity | Kind::Stall | Kind::Cold => {
+            "servers"
+        }
         Kind::Slow | Kind::Lossy | Kind::Partition | Kind::Cut => "links",
+        Kind::Surge => "calls",
         Kind::Pause | Kind::Offline => "managers",
     };
     let known: Vec<String> = match target {
         "servers" => scenario.servers.keys().map(|name| format!("servers.{name}")).collect(),
+        "calls" => scenario.calls.keys().map(|name| format!("calls.{name}")).collect(),
         "links" => link_names(scenario).iter().map(|name| format!("links.{name}")).collect(),
         _ => vec!["managers".to_owned()],
     };
@@ -321,7 +352,10 @@ fn check_fault(
         ("latency", fault.latency.is_some(), kind == Kind::Slow),
         ("loss", fault.loss.is_some(), kind == Kind::Lossy),
         ("accept", fault.accept.is_some(), kind == Kind::Capacity),
-        ("for", fault.lasts.is_some(), kind != Kind::ResetAll),
+        ("rate", fault.rate.is_some(), matches!(kind, Kind::RequestCapacity | Kind::Surge)),
+        ("share", fault.share.is_some(), kind == Kind::Failing),
+        ("times_slower", fault.times_slower.is_some(), kind == Kind::Sluggish),
+        ("for", fault.lasts.is_some(), !matches!(kind, Kind::ResetAll | Kind::Cold)),
     ];
     for (name, given, wanted) in parameters {
         if wanted && !given {
@@ -333,6 +367,27 @@ fn check_fault(
     }
     if fault.wake.is_some() && kind != Kind::Pause {
         return Err(source.error(format!("`{kind}` takes no `wake`"), &span));
+    }
+    let requests = fault.on.get_ref().strip_prefix("servers.");
+    let requests = requests.and_then(|name| scenario.servers.get(name));
+    let requests = requests.map(|server| &server.requests);
+    if kind == Kind::Cold && requests.is_some_and(|requests| requests.cache.is_none()) {
+        return Err(source.error("that server has no cache", &fault.on.span()));
+    }
+    if matches!(kind, Kind::Stall | Kind::RequestCapacity)
+        && requests.is_some_and(|requests| requests.rate.is_none() && requests.turn.is_none())
+    {
+        let problem = format!("`{kind}` needs a server with `requests.rate` or `requests.turn`");
+        return Err(source.error(problem, &fault.on.span()));
+    }
+    if kind == Kind::Surge {
+        let name = fault.on.get_ref().strip_prefix("calls.").unwrap_or_default();
+        if scenario.calls.get(name).is_some_and(|calls| calls.rate.is_none()) {
+            return Err(source.error("only calls with a `rate` can surge", &fault.on.span()));
+        }
+    }
+    if fault.times_slower.is_some_and(|times| !(0.0..=1e6).contains(&times)) {
+        return Err(source.error("`times_slower` must be from 0 to 1000000", &span));
     }
     match (&fault.every, fault.times) {
         (_, 0) => Err(source.error("a fault that comes 0 times", &span)),
@@ -414,6 +469,7 @@ fn check_expect(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scenario
             };
             if let Some(group) = group
                 && !(measure.by_group && scenario.peers.contains_key(group))
+                && !(measure.by_server && scenario.servers.contains_key(group))
             {
                 let problem = format!("`{}` cannot be asked of `{group}`", measure.name);
                 return Err(source.error(problem, &name.span()));

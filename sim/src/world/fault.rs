@@ -21,7 +21,7 @@ impl World<'_> {
                 let at = self.now.plus_nanos(fault.at.as_nanos().saturating_add(after));
                 let begins = Happening::Fault { fault: place, begins: true };
                 self.queue.push(at, Rank::World, begins);
-                if fault.trouble != Trouble::ResetAll {
+                if !matches!(fault.trouble, Trouble::ResetAll | Trouble::Cold) {
                     let end = at.plus_nanos(fault.lasts.as_nanos());
                     let ends = Happening::Fault { fault: place, begins: false };
                     self.queue.push(end, Rank::World, ends);
@@ -44,6 +44,7 @@ impl World<'_> {
                         self.refuse(manager, conn);
                     }
                     self.cut(|way| way.server == on);
+                    self.drop_requests(on);
                 }
             }
             Trouble::Silent => {
@@ -51,9 +52,22 @@ impl World<'_> {
                 if begins {
                     // Those who wait are never answered.
                     self.servers[on].clear();
+                    self.forget_requests(on);
                 }
             }
-            Trouble::ResetAll => self.cut(|way| way.server == on),
+            Trouble::ResetAll => {
+                self.cut(|way| way.server == on);
+                self.drop_requests(on);
+            }
+            Trouble::Failing(share) => stack(&mut self.desks[on].failing, share, begins),
+            Trouble::Sluggish(times) => stack(&mut self.desks[on].sluggish, times, begins),
+            Trouble::Requests(turn) => stack(&mut self.desks[on].capacity, turn, begins),
+            Trouble::Stall => {
+                count(&mut self.desks[on].stalled);
+                self.next_request(on);
+            }
+            Trouble::Cold => self.cool(on),
+            Trouble::Surge(rate) => stack(&mut self.flows[on].surges, rate, begins),
             Trouble::Capacity(turn) => stack(&mut self.servers[on].capacity, turn, begins),
             Trouble::Slow(latency) => stack(&mut self.links[on].slow, latency, begins),
             Trouble::Lossy(loss) => stack(&mut self.links[on].lossy, loss, begins),
@@ -74,6 +88,17 @@ impl World<'_> {
                     self.offline(manager, begins)?;
                 }
             }
+        }
+        let of_server = matches!(
+            fault.trouble,
+            Trouble::Down
+                | Trouble::Silent
+                | Trouble::Stall
+                | Trouble::Failing(_)
+                | Trouble::Sluggish(_)
+        );
+        if of_server {
+            self.note_bad(on);
         }
         Ok(())
     }

@@ -100,6 +100,7 @@ impl World<'_> {
                     watch.suspected_ns += u64::try_from(suspected_for.as_nanos()).unwrap_or(0);
                 }
             }
+            Notice::CallRetries { .. } => self.tally.retries(self.now),
             Notice::Breaker { breaker, from, to } => self.breaker_moved(manager, breaker, from, to),
             _ => {}
         }
@@ -125,6 +126,11 @@ impl World<'_> {
         let open = |state| i32::from(matches!(state, State::Open { .. } | State::ForcedOpen));
         let half = |state| i32::from(state == State::HalfOpen);
         let (opened, halved) = (open(to) - open(from), half(to) - half(from));
+        if opened > 0 {
+            let way = self.plan.workloads.iter().find_map(|workload| workload.way_of(breaker));
+            let bad = |way: &Way| self.desks[way.server].bad_since.is_some();
+            self.tally.healthy_opens += u64::from(way.is_some_and(|way| !way.is_some_and(bad)));
+        }
         self.measures.breakers(opened, halved, self.now);
         self.half_open = self.half_open.saturating_add_signed(halved);
         if let Some(view) = self.breakers.get_mut(&(manager, breaker)) {
@@ -239,7 +245,16 @@ impl World<'_> {
                 watched.push(Watched { group, place, watch: peer.watch });
             }
         }
+        let calls = (!self.plan.workloads.is_empty()).then(|| {
+            let faults = self.plan.faults.iter().map(|fault| fault.at).min();
+            let faults = faults.map(|first| (first, self.plan.heal));
+            let names = self.plan.servers.iter().map(|server| server.name.clone());
+            let bound = self.plan.bound();
+            std::mem::take(&mut self.tally).facts(self.plan.duration, names, faults, bound)
+        });
         let virtual_ns = self.now.since(self.measures.start()).as_nanos();
+        let mut facts = self.measures.facts(self.now, self.ideal_s, groups);
+        facts.calls = calls;
         Outcome {
             digest,
             digests,
@@ -249,7 +264,7 @@ impl World<'_> {
             virtual_ns: u64::try_from(virtual_ns).unwrap_or(u64::MAX),
             watched,
             violation,
-            facts: self.measures.facts(self.now, self.ideal_s, groups),
+            facts,
         }
     }
 }
