@@ -36,9 +36,11 @@
 //! ```
 //!
 //! The modules, in reading order: [`units`] and [`dist`] are the grammar of a scenario's texts,
-//! [`scenario`] its shape, [`policy`] what the clients are, [`expect`] what must hold; `plan` turns
-//! names into numbers, `driver` surrounds one manager, `world` lets things happen, `measure` counts
-//! them, `report` prints; [`Simulation`] puts them together and [`Log`] makes a run a file.
+//! [`scenario`] its shape, [`policy`] what the clients are, [`outer`] what other libraries put around
+//! them, [`expect`] what must hold; `plan` turns names into numbers, `driver` surrounds one manager,
+//! `world` lets things happen, `measure` and `tally` count them, `twin` and `highest` compare with
+//! other runs, `report` prints; [`Simulation`] puts them together and [`Log`] makes a run a file.
+//! [`reference`] and `study` hold many runs to a table of other people's figures.
 
 #![deny(missing_docs)]
 

@@ -18,61 +18,54 @@ pub(crate) enum Rank {
     Wake = 1,
 }
 
-/// The queue of a world.
+/// The queue of a world. The heap moves keys and places only; what is to happen stays where it is.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    heap: BinaryHeap<Entry<T>>,
+    heap: BinaryHeap<(Reverse<u128>, u32)>,
+    items: Vec<Option<T>>,
+    free: Vec<u32>,
     sequence: u64,
-}
-
-#[derive(Debug)]
-struct Entry<T> {
-    key: Reverse<u128>,
-    item: T,
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
-    }
-}
-
-impl<T> Eq for Entry<T> {}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key.cmp(&other.key)
-    }
 }
 
 const RANK_BIT: u32 = 63;
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), sequence: 0 }
+        Self { heap: BinaryHeap::new(), items: Vec::new(), free: Vec::new(), sequence: 0 }
     }
 
     /// Schedules `item`. O(log n).
     pub(crate) fn push(&mut self, at: Time, rank: Rank, item: T) {
         let tail = (rank as u128) << RANK_BIT | u128::from(self.sequence);
         self.sequence += 1;
-        self.heap.push(Entry { key: Reverse(u128::from(at.as_nanos()) << 64 | tail), item });
+        let key = Reverse(u128::from(at.as_nanos()) << 64 | tail);
+        let place = self.keep(item);
+        self.heap.push((key, place));
+    }
+
+    /// Puts an item where a gone one was, or at the end.
+    fn keep(&mut self, item: T) -> u32 {
+        if let Some(place) = self.free.pop() {
+            if let Some(kept) = self.items.get_mut(place as usize) {
+                *kept = Some(item);
+            }
+            return place;
+        }
+        self.items.push(Some(item));
+        u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// When the next thing is due.
     pub(crate) fn next_at(&self) -> Option<Time> {
-        self.heap.peek().map(|entry| at(entry.key.0))
+        self.heap.peek().map(|(key, _)| at(key.0))
     }
 
     /// Takes the next thing. O(log n).
     pub(crate) fn pop(&mut self) -> Option<(Time, T)> {
-        self.heap.pop().map(|entry| (at(entry.key.0), entry.item))
+        let (key, place) = self.heap.pop()?;
+        let item = self.items.get_mut(place as usize)?.take()?;
+        self.free.push(place);
+        Some((at(key.0), item))
     }
 }
 

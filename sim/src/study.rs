@@ -163,6 +163,36 @@ impl Subject {
         }
     }
 
+    /// So many runs, in order, on all cores: each depends on its own seed alone.
+    fn run_all(
+        &self,
+        seed: u64,
+        number: u64,
+        runs: u32,
+        names: &[&str],
+    ) -> Result<Vec<Ran>, ScenarioError> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let one = |run: u32| {
+            let seed = Draws::new(seed).draw(Purpose::Run, number, run.into());
+            self.run(seed, names).map(|ran| (run, ran))
+        };
+        let mut all = std::thread::scope(|scope| {
+            let share = |core: usize| {
+                let own = move || (0..runs).skip(core).step_by(cores).map(one).collect();
+                scope.spawn(own)
+            };
+            let shares: Vec<_> = (0..cores).map(share).collect();
+            let joined = shares.into_iter().map(|share| {
+                let lost = |_| Err(ScenarioError::plain("a run panicked"));
+                share.join().unwrap_or_else(lost)
+            });
+            joined.collect::<Result<Vec<Vec<_>>, _>>()
+        })?
+        .concat();
+        all.sort_unstable_by_key(|(run, _)| *run);
+        Ok(all.into_iter().map(|(_, ran)| ran).collect())
+    }
+
     /// One run.
     fn run(&self, seed: u64, names: &[&str]) -> Result<Ran, ScenarioError> {
         match self {
@@ -237,12 +267,10 @@ impl Study {
                 let number = known.len();
                 let mut came =
                     Came { samples: vec![Sample::default(); names.len()], ..Came::default() };
-                let draws = Draws::new(seed);
-                for run in 0..seeds {
-                    #[expect(clippy::cast_precision_loss, reason = "for a progress bar")]
-                    progress((place as f64 + f64::from(run) / f64::from(seeds)) / total as f64);
-                    let run_seed = draws.draw(Purpose::Run, number as u64, run.into());
-                    came.add(subject.run(run_seed, &names)?);
+                #[expect(clippy::cast_precision_loss, reason = "for a progress bar")]
+                progress(place as f64 / total as f64);
+                for run in subject.run_all(seed, number as u64, seeds, &names)? {
+                    came.add(run);
                     study.runs += 1;
                 }
                 digest = fold(digest, came.digest);
