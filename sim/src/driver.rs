@@ -63,7 +63,7 @@ pub(crate) struct Driver {
     /// By the slot of the id: a driver may use it as its table's index, the id tells old from new.
     conns: Vec<Conn>,
     /// The attempts that are out, likewise.
-    attempts: Vec<Option<AttemptId>>,
+    attempts: Vec<Option<(AttemptId, Option<ConnId>)>>,
     /// The earliest alarm in the queue; `MAX` if there is none.
     pub(crate) alarm: Time,
     /// How often it ticked at the moment of the last tick.
@@ -135,27 +135,35 @@ impl Driver {
     }
 
     /// An attempt goes out.
-    pub(crate) fn start(&mut self, id: AttemptId) {
+    pub(crate) fn start(&mut self, id: AttemptId, conn: Option<ConnId>) {
         let slot = attempt_slot(id);
         if self.attempts.len() <= slot {
             self.attempts.resize(slot + 1, None);
         }
         if let Some(place) = self.attempts.get_mut(slot) {
-            *place = Some(id);
+            *place = Some((id, conn));
         }
     }
 
     /// Whether somebody still waits for it.
     pub(crate) fn is_out(&self, id: AttemptId) -> bool {
-        self.attempts.get(attempt_slot(id)).copied().flatten() == Some(id)
+        let out = self.attempts.get(attempt_slot(id)).copied().flatten();
+        out.is_some_and(|(out, _)| out == id)
     }
 
     /// It is over, however.
     pub(crate) fn finish(&mut self, id: AttemptId) {
-        if let Some(place) = self.attempts.get_mut(attempt_slot(id)).filter(|out| **out == Some(id))
+        if self.is_out(id)
+            && let Some(place) = self.attempts.get_mut(attempt_slot(id))
         {
             *place = None;
         }
+    }
+
+    /// The attempts that are out over a connection.
+    pub(crate) fn attempts_over(&self, conn: ConnId) -> Vec<AttemptId> {
+        let over = self.attempts.iter().flatten().filter(|(_, over)| *over == Some(conn));
+        over.map(|(id, _)| *id).collect()
     }
 
     /// All connections that are not over.

@@ -40,7 +40,7 @@
 //! them, [`expect`] what must hold; `plan` turns names into numbers, `driver` surrounds one manager,
 //! `world` lets things happen, `measure` and `tally` count them, `twin` and `highest` compare with
 //! other runs, `report` prints; [`Simulation`] puts them together and [`Log`] makes a run a file.
-//! [`reference`] and `study` hold many runs to a table of other people's figures.
+//! [`mod@reference`] and `study` hold many runs to a table of other people's figures.
 
 #![deny(missing_docs)]
 

@@ -121,7 +121,7 @@ impl Plan {
         config.limits.max_peers = config.limits.max_peers.max(peers);
 
         let (groups, mut links) = groups(scenario)?;
-        let workloads = calls::workloads(scenario, policy, &config, &mut links)?;
+        let workloads = calls::workloads(scenario, policy, &config, &groups, &mut links)?;
         let clients = workloads.iter().map(|workload| workload.clients).max().unwrap_or(0);
         let breakers = workloads.iter().fold(peers, |sum, workload| {
             sum.saturating_add(

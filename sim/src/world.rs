@@ -18,8 +18,8 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 
 use steadfast::{
-    Action, BreakerId, CallFailure, ConnId, Endpoint, EndpointId, Event, LossCause, Manager,
-    PingId, Time,
+    Action, AttemptId, BreakerId, CallFailure, ConnId, Endpoint, EndpointId, Event, LossCause,
+    Manager, PingId, Time,
 };
 
 use crate::draws::{Draws, Purpose};
@@ -101,6 +101,8 @@ enum Happening {
     Worked { server: usize, place: usize, epoch: u32 },
     /// Its answer reaches the client.
     Reply { ask: Ask, failure: Option<CallFailure> },
+    /// An attempt's connection is gone.
+    Broken { manager: usize, attempt: AttemptId },
     /// A fault begins, or ends.
     Fault { fault: usize, begins: bool },
     /// The last fault is over.
@@ -365,6 +367,7 @@ impl<'a> World<'a> {
             Happening::Ask { ask, server } => self.asked(server, ask),
             Happening::Turned { server, epoch } => self.turned(server, epoch),
             Happening::Worked { server, place, epoch } => self.worked(server, place, epoch),
+            Happening::Broken { manager, attempt } => self.broken(manager, attempt)?,
             Happening::Reply { ask, failure } => self.replied(ask, failure)?,
             Happening::Fault { fault, begins } => self.fault(fault, begins)?,
             Happening::Healed => self.healed()?,
@@ -454,8 +457,8 @@ impl<'a> World<'a> {
             }
             Action::CancelDial { conn } | Action::Close { conn } => self.close(manager, conn),
             Action::Ping { ping, conn } => self.ping(manager, conn, ping),
-            Action::StartAttempt { attempt, call, .. } => {
-                self.start_attempt(manager, attempt, call);
+            Action::StartAttempt { attempt, call, conn } => {
+                self.start_attempt(manager, attempt, call, conn);
             }
             Action::CancelAttempt { attempt } => self.drivers[manager].finish(attempt),
             Action::Done { .. } | Action::GiveUp { .. } | Action::Reject { .. } => {

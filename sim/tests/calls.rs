@@ -151,10 +151,46 @@ fn callers_who_wait_and_recorded_arrivals_are_workloads_too() {
 }
 
 #[test]
+fn calls_go_over_the_connections_of_peers_and_wait_for_them() {
+    let text = r#"name = "over"
+about = "calls over connections that are lost and come back"
+duration = "60s"
+managers = 2
+[servers.api]
+accept = "100/s"
+[servers.api.requests]
+time = "exp(20ms)"
+[peers.device]
+count = 20
+endpoints = ["api"]
+[links.device-api]
+latency = "5ms"
+[calls.web]
+peers = "device"
+rate = "200/s"
+[[faults]]
+kind = "down"
+on = "servers.api"
+at = "10s"
+for = "5s"
+[expect.ours]
+all_up = "<= 20s after heal"
+back_to_twin = "<= 20s after heal"
+"#;
+    for options in [Options::default(), Options { restores: 0.01, ..Options::default() }] {
+        let run = Simulation::from_toml(text).unwrap().options(options).run(1).unwrap();
+        assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+        let calls = run.summary().calls.unwrap();
+        assert!(calls.success.unwrap() > 0.8, "{}", run.timeline());
+    }
+}
+
+#[test]
 fn a_wrong_workload_is_refused_at_its_place() {
     let changes = [
         ("servers = [\"api\"]", "servers = []"),
         ("servers = [\"api\"]", "servers = [\"apy\"]"),
+        ("servers = [\"api\"]", "peers = \"device\""),
         ("servers = [\"api\"]", "servers = [\"api\", \"api\"]"),
         ("rate = \"50/s\"", ""),
         ("rate = \"50/s\"", "rate = \"50/s\"\nclosed = 5"),

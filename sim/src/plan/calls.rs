@@ -4,7 +4,7 @@ use steadfast::backoff::BackoffPolicy;
 use steadfast::config::{BreakerProfile, CallProfile, Config};
 use steadfast::{BreakerId, BreakerProfileId, CallId, CallProfileId};
 
-use super::{FaultPlan, Plan, Trouble, Way};
+use super::{FaultPlan, Group, Plan, Trouble, Way};
 use crate::dist::Dist;
 use crate::draws::group_hash;
 use crate::outer::ForeignBudget;
@@ -31,6 +31,8 @@ pub(crate) struct Workload {
     pub(crate) clients: u32,
     /// The servers that its calls go to, each with the link to it.
     pub(crate) ways: Vec<Way>,
+    /// The index of the group over whose connections they go.
+    pub(crate) group: Option<usize>,
     pub(crate) balance: Balance,
     pub(crate) scope: CallBreaker,
     pub(crate) breaker_profile: BreakerProfileId,
@@ -277,6 +279,12 @@ impl Plan {
         }
     }
 
+    /// The manager of a workload's client.
+    pub(crate) fn manager_of(&self, workload: &Workload, client: u32) -> usize {
+        let group = workload.group.and_then(|group| self.groups.get(group));
+        (group.map_or(0, |group| group.first) + client as usize) % self.managers
+    }
+
     /// What is known exactly about its calls, if anything: where one server fails by chance alone, and
     /// nothing but a number of attempts ends a call.
     pub(crate) fn closed_form(&self) -> Option<ClosedForm> {
@@ -337,6 +345,7 @@ pub(super) fn workloads(
     scenario: &Scenario,
     policy: &str,
     config: &Config,
+    groups: &[Group],
     links: &mut Vec<Link>,
 ) -> Result<Vec<Workload>, ScenarioError> {
     let settings = policy::settings(scenario, policy)?;
@@ -349,7 +358,19 @@ pub(super) fn workloads(
             links.push(link.cloned().unwrap_or_default());
             Way { server: server(scenario, to), link: links.len() - 1 }
         });
-        let ways = ways.collect();
+        let mut ways: Vec<_> = ways.collect();
+        let group = calls
+            .peers
+            .as_ref()
+            .and_then(|peers| groups.iter().position(|group| group.name == *peers.get_ref()));
+        let over = group.and_then(|group| groups.get(group));
+        if let Some(over) = over {
+            ways.clone_from(&over.ways);
+        }
+        let scope = match calls.breaker {
+            CallBreaker::PerServer if over.is_some() => CallBreaker::Shared,
+            scope => scope,
+        };
         let place = u16::try_from(place).unwrap_or(u16::MAX);
         let peers = u16::try_from(scenario.peers.len()).unwrap_or(u16::MAX);
         let profile = config.call_profiles.get(usize::from(place));
@@ -365,10 +386,11 @@ pub(super) fn workloads(
         workloads.push(Workload {
             name: name.clone(),
             hash,
-            clients: clients(scenario, calls),
+            clients: over.map_or_else(|| clients(scenario, calls), |group| group.count),
             ways,
+            group,
             balance: calls.balance,
-            scope: calls.breaker,
+            scope,
             // Where there are no peers, the core's own profile keeps its place.
             breaker_profile: BreakerProfileId(peers.max(1) + place),
             profile: CallProfileId(place),

@@ -15,7 +15,11 @@ use crate::units::{Rate, Share, Span};
 #[serde(default, deny_unknown_fields)]
 pub struct Calls {
     /// The servers that calls go to, each to one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<Name>,
+    /// The group of peers over whose connections they go instead: each peer is a client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Name>,
     /// To which.
     pub balance: Balance,
     /// How many clients there are, dealt over the managers; as many as managers if left out.
@@ -52,6 +56,7 @@ impl Default for Calls {
     fn default() -> Self {
         Self {
             servers: Vec::new(),
+            peers: None,
             balance: Balance::default(),
             clients: None,
             breaker: CallBreaker::default(),
@@ -86,7 +91,7 @@ pub enum Balance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CallBreaker {
-    /// One for each server.
+    /// One for each server; over connections one for all.
     #[default]
     PerServer,
     /// One for the whole workload.

@@ -1,7 +1,7 @@
 //! Calls, from the side of those who make them.
 
 use steadfast::{
-    Action, AttemptId, CallFailure, CallId, Event, GiveUpReason, RejectReason, Target,
+    Action, AttemptId, CallFailure, CallId, ConnId, Event, GiveUpReason, RejectReason, Target,
 };
 
 use super::requests::Ask;
@@ -68,7 +68,7 @@ impl World<'_> {
         let plan = self.plan;
         for workload in &plan.workloads {
             for client in 0..workload.clients {
-                let manager = client as usize % plan.managers;
+                let manager = plan.manager_of(workload, client);
                 for way in 0..workload.ways.len() {
                     let breaker = workload.breaker_id(client, way);
                     let new = super::BreakerView::default();
@@ -218,11 +218,16 @@ impl World<'_> {
     pub(super) fn try_call(&mut self, id: RequestId) -> Step {
         let Request { client, way, begun, tries, .. } = *self.request(id);
         let workload = &self.plan.workloads[id.workload];
-        let manager = client as usize % self.plan.managers;
+        let manager = self.plan.manager_of(workload, client);
         let deadline = workload.deadline.map(|span| begun.at.plus_nanos(span.as_nanos()));
+        let breaker = workload.breaker_id(client, way);
+        let target = match workload.group {
+            Some(group) => Target::Peer { peer: self.plan.groups[group].peer_id(client), breaker },
+            None => Target::Breaker(breaker),
+        };
         let event = Event::Call {
             call: workload.call_id(id.number, tries),
-            target: Target::Breaker(workload.breaker_id(client, way)),
+            target,
             profile: workload.profile,
             deadline,
         };
@@ -230,7 +235,13 @@ impl World<'_> {
     }
 
     /// The manager orders an attempt.
-    pub(super) fn start_attempt(&mut self, manager: usize, attempt: AttemptId, call: CallId) {
+    pub(super) fn start_attempt(
+        &mut self,
+        manager: usize,
+        attempt: AttemptId,
+        call: CallId,
+        conn: Option<ConnId>,
+    ) {
         let Some(id) = self.request_of(call) else { return };
         let plan: &Plan = self.plan;
         let request = self.request(id);
@@ -238,11 +249,15 @@ impl World<'_> {
         let request = *request;
         let (number, attempts) = (request.number, request.attempts);
         let workload = &plan.workloads[id.workload];
-        let Some(&Way { server, link }) = workload.ways.get(request.way) else { return };
+        self.drivers[manager].start(attempt, conn);
+        // Over a connection a call goes where that goes.
+        let over = conn.and_then(|conn| self.drivers[manager].conn(conn)).map(|conn| conn.way);
+        let Some(&Way { server, link }) = workload.ways.get(over.unwrap_or(request.way)) else {
+            return;
+        };
         let who = workload.client_name(request.client);
         let ask = Ask::new(manager, attempt, (who, number, attempts), link);
         self.tally.attempt(self.now, self.desks[server].bad_since.is_some());
-        self.drivers[manager].start(attempt);
         let latency = self.latency(link, Purpose::RequestOut, ask.who, ask.n).as_nanos();
         let at = self.now.plus_nanos(latency);
         let happening = if self.drivers[manager].offline > 0 || self.links[link].cut > 0 {
@@ -254,6 +269,19 @@ impl World<'_> {
             Happening::Ask { ask, server }
         };
         self.queue.push(at, Rank::World, happening);
+    }
+
+    /// A connection is gone: the driver reports every attempt that ran over it.
+    pub(super) fn break_attempts(&mut self, manager: usize, conn: ConnId) {
+        for attempt in self.drivers[manager].attempts_over(conn) {
+            self.queue.push(self.now, Rank::World, Happening::Broken { manager, attempt });
+        }
+    }
+
+    /// The driver reports an attempt whose connection is gone.
+    pub(super) fn broken(&mut self, manager: usize, attempt: AttemptId) -> Step {
+        let kind = CallFailure::Disconnected;
+        self.tell(manager, Event::Failed { attempt, kind, retry_after: None })
     }
 
     /// An answer reaches the client.

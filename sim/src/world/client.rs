@@ -61,6 +61,9 @@ impl World<'_> {
     /// The client is done with a connection, however it came to that.
     pub(super) fn close(&mut self, manager: usize, id: ConnId) {
         let Some(conn) = self.drivers[manager].close(id) else { return };
+        if !self.plan.workloads.is_empty() {
+            self.break_attempts(manager, id);
+        }
         self.probe_over(manager, conn.peer, conn.half_open);
         if conn.phase.at_server() {
             self.forget_session_later(conn.peer);

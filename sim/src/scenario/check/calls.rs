@@ -58,7 +58,17 @@ fn check_servers(
     name: &Name,
     calls: &Calls,
 ) -> Result<(), ScenarioError> {
-    if calls.servers.is_empty() {
+    if let Some(peers) = &calls.peers {
+        if !scenario.peers.contains_key(peers.get_ref().as_str()) {
+            let known = scenario.peers.keys().map(|name| name.get_ref().as_str());
+            return Err(source.unknown("group of peers", peers, known));
+        }
+        let count = calls.clients.as_ref().map(Spanned::span);
+        if let Some(place) = calls.servers.first().map(Spanned::span).or(count) {
+            let problem = "calls over the connections of peers need neither servers nor clients";
+            return Err(source.error(problem, &place));
+        }
+    } else if calls.servers.is_empty() {
         let problem = format!("`{}` has no servers to call", name.get_ref());
         return Err(source.error(problem, &name.span()));
     }
