@@ -42,8 +42,8 @@ pub struct Scenario {
     /// How long it lasts.
     #[serde(default = "no_duration", skip_serializing_if = "is_no_duration")]
     pub duration: Spanned<Span>,
-    /// Over how many managers the peers are dealt: one big client, or a fleet of small ones. No
-    /// more than there are peers.
+    /// Over how many managers the peers and clients are dealt: one big client, or a fleet of small
+    /// ones. No more than there are peers or clients.
     #[serde(default = "one_manager")]
     pub managers: Spanned<u32>,
     /// What peers connect to.

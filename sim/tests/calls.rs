@@ -141,6 +141,9 @@ fn callers_who_wait_and_recorded_arrivals_are_workloads_too() {
     let run = Simulation::from_toml(&closed).unwrap().run(1).unwrap();
     let calls = run.summary().calls.unwrap();
     assert!((4_000..6_000).contains(&calls.calls), "{}", run.timeline());
+    let hasty = WORLD.replace("rate = \"50/s\"", "closed = 20");
+    let run = Simulation::from_toml(&hasty).unwrap().run(1).unwrap();
+    assert!(run.summary().calls.unwrap().calls < 20 * 60_000, "{}", run.timeline());
     let recorded = WORLD.replace("rate = \"50/s\"", "arrivals = \"azure_llm_code\"");
     let run = Simulation::from_toml(&recorded).unwrap().run(1).unwrap();
     let calls = run.summary().calls.unwrap();
@@ -207,6 +210,10 @@ fn a_wrong_workload_is_refused_at_its_place() {
         ("keys = 10", "keys = 0"),
         ("behind = \"api\"", "behind = \"ap\""),
         ("\"stall\"", "\"surge\""),
+        (
+            "\"stall\"\non = \"servers.api\"",
+            "\"surge\"\non = \"calls.web\"\nrate = \"1000000/1ms\"",
+        ),
         ("\"stall\"", "\"failing\""),
         ("\"stall\"", "\"cold\""),
         ("\"stall\"", "\"stall\"\nshare = 0.5"),

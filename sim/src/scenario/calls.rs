@@ -38,7 +38,7 @@ pub struct Calls {
     /// So many callers instead, each of whom waits for an answer before the next call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<Spanned<u32>>,
-    /// For `closed`: the pause between an answer and the next call.
+    /// For `closed`: the pause between an answer and the next call, at least a millisecond.
     pub think: Dist,
     /// Recorded arrivals instead: a built-in name, or a CSV file with a column `t_ms`, beside the
     /// scenario.

@@ -385,6 +385,13 @@ fn check_fault(
         if scenario.calls.get(name).is_some_and(|calls| calls.rate.is_none()) {
             return Err(source.error("only calls with a `rate` can surge", &fault.on.span()));
         }
+        let period = fault.rate.map_or(Span::ZERO, crate::units::Rate::period).as_nanos().max(1);
+        let lasts = fault.lasts.unwrap_or_default().as_nanos();
+        let calls = (lasts / period).saturating_mul(fault.times.into());
+        if calls > MOST_EVENTS / 10 {
+            let problem = format!("{calls} calls, at most {}", MOST_EVENTS / 10);
+            return Err(source.error(problem, &span));
+        }
     }
     if fault.times_slower.is_some_and(|times| !(0.0..=1e6).contains(&times)) {
         return Err(source.error("`times_slower` must be from 0 to 1000000", &span));

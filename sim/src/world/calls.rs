@@ -17,6 +17,9 @@ use crate::tally::{Begun, Side};
 /// After how long a bad server should be known as one.
 const GRACE_NS: u64 = 2_000_000_000;
 
+/// Who is refused at once and does not think still takes that long to ask again.
+const SHORTEST_PAUSE_NS: u64 = 1_000_000;
+
 /// A workload in progress.
 #[derive(Debug)]
 pub(super) struct Flow {
@@ -157,7 +160,8 @@ impl World<'_> {
         let workload = &self.plan.workloads[index];
         let Load::Closed { think, .. } = &workload.load else { return 0 };
         let name = workload.client_name(client);
-        think.sample(&mut self.draws.generator(Purpose::Call, name, number)).as_nanos().max(1)
+        let pause = think.sample(&mut self.draws.generator(Purpose::Call, name, number));
+        pause.as_nanos().max(SHORTEST_PAUSE_NS)
     }
 
     /// A client makes a call.
