@@ -4,7 +4,7 @@
 //! further line is one event, the last one says how the run ended:
 //!
 //! ```json
-//! {"steadfast_log":1,"version":"0.1.0","scenario":"…","policy":"ours","seed":1,"config":{…},"seeds":[7]}
+//! {"steadfast_log":2,"version":"0.1.0","scenario":"…","policy":"ours","seed":1,"config":{…},"seeds":[7]}
 //! {"t":0,"manager":0,"event":{"connect":{"peer":1}}}
 //! {"end":{"events":1,"digests":["5f3c91d20b7a44e1"]}}
 //! ```
@@ -20,7 +20,7 @@ use steadfast::config::Config;
 use steadfast::{Event, Manager, Time};
 
 /// The version of the format that this reads and writes.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// Somebody who is told all that reaches the managers.
 pub(crate) trait Recorder {

@@ -124,8 +124,12 @@ fn simulation(scenario: &str, sets: &[String]) -> Result<Simulation, ScenarioErr
 
 fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let simulation = simulation(&args.scenario, &args.set)?.policy(&args.policy)?;
+    let studies = simulation.scenario().reference.is_some();
+    if studies && args.log.is_some() {
+        return Err(Failure::Usage("--log is for a single run; this scenario makes many"));
+    }
     let mut files = Files::open(args)?;
-    if simulation.scenario().reference.is_some() {
+    if studies {
         return study(args, &simulation, files);
     }
     let (run, wall) = watched(&simulation, args.seed, files.log.take())?;
@@ -151,9 +155,6 @@ fn exit_code(verdict: Verdict) -> ExitCode {
 
 /// Runs a scenario that is held to a table, every row of it.
 fn study(args: &RunArgs, simulation: &Simulation, files: Files) -> Result<ExitCode, Failure> {
-    if args.log.is_some() {
-        return Err(Failure::Usage("--log is for a single run; this scenario makes many"));
-    }
     let (study, wall) = timed(|progress| simulation.study_watched(args.seed, progress))?;
     let verdict = study.verdict();
     files.write_summary(&study)?;

@@ -30,21 +30,42 @@ pub struct BuiltIn {
     pub name: &'static str,
     /// What it stands for, and where its numbers are from.
     pub about: &'static str,
+    /// What it says something about: dials, calls.
+    about_dials: bool,
+    about_calls: bool,
     settings: fn() -> Settings,
+}
+
+impl BuiltIn {
+    /// Whether it says how to do what the scenario does. Where it does not it would be our own
+    /// defaults under another name.
+    fn fits(&self, scenario: &Scenario) -> bool {
+        if scenario.calls.is_empty() { self.about_dials } else { self.about_calls }
+    }
 }
 
 /// The built-in policies, the default first.
 pub const BUILT_IN: [BuiltIn; 10] = [
-    BuiltIn { name: "ours", about: "Steadfast's defaults, untouched", settings: Settings::default },
+    BuiltIn {
+        name: "ours",
+        about: "Steadfast's defaults, untouched",
+        about_dials: true,
+        about_calls: true,
+        settings: Settings::default,
+    },
     BuiltIn {
         name: "ours-told",
         about: "the same, told how many handshakes a second the server can do",
+        about_dials: true,
+        about_calls: false,
         settings: told,
     },
     BuiltIn {
         name: "naive",
         about: "no jitter, limit, breaker or budget: dials every second for ever, each 10 s; calls three \
                 times, at once",
+        about_dials: true,
+        about_calls: true,
         settings: naive,
     },
     BuiltIn {
@@ -52,42 +73,56 @@ pub const BUILT_IN: [BuiltIn; 10] = [
         about: "gRPC: at once, then 1 s x 1.6 to 120 s, +-20 %; a dial takes max(20 s, delay); \
                 reset on connect (doc/connection-backoff.md, grpc-go clientconn.go). Calls: 4 attempts, \
                 0.1 s x 2 to 1 s, 10 tokens, 0.1 each success (gRFC A6, its example)",
+        about_dials: true,
+        about_calls: true,
         settings: grpc,
     },
     BuiltIn {
         name: "nats",
         about: "nats.go: at once, then 2 s + [0, 100 ms), 60 tries; a dial takes 2 s; reset on \
                 connect (nats.go: DefaultReconnectWait, DefaultReconnectJitter, DefaultTimeout)",
+        about_dials: true,
+        about_calls: false,
         settings: nats,
     },
     BuiltIn {
         name: "aws-full",
         about: "AWS CRT MQTT5: uniform [1 s, d], d = 1 s x 2 to 120 s; reset after 30 s connected \
                 (aws-c-mqtt: mqtt5 client options)",
+        about_dials: true,
+        about_calls: false,
         settings: aws_full,
     },
     BuiltIn {
         name: "resilience4j",
         about: "calls: 3 attempts 500 ms apart; breaker at 50 % of 100, 60 s, 10 probes (RetryConfig, \
                 CircuitBreakerConfig defaults)",
+        about_dials: false,
+        about_calls: true,
         settings: calls::resilience4j,
     },
     BuiltIn {
         name: "polly",
         about: "calls: 4 attempts 2 s apart; breaker at 10 % of at least 100 in 30 s, 5 s, one probe \
                 (Polly v8 RetryStrategyOptions, CircuitBreakerStrategyOptions)",
+        about_dials: false,
+        about_calls: true,
         settings: calls::polly,
     },
     BuiltIn {
         name: "finagle",
         about: "calls: 3 attempts at once, paid 20 % of the requests and 10/s; out for 5 s x 2 to 300 s \
                 after 5 failures in a row (RetryBudget, FailureAccrualFactory)",
+        about_dials: false,
+        about_calls: true,
         settings: calls::finagle,
     },
     BuiltIn {
         name: "aws-sdk",
         about: "calls: 3 attempts, U(0, 1 s x 2 to 20 s); 500 tokens, 5 a retry, 10 after a timeout \
                 (standard mode: botocore quota.py, smithy-rs)",
+        about_dials: false,
+        about_calls: true,
         settings: calls::aws_sdk,
     },
 ];
@@ -200,16 +235,24 @@ pub(crate) fn built_in(name: &str) -> Option<Settings> {
 pub fn names(scenario: &Scenario) -> Vec<&str> {
     let own = scenario.policies.keys().map(|name| name.get_ref().as_str());
     let new = own.filter(|name| built_in(name).is_none());
-    BUILT_IN.iter().map(|policy| policy.name).chain(new).collect()
+    let fitting = BUILT_IN.iter().filter(|policy| policy.fits(scenario));
+    fitting.map(|policy| policy.name).chain(new).collect()
 }
 
 /// A policy's settings in a scenario: the scenario's own over the built-in ones.
 ///
 /// # Errors
 ///
-/// A policy that neither the scenario nor we know.
+/// A policy that neither the scenario nor we know, or that says nothing about what the scenario does.
 pub(crate) fn settings(scenario: &Scenario, name: &str) -> Result<Settings, ScenarioError> {
     let own = scenario.policies.get(name);
+    let known = BUILT_IN.iter().find(|policy| policy.name == name);
+    if own.is_none() && known.is_some_and(|policy| !policy.fits(scenario)) {
+        let what = if scenario.calls.is_empty() { "dials" } else { "calls" };
+        let fitting = names(scenario).join(", ");
+        let problem = format!("policy `{name}` says nothing about {what}; try one of {fitting}");
+        return Err(ScenarioError::plain(problem));
+    }
     let base = own.and_then(|own| own.base.as_ref()).map_or(name, |base| base.get_ref());
     match (built_in(base), own) {
         (Some(base), Some(own)) => Ok(base.overlaid(own)),

@@ -237,6 +237,7 @@ impl Study {
         let scenario = simulation.scenario();
         let table = Table::load(reference.table.get_ref(), &scenario.folder)
             .map_err(ScenarioError::plain)?;
+        check_cells(reference, &table).map_err(ScenarioError::plain)?;
         let names: Vec<&str> =
             reference.figures.keys().map(|name| name.get_ref().as_str()).collect();
         let seeds = *reference.seeds.get_ref();
@@ -342,6 +343,29 @@ fn label(reference: &Reference, row: &BTreeMap<String, String>) -> String {
     let columns = templates.flat_map(|name| placeholders(name.get_ref()));
     let cells: Vec<_> = columns.filter_map(|column| row.get(column)).map(String::as_str).collect();
     cells.join(" ")
+}
+
+/// Refuses what is no number where one is compared; an empty cell is not compared.
+fn check_cells(reference: &Reference, table: &Table) -> Result<(), String> {
+    let figures = reference.figures.values();
+    let columns = figures.flat_map(|columns| [Some(&columns.mean), columns.sd.as_ref()]).flatten();
+    let columns: Vec<&str> = columns.map(|column| column.get_ref().as_str()).collect();
+    let runs = reference.runs_in.as_ref().map(|column| column.get_ref().as_str());
+    for (place, row) in (1..).zip(&table.rows) {
+        for column in columns.iter().copied().chain(runs) {
+            let Some(cell) = row.get(column).filter(|cell| !cell.is_empty()) else { continue };
+            let number = cell.parse::<f64>().ok().filter(|number| number.is_finite());
+            let counts = |number: f64| Some(column) != runs || number >= 1.0;
+            if !number.is_some_and(counts) {
+                let table = reference.table.get_ref();
+                let asked = if Some(column) == runs { "number of runs" } else { "number" };
+                return Err(format!(
+                    "{table}, row {place}, column `{column}`: `{cell}` is no {asked}"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn compare(

@@ -234,6 +234,11 @@ impl CallFacts {
         self.all(|second| second.begun)
     }
 
+    /// Those of them that succeeded.
+    pub(crate) fn succeeded(&self) -> u64 {
+        self.all(|second| second.good)
+    }
+
     pub(crate) fn attempts(&self) -> u64 {
         self.all(|second| second.attempts)
     }

@@ -75,9 +75,9 @@ fn a_damaged_log_is_refused_with_the_line() {
 #[test]
 fn a_log_of_another_version_is_refused() {
     let (text, _) = logged();
-    let other = text.replacen("\"steadfast_log\":1", "\"steadfast_log\":2", 1);
+    let other = text.replacen("\"steadfast_log\":2", "\"steadfast_log\":1", 1);
     assert_eq!(
         error(&other),
-        "line 1 of the log: a log of version 2; this program reads version 1"
+        "line 1 of the log: a log of version 1; this program reads version 2"
     );
 }

@@ -72,6 +72,12 @@ impl Timeline<'_> {
                 writeln!(f, "{name}: {list}")?;
             }
         }
+        let refused: u64 = calls.rejected.values().sum();
+        let given_up: u64 = calls.given_up.values().sum();
+        let open = all.saturating_sub(calls.succeeded() + refused + given_up);
+        if open > 0 {
+            writeln!(f, "still open at the end: {}", grouped(open))?;
+        }
         Self::return_lines(f, calls)
     }
 
@@ -86,7 +92,7 @@ impl Timeline<'_> {
             None => format!("{} none", found.policy),
         });
         let found = found.collect::<Vec<_>>().join("   ");
-        writeln!(f, "highest load that is recovered from: {found}")
+        writeln!(f, "highest load that is recovered from by the end: {found}")
     }
 
     /// When goodput was that of the twin again, and what the bound is made of.

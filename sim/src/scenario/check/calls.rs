@@ -9,6 +9,9 @@ use crate::scenario::source::Source;
 use crate::scenario::{Calls, Name, Scenario, ScenarioError, Server};
 use crate::trace;
 
+/// Callers of one workload that ask, wait and ask again.
+const MOST_CALLERS: u32 = 1_000_000;
+
 /// How many keys a cache may have.
 const MOST_KEYS: u32 = 100_000_000;
 
@@ -110,6 +113,11 @@ fn check_load(
     }
     if let Some(closed) = calls.closed.as_ref().filter(|callers| *callers.get_ref() == 0) {
         return Err(source.error("no callers at all", &closed.span()));
+    }
+    if let Some(closed) = calls.closed.as_ref().filter(|callers| *callers.get_ref() > MOST_CALLERS)
+    {
+        let problem = format!("{} callers, at most {MOST_CALLERS}", closed.get_ref());
+        return Err(source.error(problem, &closed.span()));
     }
     if let Some(trace) = &calls.arrivals {
         trace::arrivals_of_calls(trace.get_ref(), source.folder())
