@@ -75,8 +75,11 @@ macro_rules! issued_id {
                 Self(generation << SLOT_BITS | slot as u64)
             }
 
+            /// The slot: below the most that were ever alive at once, and of only one that is alive now.
+            /// A driver may use it as an index into a table of its own.
+            #[must_use]
             #[expect(clippy::cast_possible_truncation, reason = "masked to 28 bits")]
-            pub(crate) const fn slot(self) -> u32 {
+            pub const fn slot(self) -> u32 {
                 (self.0 & (MAX_SLOTS as u64 - 1)) as u32
             }
 

@@ -1,0 +1,283 @@
+//! What all handles and tasks of one driver share, and the one way through the lock.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use steadfast::{BreakerId, Event, PeerId, Time};
+use tokio::runtime;
+use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
+
+use crate::connection;
+use crate::core::{Core, Effect, Noticed};
+use crate::transport::Transport;
+
+/// Which shard a breaker belongs to, before the number of shards divides it.
+pub(crate) type ShardKey = Arc<dyn Fn(BreakerId) -> u64 + Send + Sync>;
+
+/// One manager, and the bell of the task that keeps its deadlines.
+pub(crate) struct Shard<T: Transport> {
+    core: Mutex<Core<T>>,
+    earlier: Notify,
+}
+
+pub(crate) struct Inner<T: Transport> {
+    pub(crate) transport: T,
+    pub(crate) runtime: runtime::Handle,
+    pub(crate) close_timeout: Duration,
+    pub(crate) notices: broadcast::Sender<Noticed>,
+    shards: Vec<Shard<T>>,
+    shard_by: Option<ShardKey>,
+    /// In which shard a peer is, where there are several.
+    homes: RwLock<BTreeMap<PeerId, usize>>,
+    epoch: Instant,
+    /// Nothing new is begun.
+    closing: AtomicBool,
+    /// Connections' and pings' tasks that run.
+    tasks: AtomicUsize,
+    /// A call or a task has ended while somebody waits for the last one.
+    pub(crate) quieter: Notify,
+}
+
+impl<T: Transport> Inner<T> {
+    pub(crate) fn new(
+        transport: T,
+        runtime: runtime::Handle,
+        close_timeout: Duration,
+        notices: broadcast::Sender<Noticed>,
+        cores: Vec<Core<T>>,
+        shard_by: Option<ShardKey>,
+        epoch: Instant,
+    ) -> Self {
+        let shard = |core| Shard { core: Mutex::new(core), earlier: Notify::new() };
+        Self {
+            transport,
+            runtime,
+            close_timeout,
+            notices,
+            shards: cores.into_iter().map(shard).collect(),
+            shard_by,
+            homes: RwLock::default(),
+            epoch,
+            closing: AtomicBool::new(false),
+            tasks: AtomicUsize::new(0),
+            quieter: Notify::new(),
+        }
+    }
+
+    /// Works under a shard's lock, at the moment that the clock shows inside it, and carries out
+    /// what follows once the lock is released.
+    #[expect(clippy::indexing_slicing, reason = "shards are named by shard_of and home_of")]
+    pub(crate) fn enter<R>(
+        self: &Arc<Self>,
+        shard: usize,
+        work: impl FnOnce(&mut Core<T>) -> R,
+    ) -> R {
+        let place = &self.shards[shard];
+        let mut core = lock(&place.core);
+        core.at(self.epoch.elapsed());
+        let result = work(&mut core);
+        let earlier = core.is_due_earlier();
+        let effects = std::mem::take(&mut core.effects);
+        drop(core);
+        if earlier {
+            place.earlier.notify_one();
+        }
+        for effect in effects {
+            self.carry_out(shard, effect);
+        }
+        result
+    }
+
+    /// Works under a shard's lock where nothing is stepped and nothing follows.
+    #[expect(clippy::indexing_slicing, reason = "shards are named by shard_of and home_of")]
+    pub(crate) fn enter_quietly<R>(&self, shard: usize, work: impl FnOnce(&mut Core<T>) -> R) -> R {
+        work(&mut lock(&self.shards[shard].core))
+    }
+
+    /// The time since the start.
+    pub(crate) fn now(&self) -> Time {
+        Time::ZERO + self.epoch.elapsed()
+    }
+
+    /// Steps a shard's manager, if there is still something to report.
+    pub(crate) fn step(
+        self: &Arc<Self>,
+        shard: usize,
+        fact: impl FnOnce(&mut Core<T>) -> Option<Event>,
+    ) {
+        self.enter(shard, |core| {
+            if let Some(event) = fact(core) {
+                core.step(event);
+            }
+        });
+    }
+
+    fn carry_out(self: &Arc<Self>, shard: usize, effect: Effect<T>) {
+        match effect {
+            Effect::Dial { conn, dial, order } => {
+                let place = connection::Place::new(self, shard, conn);
+                self.spawn(connection::dial(place, dial, order));
+            }
+            Effect::Hold { conn, connection, order } => {
+                let place = connection::Place::new(self, shard, conn);
+                self.spawn(connection::hold(place, connection, order));
+            }
+            Effect::Ping { ping, conn, connection, stop } => {
+                let inner = Arc::clone(self);
+                self.spawn(connection::ping(inner, shard, conn, ping, connection, stop));
+            }
+            Effect::Refuse(connection) => {
+                self.spawn(connection::close(Arc::clone(self), connection));
+            }
+            // Its task may have gone with the runtime.
+            Effect::Close(conn) => drop(conn.order.send(())),
+            Effect::Forget(conn) => drop(conn),
+            Effect::Unread(orders) => drop(orders),
+            Effect::Wake(waker) => waker.wake(),
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.fetch_add(1, Ordering::Relaxed);
+        let count = Count(Arc::clone(self));
+        self.runtime.spawn(async move {
+            let _count = count;
+            task.await;
+        });
+    }
+
+    /// Keeps a shard's deadlines: sleeps exactly until each, and is woken only when one comes that
+    /// is earlier.
+    pub(crate) async fn keep_time(self: Arc<Self>, shard: usize) {
+        let Some(place) = self.shards.get(shard) else { return };
+        let _end = Halt(Arc::clone(&self));
+        loop {
+            let (open, deadline) = {
+                let mut core = lock(&place.core);
+                (core.open, core.arm())
+            };
+            if !open {
+                return;
+            }
+            let slept = self.sleep_until(deadline);
+            tokio::select! {
+                biased;
+                () = place.earlier.notified() => continue,
+                () = slept => {}
+            }
+            // Facts come before ticks: whatever the sockets have ready is fed before anybody is judged.
+            tokio::task::yield_now().await;
+            self.step(shard, |_| Some(Event::Tick));
+        }
+    }
+
+    async fn sleep_until(&self, deadline: Time) {
+        match self.epoch.checked_add(deadline.since(Time::ZERO)) {
+            Some(at) if deadline < Time::MAX => tokio::time::sleep_until(at).await,
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// # Who is where
+impl<T: Transport> Inner<T> {
+    pub(crate) const fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard of a breaker, of all that it guards and of all calls that pass it.
+    pub(crate) fn shard_of(&self, breaker: BreakerId) -> usize {
+        let key = self.shard_by.as_ref().map_or(breaker.0, |shard_by| shard_by(breaker));
+        let shard = key.checked_rem(self.shards.len() as u64).unwrap_or(0);
+        usize::try_from(shard).unwrap_or(0)
+    }
+
+    pub(crate) fn home_of(&self, peer: PeerId) -> Option<usize> {
+        if self.shards.len() == 1 {
+            return Some(0);
+        }
+        self.homes.read().unwrap_or_else(PoisonError::into_inner).get(&peer).copied()
+    }
+
+    /// The peer is at home there now, or nowhere.
+    pub(crate) fn set_home(&self, peer: PeerId, home: Option<usize>) {
+        if self.shards.len() == 1 {
+            return;
+        }
+        let mut homes = self.homes.write().unwrap_or_else(PoisonError::into_inner);
+        match home {
+            Some(home) => homes.insert(peer, home),
+            None => homes.remove(&peer),
+        };
+    }
+}
+
+/// # The end
+impl<T: Transport> Inner<T> {
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Connections' and pings' tasks that run.
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks.load(Ordering::Acquire)
+    }
+
+    /// Somebody may be waiting for the end of calls and tasks.
+    pub(crate) fn grew_quieter(&self) {
+        if self.is_closing() {
+            self.quieter.notify_waiters();
+        }
+    }
+
+    /// Everything ends at once: connections are let go of, calls end as shut down.
+    pub(crate) fn halt(self: &Arc<Self>) {
+        self.begin_closing();
+        for shard in 0..self.shards.len() {
+            self.enter(shard, Core::halt);
+            if let Some(place) = self.shards.get(shard) {
+                place.earlier.notify_one();
+            }
+        }
+        self.grew_quieter();
+    }
+}
+
+impl<T: Transport> fmt::Debug for Inner<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("shards", &self.shards.len()).finish_non_exhaustive()
+    }
+}
+
+/// Nothing panics under the lock, and if something did, the manager would still be whole.
+fn lock<T: Transport>(core: &Mutex<Core<T>>) -> MutexGuard<'_, Core<T>> {
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts a task as long as it lives.
+struct Count<T: Transport>(Arc<Inner<T>>);
+
+impl<T: Transport> Drop for Count<T> {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Ordering::AcqRel);
+        self.0.grew_quieter();
+    }
+}
+
+/// Halts the driver when it is dropped: with the task that keeps its time, so that nobody waits for
+/// a runtime that is gone; or with the last handle.
+pub(crate) struct Halt<T: Transport>(pub(crate) Arc<Inner<T>>);
+
+impl<T: Transport> Drop for Halt<T> {
+    fn drop(&mut self) {
+        self.0.halt();
+    }
+}

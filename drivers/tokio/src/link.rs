@@ -1,0 +1,58 @@
+//! What a connection's own task tells the manager.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use steadfast::{ConnId, Event};
+
+use crate::inner::Inner;
+use crate::transport::Transport;
+
+/// The way from one connection to the manager: signs of life and measurements.
+///
+/// Cheap to clone. What it reports of a connection that is over is left out.
+pub struct Link<T: Transport> {
+    pub(crate) inner: Arc<Inner<T>>,
+    pub(crate) shard: usize,
+    pub(crate) conn: ConnId,
+}
+
+impl<T: Transport> Link<T> {
+    /// Anything at all came in. O(1): a lock, a clock, an index and a comparison.
+    pub fn heard(&self) {
+        self.tell(Event::Heard { conn: self.conn });
+    }
+
+    /// A *periodic* sign of life came in: heard, and a sample for the failure detector.
+    pub fn heartbeat(&self) {
+        self.tell(Event::Heartbeat { conn: self.conn });
+    }
+
+    /// Tells what was measured: a latency, and a loss in parts per million. Also a sign of life.
+    pub fn measured(&self, latency: Duration, loss: u32) {
+        self.tell(Event::Metrics { conn: self.conn, latency, loss });
+    }
+
+    /// The connection's name in notices and recordings.
+    #[must_use]
+    pub const fn conn(&self) -> ConnId {
+        self.conn
+    }
+
+    fn tell(&self, event: Event) {
+        self.inner.step(self.shard, |core| core.is_up(self.conn).then_some(event));
+    }
+}
+
+impl<T: Transport> Clone for Link<T> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), shard: self.shard, conn: self.conn }
+    }
+}
+
+impl<T: Transport> fmt::Debug for Link<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({})", self.conn)
+    }
+}

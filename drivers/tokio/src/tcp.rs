@@ -1,0 +1,197 @@
+//! TCP: a dial with its failures classed, and a transport for plain byte streams.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use steadfast::{DialCause, LossCause};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::sync::{Mutex, Notify, mpsc};
+
+use crate::link::Link;
+use crate::transport::{Dial, DialError, Established, Transport};
+
+/// What a failed attempt to connect counts as.
+#[must_use]
+pub fn dial_cause(error: &io::Error) -> DialCause {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => DialCause::Refused,
+        ErrorKind::TimedOut => DialCause::Timeout,
+        // Somebody answered and hung up, as a balancer without servers does.
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => DialCause::Refused,
+        ErrorKind::InvalidData => DialCause::Incompatible,
+        ErrorKind::PermissionDenied
+        | ErrorKind::AddrInUse
+        | ErrorKind::AddrNotAvailable
+        | ErrorKind::OutOfMemory
+        | ErrorKind::QuotaExceeded => DialCause::Local,
+        _ if is_own_fault(error) => DialCause::Local,
+        _ => DialCause::Unreachable,
+    }
+}
+
+/// Out of descriptors, of the process or the system: kinds that the standard library has no name
+/// for. The numbers are the same on Linux, macOS and the BSDs.
+fn is_own_fault(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
+/// What the end of a connection by this error counts as.
+#[must_use]
+pub fn loss_cause(error: &io::Error) -> LossCause {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => LossCause::Eof,
+        ErrorKind::InvalidData => LossCause::Protocol,
+        ErrorKind::OutOfMemory => LossCause::Local,
+        _ => LossCause::Reset,
+    }
+}
+
+/// Connects to the first of the name's addresses that answers, without Nagle's delay.
+///
+/// # Errors
+///
+/// [`DialCause::Resolve`] if the name has no address; otherwise the failure of the last address
+/// that was tried, classed by [`dial_cause`].
+pub async fn dial(address: impl ToSocketAddrs) -> Result<TcpStream, DialError> {
+    let resolved = tokio::net::lookup_host(address).await;
+    let addresses =
+        resolved.map_err(|error| DialError::new(DialCause::Resolve).with_source(error))?;
+    let mut failed = DialError::new(DialCause::Resolve);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => failed = error.into(),
+        }
+    }
+    Err(failed)
+}
+
+/// A transport for plain byte streams, for protocols in which a request may come at any time: what
+/// the peer sends goes to whoever [receives](Connection::receive) on the connection, and anything
+/// that it sends is a sign of life.
+///
+/// Addresses are `host:port`, resolved anew for each dial.
+#[derive(Clone, Debug)]
+pub struct Tcp {
+    ping: Arc<[u8]>,
+    max_unread: usize,
+}
+
+impl Tcp {
+    /// `ping`: what the peer answers with at least one byte, as `PING\r\n` is by Redis and NATS.
+    #[must_use]
+    pub fn pinging(ping: impl Into<Vec<u8>>) -> Self {
+        Self { ping: ping.into().into(), max_unread: 16 }
+    }
+
+    /// How many pieces of what a peer sent, of up to 8 KiB each, wait to be received before nothing
+    /// more is read from it; 16. Once nothing is read, its signs of life are not seen either, and a
+    /// connection on which nobody receives will be found dead.
+    #[must_use]
+    pub const fn max_unread(mut self, pieces: usize) -> Self {
+        self.max_unread = pieces;
+        self
+    }
+}
+
+/// How much is read at once.
+const MAX_PIECE: usize = 8 * 1024;
+
+/// A connection made by [`Tcp`].
+pub struct Connection {
+    write: Mutex<OwnedWriteHalf>,
+    /// Taken by the connection's own task.
+    read: Mutex<Option<(OwnedReadHalf, mpsc::Sender<Vec<u8>>)>>,
+    unread: Mutex<mpsc::Receiver<Vec<u8>>>,
+    /// Something came in.
+    heard: Notify,
+}
+
+impl Connection {
+    /// Sends all of `bytes`. One sender at a time: pieces do not mix.
+    ///
+    /// Dropped in the middle it may have sent a part of them, after which the stream makes no sense
+    /// to the peer: whoever needs to give up waiting should give up the connection too.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says.
+    pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write.lock().await.write_all(bytes).await
+    }
+
+    /// What came in next, as it came, of at least one byte; `None` when the connection is over.
+    pub async fn receive(&self) -> Option<Vec<u8>> {
+        self.unread.lock().await.recv().await
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Transport for Tcp {
+    type Address = String;
+    type Connection = Connection;
+
+    async fn connect(&self, to: Dial<String>) -> Result<Established<Connection>, DialError> {
+        let (read, write) = dial(to.address.as_str()).await?.into_split();
+        let (sender, unread) = mpsc::channel(self.max_unread.max(1));
+        Ok(Established::fresh(Connection {
+            write: Mutex::new(write),
+            read: Mutex::new(Some((read, sender))),
+            unread: Mutex::new(unread),
+            heard: Notify::new(),
+        }))
+    }
+
+    async fn run(&self, connection: Arc<Connection>, link: Link<Self>) -> LossCause {
+        let Some((read, unread)) = connection.read.lock().await.take() else {
+            return LossCause::Local;
+        };
+        loop {
+            if let Err(error) = read.readable().await {
+                return loss_cause(&error);
+            }
+            // Not before there is something: an idle connection holds no buffer.
+            let mut piece = Vec::with_capacity(MAX_PIECE);
+            match read.try_read_buf(&mut piece) {
+                Ok(0) => return LossCause::Eof,
+                Ok(_) => {
+                    link.heard();
+                    connection.heard.notify_waiters();
+                    piece.shrink_to_fit();
+                    // Its receiver is part of the connection, which we hold.
+                    let _ = unread.send(piece).await;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return loss_cause(&error),
+            }
+        }
+    }
+
+    async fn ping(&self, connection: Arc<Connection>) -> Result<(), LossCause> {
+        let heard = connection.heard.notified();
+        connection.send(&self.ping).await.map_err(|error| loss_cause(&error))?;
+        heard.await;
+        Ok(())
+    }
+
+    async fn close(&self, connection: Arc<Connection>) {
+        // The peer may have hung up first.
+        let _ = connection.write.lock().await.shutdown().await;
+    }
+}
