@@ -48,6 +48,7 @@ pub use config::{BreakerConfig, BreakerPolicy, RateRule};
 /// What a breaker is doing, as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub enum State {
     /// Admits everything and watches.
     Closed,

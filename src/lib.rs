@@ -64,6 +64,7 @@
 //!   [`bulkhead`], [`hedge`], [`histogram`], [`limit`], [`phi`], [`probe`], [`throttle`],
 //!   [`window`], and [`draw`] for their jitter. Each takes `now` as an argument and knows nothing
 //!   of the others' users.
+//! - `recording` (feature `recording`) writes runs into files and lives through them again.
 //! - `strategy` (feature `proptest`) generates scripts of events and a world to play them in.
 //!
 //! # Features
@@ -71,6 +72,7 @@
 //! - `std` (default): nothing but implementations for types of `std`. Without it the crate is
 //!   `no_std` and needs `alloc`.
 //! - `serde`: events, actions, configurations and snapshots can be written and read.
+//! - `recording`: runs as files, written step by step and replayed.
 //! - `proptest`: strategies for scripts of events, to property-test a policy of one's own.
 //!
 //! Features add; they never change what the machine does.
@@ -108,6 +110,9 @@ pub mod histogram;
 pub mod limit;
 pub mod phi;
 pub mod probe;
+#[cfg(feature = "recording")]
+#[cfg_attr(docsrs, doc(cfg(feature = "recording")))]
+pub mod recording;
 #[cfg(feature = "proptest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
 pub mod strategy;

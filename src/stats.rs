@@ -130,6 +130,103 @@ impl Stats {
             && self.attempt_failures.is_valid()
     }
 
+    /// Adds what another manager has counted, for programs that have several.
+    ///
+    /// Counts of what is now (peers by state, dials in flight) become those of all together.
+    pub fn merge(&mut self, other: &Self) {
+        // Without `..`: a new count must be added here too.
+        let Self {
+            peers,
+            breakers,
+            dials_in_flight,
+            dials,
+            dials_succeeded,
+            dials_cancelled,
+            dial_failures,
+            losses,
+            adopted,
+            refused,
+            sessions_resumed,
+            sessions_lost,
+            given_up,
+            suspected,
+            cleared,
+            pings,
+            pongs,
+            calls_now,
+            attempts_in_flight,
+            calls,
+            calls_done,
+            rejections,
+            give_ups,
+            attempts,
+            attempts_cancelled,
+            attempt_failures,
+            retries,
+            hedges,
+            budget_refusals,
+            stale,
+            ignored,
+            clock_backwards,
+            slept,
+            measured,
+            degraded,
+            latency_sum_ns,
+            loss_sum,
+            latency,
+            call_time,
+            time_to_recover,
+        } = other;
+        self.peers.merge(peers);
+        self.breakers.merge(breakers);
+        self.dial_failures.merge(dial_failures);
+        self.losses.merge(losses);
+        self.calls_now.merge(calls_now);
+        self.rejections.merge(rejections);
+        self.give_ups.merge(give_ups);
+        self.attempt_failures.merge(attempt_failures);
+        self.latency.merge(latency);
+        self.call_time.merge(call_time);
+        self.time_to_recover.merge(time_to_recover);
+        self.latency_sum_ns = self.latency_sum_ns.saturating_add(*latency_sum_ns);
+        for (count, more) in [
+            (&mut self.dials_in_flight, dials_in_flight),
+            (&mut self.attempts_in_flight, attempts_in_flight),
+            (&mut self.measured, measured),
+            (&mut self.degraded, degraded),
+        ] {
+            *count = count.saturating_add(*more);
+        }
+        for (count, more) in [
+            (&mut self.dials, dials),
+            (&mut self.dials_succeeded, dials_succeeded),
+            (&mut self.dials_cancelled, dials_cancelled),
+            (&mut self.adopted, adopted),
+            (&mut self.refused, refused),
+            (&mut self.sessions_resumed, sessions_resumed),
+            (&mut self.sessions_lost, sessions_lost),
+            (&mut self.given_up, given_up),
+            (&mut self.suspected, suspected),
+            (&mut self.cleared, cleared),
+            (&mut self.pings, pings),
+            (&mut self.pongs, pongs),
+            (&mut self.calls, calls),
+            (&mut self.calls_done, calls_done),
+            (&mut self.attempts, attempts),
+            (&mut self.attempts_cancelled, attempts_cancelled),
+            (&mut self.retries, retries),
+            (&mut self.hedges, hedges),
+            (&mut self.budget_refusals, budget_refusals),
+            (&mut self.stale, stale),
+            (&mut self.ignored, ignored),
+            (&mut self.clock_backwards, clock_backwards),
+            (&mut self.slept, slept),
+            (&mut self.loss_sum, loss_sum),
+        ] {
+            *count = count.saturating_add(*more);
+        }
+    }
+
     /// Mean of the measured peers' smoothed latencies; zero if none is measured.
     #[must_use]
     pub fn mean_latency(&self) -> Duration {
@@ -168,6 +265,11 @@ macro_rules! counts {
             #[allow(dead_code, reason = "not every set of counts needs each verb")]
             fn is_valid(&self) -> bool {
                 [$(u64::from(self.$field)),*].iter().all(|&count| count <= MAX_COUNT)
+            }
+
+            /// Adds what another has counted.
+            pub const fn merge(&mut self, other: &Self) {
+                $(self.$field = self.$field.saturating_add(other.$field);)*
             }
 
             /// The sum of all.
@@ -227,6 +329,15 @@ pub struct CallCounts {
 }
 
 impl CallCounts {
+    /// Adds what another has counted.
+    pub const fn merge(&mut self, other: &Self) {
+        let Self { connection, turn, backing_off, running } = other;
+        self.connection = self.connection.saturating_add(*connection);
+        self.turn = self.turn.saturating_add(*turn);
+        self.backing_off = self.backing_off.saturating_add(*backing_off);
+        self.running = self.running.saturating_add(*running);
+    }
+
     /// The sum of all.
     #[must_use]
     pub const fn total(&self) -> u64 {
@@ -359,5 +470,84 @@ counts! {
         suspected = Suspected,
         /// Ended by our own side.
         local = Local,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use serde_json::Value;
+
+    /// Statistics in which every count has a value of its own, from `first` on.
+    fn counted(first: u64, millis: &[u64]) -> Stats {
+        fn fill(value: &mut Value, next: &mut u64) {
+            match value {
+                Value::Object(fields) => fields.values_mut().for_each(|value| fill(value, next)),
+                Value::Number(_) => {
+                    *value = (*next).into();
+                    *next += 1;
+                }
+                _ => {}
+            }
+        }
+        let mut stats = serde_json::to_value(Stats::default()).unwrap();
+        let fields = stats.as_object_mut().unwrap();
+        for histogram in ["latency", "call_time", "time_to_recover"] {
+            fields.remove(histogram);
+        }
+        let mut next = first;
+        for value in fields.values_mut() {
+            fill(value, &mut next);
+        }
+        for (place, name) in (1..).zip(["latency", "call_time", "time_to_recover"]) {
+            let mut histogram = Histogram::new();
+            millis.iter().for_each(|ms| histogram.record(Duration::from_millis(ms * place)));
+            fields.insert(name.into(), serde_json::to_value(histogram).unwrap());
+        }
+        serde_json::from_value(stats).unwrap()
+    }
+
+    #[test]
+    fn two_halves_merged_are_what_one_would_have_counted() {
+        let (one, other) = (counted(1, &[5, 70]), counted(1_000, &[5, 900, 1]));
+        let mut merged = one.clone();
+        merged.merge(&other);
+        let sums = |stats: &Stats| {
+            let mut counts = Vec::new();
+            fn collect(value: &Value, counts: &mut Vec<u64>) {
+                match value {
+                    Value::Object(fields) => {
+                        fields.values().for_each(|value| collect(value, counts));
+                    }
+                    Value::Number(count) => counts.push(count.as_u64().unwrap()),
+                    _ => {}
+                }
+            }
+            let mut stats = serde_json::to_value(stats).unwrap();
+            let fields = stats.as_object_mut().unwrap();
+            fields
+                .retain(|name, _| !["latency", "call_time", "time_to_recover"].contains(&&**name));
+            collect(&stats, &mut counts);
+            counts
+        };
+        let (one_sums, other_sums) = (sums(&one), sums(&other));
+        assert!(one_sums.len() > 80, "{}", one_sums.len());
+        let expected: Vec<u64> = one_sums.iter().zip(&other_sums).map(|(a, b)| a + b).collect();
+        assert_eq!(sums(&merged), expected);
+        let all = counted(1, &[5, 70, 5, 900, 1]);
+        assert_eq!(merged.latency, all.latency);
+        assert_eq!(merged.call_time, all.call_time);
+        assert_eq!(merged.time_to_recover, all.time_to_recover);
+        let mut same = one.clone();
+        same.merge(&Stats::default());
+        assert_eq!(same, one);
+    }
+
+    #[test]
+    fn a_merge_of_full_counts_stays_full() {
+        let mut full = Stats { dials: u64::MAX, dials_in_flight: u32::MAX, ..Stats::default() };
+        full.merge(&full.clone());
+        assert_eq!((full.dials, full.dials_in_flight), (u64::MAX, u32::MAX));
     }
 }

@@ -127,11 +127,20 @@ fn what_is_told_knows_nobody_who_tells_it() {
 }
 
 #[test]
-fn only_the_manager_and_the_scripts_know_the_manager() {
+fn only_the_manager_the_scripts_and_the_recordings_know_the_manager() {
     for (file, named) in imports() {
-        let outside = !file.starts_with("manager/") && !file.starts_with("strategy");
+        let inside = ["manager/", "strategy", "recording"];
+        let outside = !inside.iter().any(|inside| file.starts_with(inside));
         let knows = named.iter().any(|named| named == "manager");
         assert!(!(outside && knows), "{file} knows the manager");
+    }
+}
+
+#[test]
+fn a_recording_knows_what_goes_in_and_out_and_who_answers() {
+    let allowed = ["action", "config", "event", "manager", "time"];
+    for (file, named) in imports().iter().filter(|(file, _)| file.starts_with("recording")) {
+        may_know(file, named, &allowed);
     }
 }
 

@@ -119,6 +119,25 @@ impl Manager {
         self.now
     }
 
+    /// The peers, in an order that the same events always give. O(n) for all.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> + use<'_> {
+        self.peers.slab.iter().map(|(_, peer)| peer.id)
+    }
+
+    /// The breakers, likewise.
+    pub fn breakers(&self) -> impl Iterator<Item = BreakerId> + use<'_> {
+        self.breakers.slab.iter().map(|(_, breaker)| breaker.id)
+    }
+
+    /// The peer's connection, or the dial that may become it; `None` without one. O(1).
+    #[must_use]
+    pub fn conn(&self, peer: PeerId) -> Option<ConnId> {
+        match self.peers.slab[self.peers.find(peer)?].phase {
+            Phase::Dialing { conn } | Phase::Up { conn } => Some(self.conns.slab[conn].id),
+            Phase::Idle | Phase::Failed | Phase::BackingOff { .. } | Phase::Waiting => None,
+        }
+    }
+
     /// Where the peer stands; `None` if there is no such peer. O(1).
     #[must_use]
     pub fn peer_state(&self, peer: PeerId) -> Option<PeerState> {

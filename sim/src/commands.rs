@@ -1,0 +1,32 @@
+//! What the command can do: a file each, and what they share.
+
+use std::io::Write;
+
+use steadfast_sim::ScenarioError;
+
+pub(crate) mod list;
+pub(crate) mod run;
+
+/// Why a command came to nothing.
+pub(crate) enum Failure {
+    Scenario(ScenarioError),
+    Io(String, std::io::Error),
+    Usage(&'static str),
+}
+
+impl From<ScenarioError> for Failure {
+    fn from(error: ScenarioError) -> Self {
+        Self::Scenario(error)
+    }
+}
+
+/// Writes to the standard output; a reader that has gone away is no error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Io("the standard output".to_owned(), error))
+        }
+        _ => Ok(()),
+    }
+}

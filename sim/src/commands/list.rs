@@ -1,0 +1,39 @@
+//! `steadfast list` and `explain`: what there is, and what it is about.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use steadfast_sim::{find_with, policy};
+
+use super::{Failure, print};
+
+pub(crate) fn list() -> Result<ExitCode, Failure> {
+    let mut text = String::from("scenarios\n");
+    for scenario in steadfast_sim::built_in_scenarios() {
+        let scenario = scenario?;
+        let _ = writeln!(text, "  {:<27} {}", scenario.name, scenario.about);
+    }
+    text.push_str("\npolicies\n");
+    for policy in policy::BUILT_IN {
+        let _ = writeln!(text, "  {:<27} {}", policy.name, policy.about);
+    }
+    text.push_str("\nmeasures, for [expect]\n");
+    for measure in steadfast_sim::expect::measures() {
+        let _ = writeln!(text, "  {:<27} {}", measure.name, measure.about);
+    }
+    print(text.trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn explain(scenario: &str, sets: &[String]) -> Result<ExitCode, Failure> {
+    let simulation = find_with(scenario, sets)?;
+    let scenario = simulation.scenario();
+    let mut text = format!("# {}\n#\n# {}\n", scenario.name, scenario.about);
+    if !scenario.source.is_empty() {
+        let _ = writeln!(text, "# Source: {}", scenario.source);
+    }
+    let _ = writeln!(text, "# Policies: {}\n", policy::names(scenario).join(", "));
+    let _ = write!(text, "{scenario}");
+    print(text.trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
