@@ -1,4 +1,5 @@
-//! A manager on bare metal: no `std`, an allocator over a fixed arena, a loop.
+//! A manager on bare metal: no `std`, an allocator over a fixed arena, and the loop of
+//! `examples/bare` around it.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -6,7 +7,7 @@ extern crate alloc;
 
 use core::panic::PanicInfo;
 
-use steadfast::{Config, Event, Manager, Time};
+use steadfast_bare::{Counter, Radio, Signal, Station};
 
 #[global_allocator]
 static ARENA: emballoc::Allocator<65_536> = emballoc::Allocator::new();
@@ -16,9 +17,34 @@ fn stop(_: &PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The whole driver of a board that only ticks.
-pub extern "C" fn steadfast_tick(now: u64) -> u64 {
-    let Ok(mut manager) = Manager::new(Config::new(1), 2) else { return 0 };
-    let actions = manager.step(Event::Tick, Time::from_nanos(now));
-    actions.len() as u64
+/// A board that has a counter and a radio, and neither does anything.
+struct Board;
+
+impl Counter for Board {
+    const HZ: u32 = 32_768;
+
+    fn ticks(&self) -> u32 {
+        0
+    }
+
+    fn wait(&mut self, _: u32) {}
+}
+
+impl Radio for Board {
+    fn associate(&mut self) {}
+
+    fn leave(&mut self) {}
+
+    fn ping(&mut self, _: u64) {}
+
+    fn poll(&mut self) -> Option<Signal> {
+        None
+    }
+}
+
+/// What the board runs from reset on; it comes back only if the loop is broken.
+pub extern "C" fn steadfast_run(seed: u64) -> u64 {
+    let Ok(mut station) = Station::new(Board, Board, seed) else { return 0 };
+    while station.turn(|_, _| ()).is_ok() {}
+    station.time().as_nanos()
 }
