@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use steadfast_tokio::steadfast::hedge::HedgeConfig;
+use steadfast_tokio::steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast_tokio::steadfast::{Config, GiveUpReason, RejectReason, Target};
 use steadfast_tokio::{
     Call, CallError, CallFailure, CallProfileId, Failure, Handle, LossCause, PeerId, RetryAfter,
@@ -136,7 +136,8 @@ async fn the_servers_hint_is_obeyed() {
 #[tokio::test(start_paused = true)]
 async fn a_hedge_joins_a_slow_attempt_and_the_loser_is_dropped() {
     let mut config = with_budget();
-    config.breaker_profiles[1].calls.hedge = Some(HedgeConfig::After(Duration::from_millis(50)));
+    let delay = HedgeDelay::After(Duration::from_millis(50));
+    config.breaker_profiles[1].calls.hedge = Some(HedgeConfig { delay, max_hedges: 1 });
     let handle = start(&World::new(), config);
     let hedged = handle.call_profile("hedged").unwrap();
     let alive = Arc::new(());
@@ -245,7 +246,7 @@ async fn whoever_goes_away_gives_everything_back_and_the_next_in_line_starts() {
     let mut config = config(1);
     let bulkhead = &mut config.breaker_profiles[1].calls.bulkhead;
     (bulkhead.max_concurrent, bulkhead.max_waiting) = (1, 10);
-    bulkhead.max_wait = Duration::from_secs(20);
+    bulkhead.max_wait = Some(Duration::from_secs(20));
     let handle = start(&World::new(), config);
     let (running, waiting) = (Arc::new(AtomicU32::new(0)), handle.clone());
     let first = handle.with_retry(CALLS, DEFAULT, |_| pending::<Result<(), Failure<()>>>());
