@@ -39,7 +39,8 @@
 //! [`scenario`] its shape, [`policy`] what the clients are, [`outer`] what other libraries put around
 //! them, [`expect`] what must hold; `plan` turns names into numbers, `driver` surrounds one manager,
 //! `world` lets things happen, `measure` and `tally` count them, `twin` and `highest` compare with
-//! other runs, `report` prints; [`Simulation`] puts them together and [`Log`] makes a run a file.
+//! other runs, `report` prints; [`Simulation`] puts them together; `log` makes a run a file, a
+//! [recording](steadfast::recording).
 //! [`mod@reference`] and `study` hold many runs to a table of other people's figures.
 
 #![deny(missing_docs)]
@@ -73,10 +74,11 @@ pub use catalog::{all as built_in_scenarios, names as built_in_names};
 pub use contention::{Contention, ContentionJitter};
 pub use expect::Expectation;
 pub use highest::{Highest, HighestLoad};
-pub use log::{Log, LogError, Replay};
 pub use report::Timeline;
 pub use scenario::{Scenario, ScenarioError};
-pub use simulation::{Run, Simulation, Summary, Verdict, WatchedPeer, find, find_with};
+pub use simulation::{
+    Run, Simulation, Summary, Verdict, WatchedPeer, find, find_with, fold_digests,
+};
 pub use study::{Figure, Study, StudyRow};
 pub use tally::CallSummary;
 pub use world::{Options, Violation};

@@ -1,5 +1,6 @@
 //! The simulator as a library: a scenario, a policy, a seed, a run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::catalog;
 use crate::expect::{Expectation, Measured, judge};
 use crate::highest::Highest;
-use crate::log::{Forget, Recorder, Writer};
+use crate::log::{Forget, Log, Record};
 use crate::measure::Facts;
 use crate::plan::Plan;
 use crate::policy;
@@ -192,7 +193,8 @@ impl Simulation {
         self.run_into(seed, &mut Forget, progress)
     }
 
-    /// The same, with a log that [`Log`](crate::Log) reads.
+    /// The same, and writes a [recording](steadfast::recording) of it, which a
+    /// [`Replay`](steadfast::recording::Replay) and `steadfast replay` read.
     ///
     /// # Errors
     ///
@@ -203,24 +205,31 @@ impl Simulation {
         log: impl Write,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
-        let mut writer = Writer::new(log, &self.scenario.name, &self.policy, seed);
-        let run = self.run_into(seed, &mut writer, progress)?;
+        let about = [
+            ("command", reproduce_line(self, seed)),
+            ("policy", self.policy.clone()),
+            ("scenario", self.scenario.name.clone()),
+            ("seed", seed.to_string()),
+        ];
+        let about = about.map(|(key, value)| (key.to_owned(), value));
+        let mut record = Record::new(log, BTreeMap::from(about));
+        let run = self.run_into(seed, &mut record, progress)?;
         let failed = |error| ScenarioError::plain(format!("cannot write the log: {error}"));
-        writer.finish().map_err(failed)?;
+        record.finish().map_err(failed)?;
         Ok(run)
     }
 
     fn run_into(
         &self,
         seed: u64,
-        recorder: &mut dyn Recorder,
+        log: &mut dyn Log,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
         let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
         self.scenario.check_config(read_from, &self.policy)?;
         let plan = Plan::new(&self.scenario, &self.policy)?;
         self.scenario.check_moments(read_from, &self.policy, plan.heal)?;
-        let mut outcome = World::new(&plan, seed, self.options, recorder)?.run(progress);
+        let mut outcome = World::new(&plan, seed, self.options, log)?.run(progress);
         if let Some(calls) = &mut outcome.facts.calls {
             calls.twin = plan.twin(seed, self.options)?;
         }
@@ -269,6 +278,14 @@ pub(crate) fn reproduce(asked_for: &str, seed: u64, policy: &str, sets: &[String
     line
 }
 
+/// One number for the run digests of all managers, in order.
+#[must_use]
+pub fn fold_digests(digests: &[u64]) -> u64 {
+    digests.iter().fold(0, |digest: u64, one| {
+        (digest.rotate_left(5) ^ one).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
+}
+
 /// Whether a run was as expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -315,7 +332,7 @@ pub struct Summary {
     pub policy: String,
     /// The seed.
     pub seed: u64,
-    /// A fold over the run digests of all managers, in hexadecimal.
+    /// The run digests of all managers as [one](fold_digests), in hexadecimal.
     pub digest: String,
     /// How many peers there are.
     pub peers: u32,
@@ -403,7 +420,7 @@ impl Run {
         self.outcome.violation.as_ref()
     }
 
-    /// A fold over the run digests of all managers.
+    /// The run digests of all managers as [one](fold_digests).
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.outcome.digest

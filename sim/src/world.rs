@@ -24,7 +24,7 @@ use steadfast::{
 
 use crate::draws::{Draws, Purpose};
 use crate::driver::{Driver, Phase};
-use crate::log::Recorder;
+use crate::log::Log;
 use crate::measure::{Measures, Watch};
 use crate::plan::Plan;
 use crate::queue::{Queue, Rank};
@@ -157,7 +157,7 @@ pub(crate) struct World<'a> {
     invariant_checks: u64,
     draws_of_tests: u64,
     scratch: Vec<Action>,
-    recorder: &'a mut dyn Recorder,
+    log: &'a mut dyn Log,
 }
 
 type Step = Result<(), Violation>;
@@ -174,13 +174,13 @@ impl<'a> World<'a> {
         plan: &'a Plan,
         seed: u64,
         options: Options,
-        recorder: &'a mut dyn Recorder,
+        log: &'a mut dyn Log,
     ) -> Result<Self, ScenarioError> {
         let draws = Draws::new(seed);
         let managers = plan.managers as u64;
         let seeds: Vec<u64> =
             (0..managers).map(|manager| draws.draw(Purpose::Manager, manager, 0)).collect();
-        recorder.begin(&plan.config, &seeds);
+        log.begin(&plan.config, &seeds);
         let drivers = seeds.iter().map(|seed| {
             let config = steadfast::config::Config { seed: *seed, ..plan.config.clone() };
             Manager::new(config, options.hash_key).map(Driver::new)
@@ -229,7 +229,7 @@ impl<'a> World<'a> {
             invariant_checks: 0,
             draws_of_tests: 0,
             scratch: Vec::new(),
-            recorder,
+            log,
             plan,
         })
     }
@@ -421,11 +421,11 @@ impl<'a> World<'a> {
 
     /// One step of a manager, with all that watches it.
     fn step(&mut self, manager: usize, event: Event) -> Step {
-        self.recorder.record(manager, self.now, &event);
         let mut actions = std::mem::take(&mut self.scratch);
         let driver = &mut self.drivers[manager];
         let before = driver.manager.stats().dials_in_flight;
         let ledger = driver.step(&event, self.now, &mut actions, self.options.ledger);
+        self.log.step(manager, self.now, &event, &actions);
         self.measures.in_flight(before, driver.manager.stats().dials_in_flight);
         self.events += 1;
         self.actions += actions.len() as u64;

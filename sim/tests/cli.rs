@@ -139,17 +139,6 @@ fn a_change_can_mend_a_broken_file() {
 }
 
 #[test]
-fn a_log_that_was_written_can_be_replayed() {
-    let path = file("run.log");
-    let output = steadfast(&[&SMALL[..], &["--log", path.to_str().unwrap()]].concat());
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let log = std::fs::File::open(&path).map(std::io::BufReader::new).unwrap();
-    let replay = steadfast_sim::Log::read(log).unwrap().replay().unwrap();
-    assert_eq!(replay.differing, Vec::<usize>::new());
-    std::fs::remove_file(path).unwrap();
-}
-
-#[test]
 fn a_file_of_ones_own_runs_like_a_built_in_one() {
     let path = file("own.toml");
     let text = stdout(&steadfast(&["explain", "herd-queueing"]));

@@ -7,77 +7,97 @@
     reason = "a test that goes wrong should stop there"
 )]
 
-use steadfast_sim::{Log, Simulation};
+use steadfast::recording::{End, Next, Replay};
+use steadfast_sim::{Options, Run, Simulation, fold_digests};
 
-fn logged() -> (String, u64) {
-    let simulation = Simulation::from_scenario("herd-fleet")
-        .and_then(|simulation| simulation.set("peers.device.count=40"))
-        .and_then(|simulation| simulation.set("managers=3"))
-        .and_then(|simulation| simulation.set("duration=30s"))
-        .unwrap();
-    let mut log = Vec::new();
-    let run = simulation.run_logged(5, &mut log, &mut |_| {}).unwrap();
-    (String::from_utf8(log).unwrap(), run.summary().events)
+fn simulation(scenario: &str, sets: &[&str]) -> Simulation {
+    let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+    Simulation::from_scenario(scenario).and_then(|one| one.set_all(&sets)).unwrap()
 }
 
-fn error(log: &str) -> String {
-    Log::read(log.as_bytes()).unwrap_err().to_string()
+fn logged(simulation: &Simulation) -> (String, Run) {
+    let mut log = Vec::new();
+    let run = simulation.run_logged(5, &mut log, &mut |_| {}).unwrap();
+    (String::from_utf8(log).unwrap(), run)
+}
+
+fn fleet() -> Simulation {
+    simulation("herd-fleet", &["peers.device.count=40", "managers=3", "duration=30s"])
+}
+
+/// Lives through it, to its end.
+fn replayed(text: &str) -> (Replay<&[u8]>, End) {
+    let mut replay = Replay::new(text.as_bytes()).unwrap();
+    loop {
+        match replay.next_step().unwrap() {
+            Next::Same(_) => {}
+            Next::Differs(difference) => panic!("{difference}"),
+            Next::End(end) => return (replay, end),
+        }
+    }
+}
+
+#[track_caller]
+fn holds(text: &str, run: &Run) {
+    let (replay, end) = replayed(text);
+    assert_eq!(end, End::Complete { differing: vec![] });
+    let summary = run.summary();
+    assert_eq!((replay.steps(), replay.actions()), (summary.events, summary.actions));
+    let digests: Vec<u64> = replay.managers().iter().map(|one| one.run_digest()).collect();
+    assert_eq!(digests, run.digests());
+    assert_eq!(fold_digests(&digests), run.digest());
 }
 
 #[test]
-fn a_log_replays_to_the_same_digests() {
-    let (text, events) = logged();
-    let log = Log::read(text.as_bytes()).unwrap();
-    assert_eq!(log.recorded(), ("herd-fleet", "ours", 5));
-    let replay = log.replay().unwrap();
-    assert_eq!((replay.events, replay.differing), (events, vec![]));
+fn a_log_replays_action_by_action() {
+    let (text, run) = logged(&fleet());
+    holds(&text, &run);
+    let (replay, _) = replayed(&text);
+    let about: Vec<_> = replay.about().iter().map(|(key, value)| (&**key, &**value)).collect();
+    let command = "steadfast run herd-fleet --seed 5 --policy ours --set peers.device.count=40 \
+                   --set managers=3 --set duration=30s";
+    let expected =
+        [("command", command), ("policy", "ours"), ("scenario", "herd-fleet"), ("seed", "5")];
+    assert_eq!(about, expected);
+}
+
+#[test]
+fn managers_that_slept_or_made_calls_replay() {
+    for simulation in [
+        simulation("suspend-resume", &[]),
+        simulation("retry-storm", &["highest_load.policies=[]", "calls.web.rate=100/s"])
+            .policy("naive")
+            .unwrap(),
+    ] {
+        let (text, run) = logged(&simulation);
+        assert!(text.contains("start_attempt") || text.contains("slept"), "{}", &text[..3_000]);
+        holds(&text, &run);
+    }
+}
+
+#[test]
+fn managers_that_went_on_from_a_snapshot_on_the_way_replay() {
+    let options = Options { restores: 0.1, extra_ticks: 0.1, ..Options::default() };
+    let (text, run) = logged(&fleet().options(options));
+    holds(&text, &run);
 }
 
 #[test]
 fn the_secret_key_is_not_in_the_log() {
-    assert!(!logged().0.contains("hash_key"));
+    assert!(!logged(&fleet()).0.contains("hash_key"));
 }
 
 #[test]
-fn a_changed_event_shows_in_the_managers_digest() {
-    let (text, _) = logged();
-    let changed = text.replacen("\"cause\":\"reset\"", "\"cause\":\"eof\"", 1);
-    assert_ne!(text, changed);
-    assert_eq!(Log::read(changed.as_bytes()).unwrap().replay().unwrap().differing.len(), 1);
-}
-
-#[test]
-fn a_damaged_log_is_refused_with_the_line() {
-    let (text, events) = logged();
-    let lines: Vec<_> = text.lines().collect();
-    let cut = lines[..lines.len() - 1].join("\n");
-    assert_eq!(
-        error(&cut),
-        format!(
-            "line {} of the log: the log ends without its last line: it was cut off",
-            events + 2
-        )
-    );
-    assert!(error(&text[..text.len() - 20]).starts_with(&format!("line {}", events + 2)));
-    let missing = text.replacen(&format!("{}\n", lines[5]), "", 1);
-    assert!(error(&missing).contains("events, there are"), "{}", error(&missing));
-    let garbage = text.replacen(lines[3], "{\"t\":5,\"manager\":0,\"event\":\"bang\"}", 1);
-    assert!(error(&garbage).starts_with("line 4 of the log: unknown variant `bang`"));
-    let unknown = text.replacen("{\"t\":0,", "{\"t\":0,\"u\":1,", 1);
-    assert!(error(&unknown).starts_with("line 2 of the log: unknown field `u`"));
-    let nobody = text.replacen("\"manager\":0", "\"manager\":9", 1);
-    assert!(error(&nobody).contains("there is no manager 9"));
-    assert_eq!(error(""), "line 1 of the log: the log is empty");
-    assert!(error("hello").starts_with("line 1 of the log: this is no log of ours"));
-    assert_eq!(error("{\"a\":1}"), "line 1 of the log: this is no log of ours");
-}
-
-#[test]
-fn a_log_of_another_version_is_refused() {
-    let (text, _) = logged();
-    let other = text.replacen("\"steadfast_log\":2", "\"steadfast_log\":1", 1);
-    assert_eq!(
-        error(&other),
-        "line 1 of the log: a log of version 1; this program reads version 2"
-    );
+fn a_log_that_cannot_be_written_is_told_of() {
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("the disk is full"))
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = fleet().run_logged(5, Full, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("cannot write the log: the disk is full"), "{error}");
 }

@@ -11,6 +11,7 @@ use crate::dist::unit;
 use crate::draws::Purpose;
 use crate::measure::{Facts, Watch};
 use crate::plan::Way;
+use crate::simulation::fold_digests;
 use crate::units::Span;
 
 /// A rule that was broken during a run.
@@ -229,10 +230,8 @@ impl World<'_> {
     pub(super) fn outcome(mut self, violation: Option<Violation>) -> Outcome {
         let digests: Vec<u64> =
             self.drivers.iter().map(|driver| driver.manager.run_digest()).collect();
-        let digest = digests.iter().fold(0, |digest: u64, one| {
-            (digest.rotate_left(5) ^ one).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        });
-        self.recorder.end(self.events, &digests);
+        let digest = fold_digests(&digests);
+        self.log.end(&digests);
         self.tell_idle_breakers();
         let mut groups: Vec<_> =
             self.plan.groups.iter().map(|group| (group.name.clone(), Watch::default())).collect();
