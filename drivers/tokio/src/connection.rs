@@ -79,7 +79,7 @@ pub(crate) async fn hold<T: Transport>(
     mut order: oneshot::Receiver<()>,
 ) {
     let inner = Arc::clone(&place.inner);
-    let link = Link { inner: Arc::clone(&inner), shard: place.shard, conn: place.conn };
+    let link = link(&place);
     let cause = tokio::select! {
         biased;
         order = &mut order => {
@@ -91,6 +91,11 @@ pub(crate) async fn hold<T: Transport>(
         cause = inner.transport.run(Arc::clone(&connection), link) => cause,
     };
     inner.enter(place.shard, |core| core.lost(place.conn, cause));
+}
+
+fn link<T: Transport>(place: &Place<T>) -> Link {
+    let (inner, shard, conn) = (Arc::clone(&place.inner), place.shard, place.conn);
+    Link::new(conn, move |event| inner.step(shard, |core| core.is_up(conn).then_some(event)))
 }
 
 /// Closes in good order, for as long as that may take.

@@ -6,32 +6,33 @@ use std::time::Duration;
 
 use steadfast::{ConnId, Event};
 
-use crate::inner::Inner;
-use crate::transport::Transport;
-
 /// The way from one connection to the manager: signs of life and measurements.
 ///
 /// Cheap to clone. What it reports of a connection that is over is left out.
-pub struct Link<T: Transport> {
-    pub(crate) inner: Arc<Inner<T>>,
-    pub(crate) shard: usize,
-    pub(crate) conn: ConnId,
+#[derive(Clone)]
+pub struct Link {
+    conn: ConnId,
+    tell: Arc<dyn Fn(Event) + Send + Sync>,
 }
 
-impl<T: Transport> Link<T> {
+impl Link {
+    pub(crate) fn new(conn: ConnId, tell: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self { conn, tell: Arc::new(tell) }
+    }
+
     /// Anything at all came in. O(1): a lock, a clock, an index and a comparison.
     pub fn heard(&self) {
-        self.tell(Event::Heard { conn: self.conn });
+        (self.tell)(Event::Heard { conn: self.conn });
     }
 
     /// A *periodic* sign of life came in: heard, and a sample for the failure detector.
     pub fn heartbeat(&self) {
-        self.tell(Event::Heartbeat { conn: self.conn });
+        (self.tell)(Event::Heartbeat { conn: self.conn });
     }
 
     /// Tells what was measured: a latency, and a loss in parts per million. Also a sign of life.
     pub fn measured(&self, latency: Duration, loss: u32) {
-        self.tell(Event::Metrics { conn: self.conn, latency, loss });
+        (self.tell)(Event::Metrics { conn: self.conn, latency, loss });
     }
 
     /// The connection's name in notices and recordings.
@@ -39,19 +40,9 @@ impl<T: Transport> Link<T> {
     pub const fn conn(&self) -> ConnId {
         self.conn
     }
-
-    fn tell(&self, event: Event) {
-        self.inner.step(self.shard, |core| core.is_up(self.conn).then_some(event));
-    }
 }
 
-impl<T: Transport> Clone for Link<T> {
-    fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), shard: self.shard, conn: self.conn }
-    }
-}
-
-impl<T: Transport> fmt::Debug for Link<T> {
+impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Link({})", self.conn)
     }

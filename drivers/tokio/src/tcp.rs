@@ -158,7 +158,7 @@ impl Transport for Tcp {
         }))
     }
 
-    async fn run(&self, connection: Arc<Connection>, link: Link<Self>) -> LossCause {
+    async fn run(&self, connection: Arc<Connection>, link: Link) -> LossCause {
         let Some((read, unread)) = connection.read.lock().await.take() else {
             return LossCause::Local;
         };

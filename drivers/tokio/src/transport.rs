@@ -37,7 +37,7 @@ use crate::link::Link;
 ///         Ok(Established::fresh(TcpStream::connect(*dial.address).await?))
 ///     }
 ///
-///     async fn run(&self, stream: Arc<TcpStream>, link: Link<Self>) -> LossCause {
+///     async fn run(&self, stream: Arc<TcpStream>, link: Link) -> LossCause {
 ///         let mut buffer = [0; 1024];
 ///         loop {
 ///             if stream.readable().await.is_err() {
@@ -78,7 +78,7 @@ pub trait Transport: Send + Sync + Sized + 'static {
     fn run(
         &self,
         connection: Arc<Self::Connection>,
-        link: Link<Self>,
+        link: Link,
     ) -> impl Future<Output = LossCause> + Send;
 
     /// Asks the peer for a sign of life, and returns when it has come.

@@ -129,7 +129,7 @@ impl Transport for Fake {
         }
     }
 
-    async fn run(&self, conn: Arc<Arc<Conn>>, _link: Link<Self>) -> LossCause {
+    async fn run(&self, conn: Arc<Arc<Conn>>, _link: Link) -> LossCause {
         let mut ended = conn.ended.subscribe();
         let cause = ended.wait_for(Option::is_some).await.unwrap().unwrap();
         assert!(!conn.panics.load(SeqCst), "this connection panics, as the test wants");
