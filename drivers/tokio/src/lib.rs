@@ -1,4 +1,73 @@
-//! Steadfast under tokio. (Front page to be written.)
+//! Steadfast under tokio: real connections and calls, decided by a pure state machine.
+//!
+//! The [manager](steadfast::Manager) decides when to dial, when to wait, and which attempt to make;
+//! this crate carries it out. A program says how a connection is made ([`Transport`]) and what it
+//! wants ([`Handle`]); a thousand lost connections then come back in a ramp, and calls obey
+//! breakers, budgets and deadlines.
+//!
+//! # Examples
+//!
+//! A server that is there, one peer, and a call over its connection:
+//!
+//! ```
+//! use steadfast_tokio::tcp::Tcp;
+//! use steadfast_tokio::{BreakerId, Builder, Endpoint, Failure, PeerId};
+//! use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+//! use tokio::net::TcpListener;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = TcpListener::bind("127.0.0.1:0").await?;
+//! let address = listener.local_addr()?.to_string();
+//! tokio::spawn(async move {
+//!     let (mut stream, _) = listener.accept().await?;
+//!     let mut request = [0; 6];
+//!     stream.read_exact(&mut request).await?;
+//!     stream.write_all(b"PONG\r\n").await
+//! });
+//!
+//! let driver = Builder::new(Tcp::pinging("PING\r\n")).start()?;
+//! let (dials, calls, peer) = (BreakerId(1), BreakerId(2), PeerId(1));
+//! driver.add_breaker(dials, "default")?; // guards connecting
+//! driver.add_breaker(calls, "calls")?; // guards requests
+//! driver.add_peer(peer, "default", vec![Endpoint::only(dials, address)])?;
+//! driver.connect(peer)?; // from now on it is wanted, whatever happens
+//!
+//! let profile = driver.call_profile("default").ok_or("no such profile")?;
+//! let answer = driver
+//!     .with_connection(peer, calls, profile, |_, connection| async move {
+//!         connection.send(b"PING\r\n").await?;
+//!         Ok::<_, Failure<std::io::Error>>(connection.receive().await)
+//!     })
+//!     .await?;
+//! assert_eq!(answer.as_deref(), Some(&b"PONG\r\n"[..]));
+//! let _ = driver.shutdown(std::time::Duration::from_secs(1)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it works
+//!
+//! - The manager is behind a lock. Whoever has something to tell (a caller, a connection's task)
+//!   locks it, reads the clock inside, steps it, and carries out what follows after the lock is
+//!   released: decisions are made in the caller's own task, and nothing runs under the lock that
+//!   blocks or belongs to the program.
+//! - One task for each shard sleeps until the manager's deadline (tokio's clock: to the
+//!   millisecond), and is woken only when a deadline comes that is earlier. It lets what the sockets
+//!   have ready be fed before it ticks.
+//! - One task for each connection dials, lives with it, and closes it.
+//! - A call runs in its caller's task and allocates nothing of its own but for hedges. It may be
+//!   dropped at any await point.
+//! - [Shards](Builder::shards) spread breakers over several managers, for programs whose calls keep
+//!   several cores busy.
+//! - In debug builds a [`Ledger`](steadfast::Ledger) watches that this driver keeps the contract.
+//! - Time is tokio's: under a paused clock an outage of an hour takes milliseconds.
+//!
+//! # The map
+//!
+//! [`Builder`] starts a driver and gives a [`Handle`], which is all that a program holds.
+//! [`Transport`] is what it implements, [`Link`] what a connection reports to; [`tcp`] has plain TCP.
+//! [`Refused`], [`CallError`], [`Failure`] and [`DialError`] are what can go wrong.
 #![deny(missing_docs)]
 
 mod builder;

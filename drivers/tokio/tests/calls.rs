@@ -1,5 +1,5 @@
 //! Calls under a paused clock: attempts, retries, hedges, and callers that go away.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "for tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
 
 mod support;
 

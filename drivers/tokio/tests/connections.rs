@@ -1,5 +1,5 @@
 //! Connections under a paused clock: each order of the manager, carried out.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "for tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
 
 mod support;
 
