@@ -54,6 +54,8 @@ pub struct Builder<T: Transport> {
     close_timeout: Duration,
     max_unread_notices: usize,
     watched: bool,
+    #[cfg(feature = "recording")]
+    record: Option<crate::record::Record>,
 }
 
 impl<T: Transport> Builder<T> {
@@ -68,6 +70,8 @@ impl<T: Transport> Builder<T> {
             close_timeout: Duration::from_secs(5),
             max_unread_notices: 1_024,
             watched: cfg!(debug_assertions),
+            #[cfg(feature = "recording")]
+            record: None,
         }
     }
 
@@ -121,6 +125,15 @@ impl<T: Transport> Builder<T> {
         self
     }
 
+    /// Writes down what reaches the managers and what they answer; nothing by default.
+    #[cfg(feature = "recording")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "recording")))]
+    #[must_use]
+    pub fn record(mut self, record: crate::record::Record) -> Self {
+        self.record = Some(record);
+        self
+    }
+
     /// Starts the driver on the tokio runtime that this is called in.
     ///
     /// # Errors
@@ -140,7 +153,15 @@ impl<T: Transport> Builder<T> {
         let mut cores = Vec::with_capacity(shards.min(1_024));
         for config in divide(&self.config, shards)? {
             let manager = Manager::new(config, hash_key)?;
-            cores.push(Core::new(manager, self.watched, notices.clone()));
+            #[cfg_attr(not(feature = "recording"), expect(unused_mut, reason = "no tape"))]
+            let mut core = Core::new(manager, self.watched, notices.clone());
+            #[cfg(feature = "recording")]
+            if let Some(record) = &self.record {
+                let config = core.manager.config();
+                let tape = crate::record::Tape::new(record, cores.len(), shards, config);
+                core.tape = Some(tape.map_err(StartError::Record)?);
+            }
+            cores.push(core);
         }
         let inner = Arc::new(Inner::new(
             self.transport,

@@ -80,6 +80,8 @@ pub(crate) struct Core<T: Transport> {
     /// Until when the timer task sleeps.
     armed: Time,
     pub(crate) effects: Vec<Effect<T>>,
+    #[cfg(feature = "recording")]
+    pub(crate) tape: Option<crate::record::Tape>,
 }
 
 impl<T: Transport> Core<T> {
@@ -105,6 +107,8 @@ impl<T: Transport> Core<T> {
             ticked: false,
             armed: Time::MAX,
             effects: Vec::new(),
+            #[cfg(feature = "recording")]
+            tape: None,
         }
     }
 
@@ -156,8 +160,20 @@ impl<T: Transport> Core<T> {
         answer
     }
 
+    /// Whether somebody looks at each event when it is over.
+    #[cfg(feature = "recording")]
+    const fn is_seen(&self) -> bool {
+        self.ledger.is_some() || self.tape.is_some()
+    }
+
+    /// Whether somebody looks at each event when it is over.
+    #[cfg(not(feature = "recording"))]
+    const fn is_seen(&self) -> bool {
+        self.ledger.is_some()
+    }
+
     fn step_once(&mut self, event: Event) -> Option<Ignored> {
-        let seen = self.ledger.is_some().then(|| event.clone());
+        let seen = self.is_seen().then(|| event.clone());
         self.ticked |= event == Event::Tick;
         let mut actions = std::mem::take(&mut self.actions);
         self.manager.step_into(event, self.now, &mut actions);
@@ -165,6 +181,10 @@ impl<T: Transport> Core<T> {
             let deadline = self.manager.next_deadline();
             let verdict = ledger.observe(event, &actions, self.now, deadline);
             self.breach = self.breach.or(verdict.err());
+        }
+        #[cfg(feature = "recording")]
+        if let (Some(tape), Some(event)) = (&mut self.tape, &seen) {
+            tape.step(self.now, event, &actions, &self.manager);
         }
         let mut answer = None;
         for action in actions.drain(..) {
@@ -447,6 +467,10 @@ impl<T: Transport> Core<T> {
     pub(crate) fn halt(&mut self) {
         if !std::mem::replace(&mut self.open, false) {
             return;
+        }
+        #[cfg(feature = "recording")]
+        if let Some(tape) = &mut self.tape {
+            tape.finish(&self.manager);
         }
         for call in self.calls.names() {
             self.order(call, Order::End(End::ShutDown));

@@ -19,6 +19,8 @@ pub enum StartError {
     /// A shard would get less than one of something: more shards than the configuration has dials,
     /// peers, breakers or calls to divide.
     TooManyShards(usize),
+    /// The recording cannot be written there.
+    Record(std::io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -29,6 +31,7 @@ impl fmt::Display for StartError {
             Self::TooManyShards(shards) => {
                 write!(f, "{shards} shards cannot each have a share of the configured limits")
             }
+            Self::Record(error) => write!(f, "the recording cannot be written: {error}"),
         }
     }
 }

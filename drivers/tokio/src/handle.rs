@@ -473,6 +473,16 @@ impl<T: Transport> Handle<T> {
         digests
     }
 
+    /// How the recording of each shard is going; nothing if there is none.
+    #[cfg(feature = "recording")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "recording")))]
+    #[must_use]
+    pub fn recorded(&self) -> Vec<crate::record::Recorded> {
+        let mut recorded = Vec::new();
+        self.each(|core| recorded.extend(core.tape.as_ref().map(crate::record::Tape::recorded)));
+        recorded
+    }
+
     /// Recounts everything that the managers keep by increments, for tests. O(n), under the lock.
     ///
     /// # Errors
@@ -520,7 +530,22 @@ impl<T: Transport> Handle<T> {
         let _ = tokio::time::timeout(patience, self.until(no_task)).await;
         shutdown.tasks_left = inner.tasks();
         inner.halt();
+        #[cfg(feature = "recording")]
+        self.recording_ended(patience).await;
         shutdown
+    }
+
+    /// Waits until the recording is on disk, or its disk has had its time.
+    #[cfg(feature = "recording")]
+    async fn recording_ended(&self, patience: Duration) {
+        let mut endings = Vec::new();
+        self.each(|core| endings.extend(core.tape.as_ref().map(crate::record::Tape::ending)));
+        let ended = async {
+            while !endings.iter().all(crate::record::Ending::is_finished) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, ended).await;
     }
 
     async fn until(&self, done: impl Fn() -> bool) {

@@ -63,11 +63,17 @@
 //! - In debug builds a [`Ledger`](steadfast::Ledger) watches that this driver keeps the contract.
 //! - Time is tokio's: under a paused clock an outage of an hour takes milliseconds.
 //!
+//! # Features
+//!
+//! - `recording`: what reached the managers goes into files that rotate, if
+//!   `Builder::record` says so; `steadfast replay` lives through them again.
+//!
 //! # The map
 //!
 //! [`Builder`] starts a driver and gives a [`Handle`], which is all that a program holds.
 //! [`Transport`] is what it implements, [`Link`] what a connection reports to; [`tcp`] has plain TCP.
 //! [`Refused`], [`CallError`], [`Failure`] and [`DialError`] are what can go wrong.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 
 mod builder;
@@ -81,6 +87,8 @@ mod error;
 mod handle;
 mod inner;
 mod link;
+#[cfg(feature = "recording")]
+mod record;
 mod transport;
 
 pub mod tcp;
@@ -91,6 +99,9 @@ pub use core::Noticed;
 pub use error::{CallError, Failure, Refused, StartError};
 pub use handle::{Endpoint, Handle, Shutdown, Underway};
 pub use link::Link;
+#[cfg(feature = "recording")]
+#[cfg_attr(docsrs, doc(cfg(feature = "recording")))]
+pub use record::{Record, Recorded};
 pub use transport::{Dial, DialError, Established, Transport};
 
 pub use steadfast;

@@ -1,0 +1,351 @@
+//! The flight recorder: what reached a manager and what it answered, into files that rotate.
+//!
+//! A step writes its line into memory, under the shard's lock; a thread of its own writes memory to
+//! disk. A disk that is too slow costs a gap, never a wait: the file that was being written ends
+//! where it is, and the next one begins with the manager's snapshot. So does each file after a
+//! rotation, which is why each replays alone.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use steadfast::recording::{Recorder, Start};
+use steadfast::{Action, Config, Event, Manager, Time};
+
+/// Where a driver's recording goes, and how much of it is kept.
+///
+/// Files are called `PATH.SHARD.NUMBER.jsonl`; numbers go on where an earlier process stopped.
+/// `steadfast replay` reads each of them alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    path: PathBuf,
+    max_bytes: u64,
+    max_files: usize,
+    max_unwritten: usize,
+}
+
+impl Record {
+    /// Recordings that begin with this path: four files of 64 MiB for each shard.
+    #[must_use]
+    pub fn to(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { path, max_bytes: 64 << 20, max_files: 4, max_unwritten: 16 << 20 }
+    }
+
+    /// How long a file grows before the next begins; 64 MiB.
+    ///
+    /// The next one begins with a snapshot, taken and written down under the shard's lock (some
+    /// 600 bytes a peer), so a file also grows to at least four times its own beginning.
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How many files of a shard are kept, those of earlier processes included; 4, at least 1.
+    #[must_use]
+    pub const fn max_files(mut self, files: usize) -> Self {
+        self.max_files = files;
+        self
+    }
+
+    /// How much may wait to be written before steps are left out; 16 MiB.
+    #[must_use]
+    pub const fn max_unwritten(mut self, bytes: usize) -> Self {
+        self.max_unwritten = bytes;
+        self
+    }
+}
+
+/// How a recording is going.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Steps that were left out because the disk was too slow.
+    pub missed: u64,
+    /// Why nothing more is written, if that is so.
+    pub failed: Option<String>,
+}
+
+/// How often memory is written to disk.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// With so much the thread is woken earlier.
+const FLUSH_AT: usize = 256 << 10;
+
+/// What waits for the thread.
+#[derive(Default)]
+struct Waiting {
+    /// Bytes in order; each piece but the first begins a new file.
+    pieces: VecDeque<Vec<u8>>,
+    bytes: usize,
+    done: bool,
+    failed: Option<String>,
+    finished: bool,
+}
+
+#[derive(Default)]
+struct Desk {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One shard's recording, under its lock.
+pub(crate) struct Tape {
+    /// `None` in a gap.
+    recorder: Option<Recorder<Vec<u8>>>,
+    desk: Arc<Desk>,
+    about: BTreeMap<String, String>,
+    max_bytes: u64,
+    max_unwritten: usize,
+    /// Of this file: all, and its first line.
+    bytes: u64,
+    beginning: u64,
+    missed: u64,
+}
+
+impl Tape {
+    /// Opens the first file and starts the thread.
+    pub(crate) fn new(
+        record: &Record,
+        shard: usize,
+        shards: usize,
+        config: &Config,
+    ) -> io::Result<Self> {
+        let mut files = Files::open(record, shard)?;
+        let about = BTreeMap::from([
+            ("driver".to_owned(), "steadfast-tokio".to_owned()),
+            ("shard".to_owned(), format!("{shard} of {shards}")),
+            ("began".to_owned(), began()),
+        ]);
+        let desk = Arc::new(Desk::default());
+        let mut tape = Self {
+            recorder: None,
+            desk: Arc::clone(&desk),
+            about,
+            max_bytes: record.max_bytes,
+            max_unwritten: record.max_unwritten,
+            bytes: 0,
+            beginning: 0,
+            missed: 0,
+        };
+        tape.begin(&Start::new(config), false);
+        thread::Builder::new().name("steadfast-record".to_owned()).spawn(move || {
+            let written = write(&desk, &mut files);
+            let mut waiting = desk.lock();
+            waiting.failed = written.err().map(|error| error.to_string());
+            waiting.finished = true;
+            desk.more.notify_all();
+        })?;
+        Ok(tape)
+    }
+
+    /// Writes down a step, and goes on in a new file if this one is long enough.
+    pub(crate) fn step(&mut self, now: Time, event: &Event, actions: &[Action], after: &Manager) {
+        if self.recorder.is_none() && !self.resume(after) {
+            self.missed += 1;
+            return;
+        }
+        let Some(recorder) = &mut self.recorder else { return };
+        // Memory takes everything.
+        let _ = recorder.step(0, now, event, actions);
+        let bytes = std::mem::take(recorder.get_mut());
+        self.bytes += bytes.len() as u64;
+        if !self.push(&bytes, false) {
+            self.recorder = None;
+            self.missed += 1;
+        } else if self.bytes >= self.max_bytes.max(4 * self.beginning) {
+            self.end(after);
+            self.begin(&Start::restored([after]), true);
+        }
+    }
+
+    /// After a gap: once half of what waited is written, a new file can begin. This step's effect
+    /// is in its snapshot already.
+    fn resume(&mut self, after: &Manager) -> bool {
+        let waiting = self.desk.lock();
+        let room = waiting.failed.is_none() && waiting.bytes <= self.max_unwritten / 2;
+        drop(waiting);
+        if room {
+            self.begin(&Start::restored([after]), true);
+        }
+        false
+    }
+
+    fn begin(&mut self, start: &Start, new_file: bool) {
+        let Ok(mut recorder) = Recorder::new(Vec::new(), &self.about, start) else { return };
+        let bytes = std::mem::take(recorder.get_mut());
+        self.beginning = bytes.len() as u64;
+        self.bytes = self.beginning;
+        self.recorder = self.push(&bytes, new_file).then_some(recorder);
+    }
+
+    /// The last line of this file.
+    fn end(&mut self, after: &Manager) {
+        if let Some(recorder) = self.recorder.take()
+            && let Ok(bytes) = recorder.finish(&[after.run_digest()])
+        {
+            self.push(&bytes, false);
+        }
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn finish(&mut self, after: &Manager) {
+        self.end(after);
+        self.desk.lock().done = true;
+        self.desk.more.notify_all();
+    }
+
+    /// Whether there was room for it.
+    fn push(&self, bytes: &[u8], new_file: bool) -> bool {
+        let mut waiting = self.desk.lock();
+        if waiting.failed.is_some() || waiting.bytes > self.max_unwritten {
+            return false;
+        }
+        waiting.bytes += bytes.len();
+        match waiting.pieces.back_mut() {
+            Some(piece) if !new_file => piece.extend_from_slice(bytes),
+            _ => waiting.pieces.push_back(bytes.to_vec()),
+        }
+        let many = waiting.bytes >= FLUSH_AT;
+        drop(waiting);
+        if many {
+            self.desk.more.notify_all();
+        }
+        true
+    }
+
+    pub(crate) fn recorded(&self) -> Recorded {
+        Recorded { missed: self.missed, failed: self.desk.lock().failed.clone() }
+    }
+
+    /// What tells whether all is on disk.
+    pub(crate) fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.desk))
+    }
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        self.desk.lock().done = true;
+        self.desk.more.notify_all();
+    }
+}
+
+/// Waits for a recording's last byte.
+pub(crate) struct Ending(Arc<Desk>);
+
+impl Ending {
+    /// Whether all is on disk, or nothing more will be.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.0.lock().finished
+    }
+}
+
+/// The thread: memory to disk, until nothing more comes.
+fn write(desk: &Desk, files: &mut Files) -> io::Result<()> {
+    loop {
+        let mut waiting = desk.lock();
+        if !waiting.done && waiting.bytes < FLUSH_AT {
+            let slept = desk.more.wait_timeout(waiting, FLUSH_EVERY);
+            waiting = slept.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let pieces = std::mem::take(&mut waiting.pieces);
+        let written = std::mem::take(&mut waiting.bytes);
+        let done = waiting.done;
+        // An empty piece stands for the file that is open, so that the next bytes go on in it.
+        waiting.pieces.push_back(Vec::new());
+        // Until it is on disk it takes room.
+        waiting.bytes += written;
+        drop(waiting);
+        for (place, piece) in pieces.iter().enumerate() {
+            if place > 0 {
+                files.next()?;
+            }
+            files.current.write_all(piece)?;
+        }
+        let mut waiting = desk.lock();
+        waiting.bytes -= written;
+        if done && waiting.bytes == 0 {
+            return files.current.sync_all();
+        }
+    }
+}
+
+/// The files of one shard.
+struct Files {
+    folder: PathBuf,
+    prefix: String,
+    max_files: usize,
+    number: u64,
+    current: File,
+}
+
+impl Files {
+    fn open(record: &Record, shard: usize) -> io::Result<Self> {
+        let folder = match record.path.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let name = record.path.file_name().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the recording's path has no file name")
+        })?;
+        let prefix = format!("{}.{shard}.", name.to_string_lossy());
+        let number = numbers(&folder, &prefix)?.last().map_or(1, |last| last + 1);
+        let current = File::create_new(place(&folder, &prefix, number))?;
+        let files = Self { folder, prefix, max_files: record.max_files.max(1), number, current };
+        files.forget_oldest()?;
+        Ok(files)
+    }
+
+    fn next(&mut self) -> io::Result<()> {
+        self.number += 1;
+        self.current = File::create_new(place(&self.folder, &self.prefix, self.number))?;
+        self.forget_oldest()
+    }
+
+    fn forget_oldest(&self) -> io::Result<()> {
+        let numbers = numbers(&self.folder, &self.prefix)?;
+        let surplus = numbers.len().saturating_sub(self.max_files);
+        for number in numbers.iter().take(surplus) {
+            fs::remove_file(place(&self.folder, &self.prefix, *number))?;
+        }
+        Ok(())
+    }
+}
+
+fn place(folder: &Path, prefix: &str, number: u64) -> PathBuf {
+    folder.join(format!("{prefix}{number:06}.jsonl"))
+}
+
+/// The numbers of the files that are there, in order.
+fn numbers(folder: &Path, prefix: &str) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(prefix));
+        let number = number.and_then(|rest| rest.strip_suffix(".jsonl"));
+        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The moment of day at which this recording's time is zero, or nearly.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "for people who look for last night; nothing is decided by it"
+)]
+fn began() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    format!("{} s after 1970-01-01T00:00:00Z", since.unwrap_or_default().as_secs())
+}
