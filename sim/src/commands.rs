@@ -5,13 +5,14 @@ use std::io::Write;
 use steadfast_sim::ScenarioError;
 
 pub(crate) mod list;
+pub(crate) mod replay;
 pub(crate) mod run;
 
 /// Why a command came to nothing.
 pub(crate) enum Failure {
     Scenario(ScenarioError),
     Io(String, std::io::Error),
-    Usage(&'static str),
+    Usage(String),
 }
 
 impl From<ScenarioError> for Failure {

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::Failure;
+use commands::replay::ReplayArgs;
 use commands::run::RunArgs;
 
 /// Lives through outages in virtual time, with the real reconnect and breaker logic.
 ///
 /// Exit codes: 0 what was expected held, 1 it did not, 2 the run could not tell, 3 bad usage.
+/// A replay: 0 the same, 1 another one.
 #[derive(Debug, Parser)]
 #[command(name = "steadfast", version, max_term_width = 100)]
 struct Cli {
@@ -23,6 +25,8 @@ struct Cli {
 enum Command {
     /// Runs a scenario and prints its timeline
     Run(RunArgs),
+    /// Lives through a recording again and compares each action, or stops at a moment to look
+    Replay(ReplayArgs),
     /// Lists the built-in scenarios, policies and measures
     List,
     /// Tells what a scenario is about, and prints it with all defaults filled in
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Replay(args) => commands::replay::replay(&args),
         Command::List => commands::list::list(),
         Command::Explain { scenario, set } => commands::list::explain(&scenario, &set),
     };

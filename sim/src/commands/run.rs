@@ -28,7 +28,7 @@ pub(crate) struct RunArgs {
     /// Writes the summary as JSON; - is the standard output, in place of the timeline
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
-    /// Writes every event to a file, not to -; the library's `Log` reads and replays it
+    /// Writes a recording to a file, not to -: every event and its answer; `replay` reads it
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Draws the timeline with plain characters
@@ -40,7 +40,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let simulation = find_with(&args.scenario, &args.set)?.policy(&args.policy)?;
     let studies = simulation.scenario().reference.is_some();
     if studies && args.log.is_some() {
-        return Err(Failure::Usage("--log is for a single run; this scenario makes many"));
+        return Err(Failure::Usage(
+            "--log is for a single run; this scenario makes many".to_owned(),
+        ));
     }
     let mut files = Files::open(args)?;
     if studies {
@@ -105,12 +107,12 @@ impl Files {
         }
         if let Some(path) = &args.log {
             if path.as_os_str() == "-" {
-                return Err(Failure::Usage("--log needs a file, not -"));
+                return Err(Failure::Usage("--log needs a file, not -".to_owned()));
             }
             // Both exist by now, or one of them has no other name.
             let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
             if args.json.as_deref().is_some_and(|json| whole(json) == whole(path)) {
-                return Err(Failure::Usage("--json and --log name the same file"));
+                return Err(Failure::Usage("--json and --log name the same file".to_owned()));
             }
             files.log = Some(create(path)?.1);
         }

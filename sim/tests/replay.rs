@@ -1,0 +1,203 @@
+//! `steadfast replay`, from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that goes wrong should stop there"
+)]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+const PEER: &str = "15019635543329734656";
+
+/// What it printed, if it ended with that code and said nothing else.
+#[track_caller]
+fn printed(args: &[&str], code: i32) -> String {
+    let output = steadfast(args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &*stderr), (Some(code), ""), "{args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn refused(args: &[&str]) -> String {
+    let output = steadfast(args);
+    assert_eq!((output.status.code(), &*output.stdout), (Some(3), &b""[..]), "{args:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn steadfast(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_steadfast")).args(args).output().unwrap()
+}
+
+/// A file of this text, which goes with it.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let name = format!("steadfast-replay-{}-{name}", std::process::id());
+        let file = Self(std::env::temp_dir().join(name));
+        std::fs::write(&file.0, text).unwrap();
+        file
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+/// Three devices behind a link that flaps.
+fn recorded(sets: &[&str]) -> String {
+    let file = File::new(&format!("log-{:?}", std::thread::current().id()), "");
+    let sets = sets.iter().flat_map(|&set| ["--set", set]);
+    let args = ["run", "flapping-link", "--set", "peers.device.count=3", "--log", file.path()];
+    let args: Vec<&str> = args.into_iter().chain(sets).collect();
+    assert_eq!(steadfast(&args).status.code(), Some(0));
+    std::fs::read_to_string(&file.0).unwrap()
+}
+
+macro_rules! assert_text {
+    ($text:expr) => {
+        insta::with_settings!({ filters => [(r"version \d\S*", "version X")] }, {
+            insta::assert_snapshot!($text);
+        });
+    };
+}
+
+#[test]
+fn what_is_the_same_says_so_with_the_digest_of_the_run() {
+    let file = File::new("same", &recorded(&[]));
+    assert_text!(printed(&["replay", file.path()], 0));
+    let run = printed_digest(&["run", "flapping-link", "--set", "peers.device.count=3"]);
+    let replay = printed_digest(&["replay", file.path()]);
+    assert_eq!(run, replay);
+}
+
+fn printed_digest(args: &[&str]) -> String {
+    let text = String::from_utf8(steadfast(args).stdout).unwrap();
+    text.split_once("digest ").unwrap().1[..16].to_owned()
+}
+
+#[test]
+fn a_fleet_has_the_digest_of_its_run_too() {
+    let sets = ["managers=3", "duration=60s", "faults.0.times=5"];
+    let file = File::new("fleet", &recorded(&sets));
+    let text = printed(&["replay", file.path(), "--at", "25s", "--peer", PEER], 0);
+    assert_text!(text);
+    let sets = sets.iter().flat_map(|&set| ["--set", set]);
+    let args = ["run", "flapping-link", "--set", "peers.device.count=3"].into_iter().chain(sets);
+    let run = printed_digest(&args.collect::<Vec<_>>());
+    assert_eq!(run, printed_digest(&["replay", file.path()]));
+}
+
+#[test]
+fn a_moment_shows_who_waits_for_what() {
+    let file = File::new("at", &recorded(&[]));
+    assert_text!(printed(&["replay", file.path(), "--at", "21s"], 0));
+}
+
+#[test]
+fn a_moment_before_the_beginning_and_one_after_the_end() {
+    let file = File::new("ends", &recorded(&[]));
+    let all = printed(&["replay", file.path(), "--at", "2h"], 0);
+    assert!(all.contains("\nat 7200.000s; nothing follows\n"), "{all}");
+    assert!(all.contains("\nwaiting    nobody for a connection\n"), "{all}");
+    let text = std::fs::read_to_string(&file.0).unwrap();
+    let late = File::new("late", &text.replace("{\"t\":0,", "{\"t\":5,"));
+    let none = printed(&["replay", late.path(), "--at", "0s"], 0);
+    assert!(none.contains("\nsame:      0 steps, 0 actions, digest "), "{none}");
+    assert!(none.contains("\nat 0.000s; the next step is at 0.000000005s\n"), "{none}");
+    assert!(none.ends_with("\nthe last 0 events\n"), "{none}");
+}
+
+#[test]
+fn a_peer_has_a_history() {
+    let file = File::new("peer", &recorded(&[]));
+    let path = file.path();
+    assert_text!(printed(&["replay", path, "--at", "22s", "--peer", PEER, "--peer", "7"], 0));
+    let whole = printed(&["replay", path, "--peer", PEER], 0);
+    assert!(whole.contains(&format!("\n  p{PEER} is connected since ")), "{whole}");
+}
+
+#[test]
+fn the_first_difference_is_shown_with_who_is_concerned() {
+    let text = recorded(&[]);
+    let altered = text.replacen("\"failures\":2", "\"failures\":3", 1);
+    assert_ne!(altered, text);
+    let file = File::new("differs", &altered);
+    assert_text!(printed(&["replay", file.path()], 1));
+    // Asking for a moment before it, nobody has seen it yet.
+    assert!(printed(&["replay", file.path(), "--at", "1s"], 0).contains("\nsame: "));
+    let altered = text.replacen("\"cause\":\"unreachable\"", "\"cause\":\"local\"", 1);
+    let file = File::new("event", &altered);
+    assert_text!(printed(&["replay", file.path()], 1));
+}
+
+#[test]
+fn a_digest_alone_can_differ() {
+    let text = recorded(&[]);
+    let digest = text.rsplit('"').nth(1).unwrap();
+    let file = File::new("digest", &text.replace(digest, "0123456789abcdef"));
+    assert_text!(printed(&["replay", file.path()], 1));
+}
+
+#[test]
+fn what_another_version_recorded_is_replayed_and_told() {
+    let own = concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\"");
+    let file = File::new("version", &recorded(&[]).replacen(own, "\"version\":\"0.0.7\"", 1));
+    let text = printed(&["replay", file.path()], 0);
+    assert!(text.contains("written    by version 0.0.7; this is "), "{text}");
+}
+
+#[test]
+fn what_was_cut_off_replays_as_far_as_it_goes() {
+    let text = recorded(&[]);
+    let lines: Vec<&str> = text.lines().collect();
+    let missing = lines[..40].join("\n") + "\n";
+    let file = File::new("missing", &missing);
+    let printed_text = printed(&["replay", file.path()], 0);
+    let cut =
+        "\ncut off:   its last line is missing: whoever wrote it was killed, or still writes\n";
+    assert!(printed_text.contains(cut), "{printed_text}");
+    assert!(printed_text.contains("\nsame:      39 steps from 0.000s to "), "{printed_text}");
+    let file = File::new("torn", &(missing + "{\"t\":12"));
+    let printed_text = printed(&["replay", file.path()], 0);
+    let cut = "\ncut off:   its last line is torn: whoever wrote it was killed, or still writes\n";
+    assert!(printed_text.contains(cut), "{printed_text}");
+}
+
+#[test]
+fn what_is_no_recording_is_one_clear_line() {
+    let text = recorded(&[]);
+    let garbage = text.replacen("\n{\"t\":0,", "\nhello\n{\"t\":0,", 1);
+    let old = text.replacen("\"steadfast_log\":3", "\"steadfast_log\":2", 1);
+    for (name, text, problem) in [
+        ("empty", "", "line 1 of the recording: the file is empty"),
+        ("toml", "name = \"x\"\n", "line 1 of the recording: this is no recording"),
+        (
+            "old",
+            &old,
+            "line 1 of the recording: a recording of version 2; this crate reads version 3",
+        ),
+        ("garbage", &garbage, "line 2 of the recording: expected value, at column 1"),
+    ] {
+        let file = File::new(name, text);
+        let line = format!("error: {}: {problem}\n", file.path());
+        assert_eq!(refused(&["replay", file.path()]), line);
+    }
+    assert!(refused(&["replay", "/nowhere/at-all"]).starts_with("error: /nowhere/at-all: "));
+    let file = File::new("bad-time", &text);
+    assert_eq!(
+        refused(&["replay", file.path(), "--at", "noon"]),
+        "error: --at: `noon` is no span of time; write it as 250ms, 1.5s or 2m\n"
+    );
+    assert!(refused(&["replay", file.path(), "--peer", "x"]).contains("invalid value 'x'"));
+}
