@@ -71,7 +71,8 @@
 //! # The map
 //!
 //! [`Builder`] starts a driver and gives a [`Handle`], which is all that a program holds.
-//! [`Transport`] is what it implements, [`Link`] what a connection reports to; [`tcp`] has plain TCP.
+//! [`Transport`] is what it implements, [`Link`] what a connection reports to; [`tcp`] has plain TCP,
+//! [`chaos`] makes trouble in tests.
 //! [`Refused`], [`CallError`], [`Failure`] and [`DialError`] are what can go wrong.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
@@ -91,6 +92,7 @@ mod link;
 mod record;
 mod transport;
 
+pub mod chaos;
 pub mod tcp;
 
 pub use builder::{Builder, config, random_seed};

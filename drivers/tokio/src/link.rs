@@ -20,6 +20,15 @@ impl Link {
         Self { conn, tell: Arc::new(tell) }
     }
 
+    /// The same connection's, but only what comes while `open` is true gets through.
+    pub(crate) fn only_while(self, open: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self::new(self.conn, move |event| {
+            if open() {
+                (self.tell)(event);
+            }
+        })
+    }
+
     /// Anything at all came in. O(1): a lock, a clock, an index and a comparison.
     pub fn heard(&self) {
         (self.tell)(Event::Heard { conn: self.conn });
