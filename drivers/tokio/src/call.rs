@@ -73,6 +73,8 @@ where
     let mut attempts = 0;
     let mut error = None;
     let mut value = None;
+    // An attempt whose connection has ended, until it has been looked at once more.
+    let mut broken = None;
     // The only attempt that runs, in most calls: it needs no allocation.
     let mut single = pin!(None::<A>);
     let mut single_id = None;
@@ -101,6 +103,7 @@ where
                     single.set(None);
                 }
                 Some(Order::Cancel(attempt)) => joined.retain(|(id, _)| *id != attempt),
+                Some(Order::Broken { attempt, kind }) => broken = Some((attempt, kind)),
                 Some(Order::End(end)) => return Poll::Ready(end),
                 None => {}
             }
@@ -119,9 +122,19 @@ where
                     next_order =
                         guard.report(attempt, Event::Failed { attempt, kind, retry_after });
                 }
-                None => match guard.next_order(cx) {
-                    Some(order) => next_order = Some(order),
-                    None => return Poll::Pending,
+                None => match broken.take() {
+                    Some((attempt, kind)) => {
+                        if single_id == Some(attempt) {
+                            single_id = None;
+                            single.set(None);
+                        }
+                        joined.retain(|(id, _)| *id != attempt);
+                        next_order = guard.report(attempt, failed(attempt, kind));
+                    }
+                    None => match guard.next_order(cx) {
+                        Some(order) => next_order = Some(order),
+                        None => return Poll::Pending,
+                    },
                 },
             }
         }

@@ -13,6 +13,9 @@ pub(crate) enum Order<C> {
     Start { attempt: AttemptId, connection: Option<Arc<C>> },
     /// Drop an attempt.
     Cancel(AttemptId),
+    /// The connection that an attempt ran over has ended: it fails so, unless its answer is there
+    /// already.
+    Broken { attempt: AttemptId, kind: CallFailure },
     /// The call is over.
     End(End),
 }
@@ -179,6 +182,12 @@ impl<C> Calls<C> {
         {
             *at = place;
         }
+    }
+
+    /// The call of an attempt that runs.
+    pub(crate) fn call_of(&self, attempt: AttemptId) -> Option<CallId> {
+        let running = self.attempts.get(attempt.slot() as usize)?.as_ref();
+        running.filter(|running| running.id == attempt).map(|running| running.call)
     }
 
     /// An attempt of the call that runs, if one does.

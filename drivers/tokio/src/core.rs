@@ -151,10 +151,6 @@ impl<T: Transport> Core<T> {
         }
         let answer = self.step_once(event);
         while let Some(event) = self.follow_ups.pop_front() {
-            if let Event::Failed { attempt, .. } = event {
-                let Some(call) = self.end_attempt(attempt) else { continue };
-                self.order(call, Order::Cancel(attempt));
-            }
             self.step_once(event);
         }
         answer
@@ -252,15 +248,18 @@ impl<T: Transport> Core<T> {
     fn close(&mut self, id: ConnId) {
         let Some(conn) = self.conns.remove(id) else { return };
         self.came_down(&conn);
-        self.end_attempts_over(&conn, CallFailure::Local);
+        self.break_attempts_over(&conn, CallFailure::Local);
         self.effects.push(Effect::Close(conn));
     }
 
-    /// Reports each attempt that ran over a connection, after the step in which that ended.
-    fn end_attempts_over(&mut self, conn: &Conn<T::Connection>, kind: CallFailure) {
-        let failed =
-            |attempt: &AttemptId| Event::Failed { attempt: *attempt, kind, retry_after: None };
-        self.follow_ups.extend(conn.attempts.iter().map(failed));
+    /// Tells each call with an attempt over a connection that this has ended. The call's own future
+    /// reports it: an answer that had come before the end still counts.
+    fn break_attempts_over(&mut self, conn: &Conn<T::Connection>, kind: CallFailure) {
+        for attempt in &conn.attempts {
+            if let Some(call) = self.calls.call_of(*attempt) {
+                self.order(call, Order::Broken { attempt: *attempt, kind });
+            }
+        }
     }
 
     fn ping(&mut self, ping: PingId, id: ConnId) {
@@ -345,8 +344,8 @@ impl<T: Transport> Core<T> {
     pub(crate) fn lost(&mut self, id: ConnId, cause: LossCause) {
         let Some(conn) = self.conns.remove(id) else { return };
         self.came_down(&conn);
-        self.end_attempts_over(&conn, CallFailure::Disconnected);
         self.step(Event::Lost { conn: id, cause });
+        self.break_attempts_over(&conn, CallFailure::Disconnected);
         self.effects.push(Effect::Forget(conn));
     }
 

@@ -216,6 +216,28 @@ async fn an_attempt_ends_with_its_connection_and_the_next_goes_over_the_new_one(
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_came_before_the_end_of_its_connection_counts() {
+    let world = World::new();
+    let handle = start(&world, config(1));
+    add_peers(&handle, 1);
+    handle.connected(PEER).await.unwrap();
+    let answer = handle
+        .with_connection(PEER, CALLS, DEFAULT, |attempt, conn| async move {
+            let (sender, answer) = tokio::sync::oneshot::channel();
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(10)).await;
+                conn.end(LossCause::Eof);
+                sender.send(attempt.number).unwrap();
+            });
+            answer.await.map_err(Failure::from)
+        })
+        .await;
+    assert_eq!(answer, Ok(1));
+    assert_eq!(handle.stats().losses.eof, 1);
+    at_rest(&handle);
+}
+
+#[tokio::test(start_paused = true)]
 async fn attempts_over_a_connection_that_we_closed_count_against_nobody() {
     let world = World::new();
     let handle = start(&world, config(1));

@@ -71,6 +71,8 @@ async fn a_hundred_thousand_callers_that_go_away_leave_nothing_behind() {
         profile.backoff.jitter = Jitter::Full;
         profile.backoff.min_delay = Some(Duration::ZERO);
     }
+    // One call in four fails: the breaker is not to make an end of it.
+    config.breaker_profiles[1].breaker.consecutive_failures = Some(1_000);
     let calls = &mut config.breaker_profiles[1].calls;
     (calls.bulkhead.max_concurrent, calls.bulkhead.max_waiting) = (20, 20);
     let delay = HedgeDelay::After(Duration::from_micros(100));
