@@ -540,12 +540,9 @@ impl<T: Transport> Handle<T> {
     async fn recording_ended(&self, patience: Duration) {
         let mut endings = Vec::new();
         self.each(|core| endings.extend(core.tape.as_ref().map(crate::record::Tape::ending)));
-        let ended = async {
-            while !endings.iter().all(crate::record::Ending::is_finished) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let _ = tokio::time::timeout(patience, ended).await;
+        let wait = move || endings.iter().for_each(|ending| ending.wait(patience));
+        // A runtime that goes does not wait either.
+        let _ = self.inner.runtime.spawn_blocking(wait).await;
     }
 
     async fn until(&self, done: impl Fn() -> bool) {

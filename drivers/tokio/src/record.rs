@@ -244,9 +244,10 @@ impl Drop for Tape {
 pub(crate) struct Ending(Arc<Desk>);
 
 impl Ending {
-    /// Whether all is on disk, or nothing more will be.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.0.lock().finished
+    /// Blocks until all is on disk, or nothing more will be, or that takes too long.
+    pub(crate) fn wait(&self, patience: Duration) {
+        let unfinished = |waiting: &mut Waiting| !waiting.finished;
+        drop(self.0.more.wait_timeout_while(self.0.lock(), patience, unfinished));
     }
 }
 
