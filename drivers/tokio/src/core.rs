@@ -72,8 +72,6 @@ pub(crate) struct Core<T: Transport> {
     notices: broadcast::Sender<Noticed>,
     /// Kept for its memory.
     actions: Vec<Action>,
-    /// Facts that follow from the manager's own orders.
-    follow_ups: VecDeque<Event>,
     now: Time,
     /// Whether the last step was a tick.
     ticked: bool,
@@ -102,7 +100,6 @@ impl<T: Transport> Core<T> {
             breach: None,
             notices,
             actions: Vec::new(),
-            follow_ups: VecDeque::new(),
             now: Time::ZERO,
             ticked: false,
             armed: Time::MAX,
@@ -146,30 +143,12 @@ impl<T: Transport> Core<T> {
     /// was.
     pub(crate) fn step(&mut self, event: Event) -> Option<Ignored> {
         if !self.open {
-            self.follow_ups.clear();
             return None;
         }
-        let answer = self.step_once(event);
-        while let Some(event) = self.follow_ups.pop_front() {
-            self.step_once(event);
-        }
-        answer
-    }
-
-    /// Whether somebody looks at each event when it is over.
-    #[cfg(feature = "recording")]
-    const fn is_seen(&self) -> bool {
-        self.ledger.is_some() || self.tape.is_some()
-    }
-
-    /// Whether somebody looks at each event when it is over.
-    #[cfg(not(feature = "recording"))]
-    const fn is_seen(&self) -> bool {
-        self.ledger.is_some()
-    }
-
-    fn step_once(&mut self, event: Event) -> Option<Ignored> {
-        let seen = self.is_seen().then(|| event.clone());
+        let watched = self.ledger.is_some();
+        #[cfg(feature = "recording")]
+        let watched = watched || self.tape.is_some();
+        let seen = watched.then(|| event.clone());
         self.ticked |= event == Event::Tick;
         let mut actions = std::mem::take(&mut self.actions);
         self.manager.step_into(event, self.now, &mut actions);
@@ -234,10 +213,8 @@ impl<T: Transport> Core<T> {
     fn dial(&mut self, conn: ConnId, peer: PeerId, endpoint: EndpointId, resume: bool) {
         let known = self.peers.get(&peer).map(|peer| peer.endpoints.as_slice()).unwrap_or_default();
         let Some((_, _, address)) = known.iter().find(|(id, ..)| *id == endpoint) else {
-            // Cannot be: the manager dials what it was given. If it were, nobody would wait for ever.
-            let cause = DialCause::Local;
-            let failed = Event::DialFailed { conn, cause, retry_after: None };
-            return self.follow_ups.push_back(failed);
+            // Cannot be: the manager dials what it was given. If it were, the dial would time out.
+            return;
         };
         let dial = Dial { peer, endpoint, address: Arc::clone(address), resume };
         let (sender, order) = oneshot::channel();
