@@ -73,8 +73,8 @@ where
     let mut attempts = 0;
     let mut error = None;
     let mut value = None;
-    // An attempt whose connection has ended, until it has been looked at once more.
-    let mut broken = None;
+    // Attempts whose connection has ended, until they have been looked at once more.
+    let mut broken = Vec::new();
     // The only attempt that runs, in most calls: it needs no allocation.
     let mut single = pin!(None::<A>);
     let mut single_id = None;
@@ -103,7 +103,7 @@ where
                     single.set(None);
                 }
                 Some(Order::Cancel(attempt)) => joined.retain(|(id, _)| *id != attempt),
-                Some(Order::Broken { attempt, kind }) => broken = Some((attempt, kind)),
+                Some(Order::Broken { attempt, kind }) => broken.push((attempt, kind)),
                 Some(Order::End(end)) => return Poll::Ready(end),
                 None => {}
             }
@@ -122,7 +122,7 @@ where
                     next_order =
                         guard.report(attempt, Event::Failed { attempt, kind, retry_after });
                 }
-                None => match broken.take() {
+                None => match broken.pop() {
                     Some((attempt, kind)) => {
                         if single_id == Some(attempt) {
                             single_id = None;
