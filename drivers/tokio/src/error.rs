@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use steadfast::{
-    BreakerId, CallFailure, ConfigError, GiveUpReason, Ignored, PeerId, RejectReason, RetryAfter,
+    BreakerId, CallFailure, ConfigError, GiveUpReason, Ignored, RejectReason, RetryAfter,
 };
 
 /// Why a driver could not start.
@@ -55,8 +55,6 @@ pub enum Refused {
     /// The two breakers are of different shards, and a peer and its calls must be of one: see
     /// [`Builder::shard_by`](crate::Builder::shard_by).
     SplitOverShards(BreakerId, BreakerId),
-    /// No such peer.
-    UnknownPeer(PeerId),
     /// The driver is shutting down or is gone.
     ShutDown,
 }
@@ -69,7 +67,6 @@ impl fmt::Display for Refused {
             Self::SplitOverShards(one, other) => {
                 write!(f, "{one} and {other} are of different shards")
             }
-            Self::UnknownPeer(peer) => write!(f, "there is no peer {peer}"),
             Self::ShutDown => f.write_str("the driver is shut down"),
         }
     }

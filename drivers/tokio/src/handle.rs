@@ -124,18 +124,20 @@ impl<T: Transport> Handle<T> {
         let profile: PeerProfileId =
             self.config.peer_profile(profile).ok_or_else(|| unknown(profile))?;
         let shard = self.shard_of(&endpoints)?;
-        if self.inner.shards() > 1 && self.inner.home_of(peer).is_some() {
+        if !self.inner.claim_home(peer, shard) {
             return Err(Refused::Ignored(Ignored::PeerExists(peer)));
         }
         let (plain, addresses) = split(endpoints);
         let event = Event::AddPeer { peer, profile, endpoints: plain };
-        self.work(shard, |core| {
+        let added = self.work(shard, |core| {
             accepted(core.step(event))?;
             core.peers.insert(peer, Peer::new(addresses));
             Ok(())
-        })?;
-        self.inner.set_home(peer, Some(shard));
-        Ok(())
+        });
+        if added.is_err() {
+            self.inner.leave_home(peer);
+        }
+        added
     }
 
     /// The peer's endpoints are now these: its name was resolved again. One that keeps id and
@@ -156,14 +158,14 @@ impl<T: Transport> Handle<T> {
             && let Some(there) = plain.first()
         {
             let here = self.work(home, |core| {
-                let known = core.peers.get(&peer).ok_or(Refused::UnknownPeer(peer))?;
+                let known = core.peers.get(&peer).ok_or(unknown_peer(peer))?;
                 Ok(known.endpoints.first().map_or(there.breaker, |(_, breaker, _)| *breaker))
             })?;
             return Err(Refused::SplitOverShards(here, there.breaker));
         }
         let event = Event::SetEndpoints { peer, endpoints: plain };
         self.work(home, |core| {
-            let known = core.peers.get_mut(&peer).ok_or(Refused::UnknownPeer(peer))?;
+            let known = core.peers.get_mut(&peer).ok_or(unknown_peer(peer))?;
             // The step itself may dial over a new one, or, should it be refused, over an old one.
             let before = std::mem::replace(&mut known.endpoints, addresses.clone());
             known.endpoints.extend(before.iter().cloned());
@@ -187,7 +189,7 @@ impl<T: Transport> Handle<T> {
             core.peers.remove(&peer);
             Ok(())
         })?;
-        self.inner.set_home(peer, None);
+        self.inner.leave_home(peer);
         Ok(())
     }
 }
@@ -244,7 +246,7 @@ impl<T: Transport> Handle<T> {
             }
             if states.changed().await.is_err() {
                 let closing = self.inner.is_closing();
-                return Err(if closing { Refused::ShutDown } else { Refused::UnknownPeer(peer) });
+                return Err(if closing { Refused::ShutDown } else { unknown_peer(peer) });
             }
         }
     }
@@ -256,7 +258,7 @@ impl<T: Transport> Handle<T> {
     /// There is no such peer.
     pub fn watch(&self, peer: PeerId) -> Result<watch::Receiver<PeerState>, Refused> {
         let home = self.home_of(peer)?;
-        self.work(home, |core| core.watch(peer).ok_or(Refused::UnknownPeer(peer)))
+        self.work(home, |core| core.watch(peer).ok_or(unknown_peer(peer)))
     }
 
     /// All that the managers tell from now on. Whoever reads too slowly misses the oldest, and is
@@ -586,7 +588,7 @@ impl<T: Transport> Handle<T> {
     }
 
     fn home_of(&self, peer: PeerId) -> Result<usize, Refused> {
-        self.inner.home_of(peer).ok_or(Refused::UnknownPeer(peer))
+        self.inner.home_of(peer).ok_or(unknown_peer(peer))
     }
 
     /// Where a peer with these endpoints is at home.
@@ -602,6 +604,11 @@ impl<T: Transport> Handle<T> {
 
 fn unknown(profile: &str) -> Refused {
     Refused::UnknownProfile(profile.to_owned())
+}
+
+/// As the manager itself says it.
+const fn unknown_peer(peer: PeerId) -> Refused {
+    Refused::Ignored(Ignored::UnknownPeer(peer))
 }
 
 fn accepted(answer: Option<Ignored>) -> Result<(), Refused> {

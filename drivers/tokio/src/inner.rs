@@ -1,6 +1,7 @@
 //! What all handles and tasks of one driver share, and the one way through the lock.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -203,16 +204,19 @@ impl<T: Transport> Inner<T> {
         self.homes.read().unwrap_or_else(PoisonError::into_inner).get(&peer).copied()
     }
 
-    /// The peer is at home there now, or nowhere.
-    pub(crate) fn set_home(&self, peer: PeerId, home: Option<usize>) {
-        if self.shards.len() == 1 {
-            return;
-        }
-        let mut homes = self.homes.write().unwrap_or_else(PoisonError::into_inner);
-        match home {
-            Some(home) => homes.insert(peer, home),
-            None => homes.remove(&peer),
-        };
+    /// The peer is at home there from now on; `false` if it has a home.
+    pub(crate) fn claim_home(&self, peer: PeerId, home: usize) -> bool {
+        // Where there is one shard only, its manager knows who is there.
+        self.shards.len() == 1
+            || match self.homes.write().unwrap_or_else(PoisonError::into_inner).entry(peer) {
+                Entry::Vacant(place) => *place.insert(home) == home,
+                Entry::Occupied(_) => false,
+            }
+    }
+
+    /// The peer has no home any more.
+    pub(crate) fn leave_home(&self, peer: PeerId) {
+        self.homes.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 }
 
