@@ -149,7 +149,7 @@ impl<T: Transport> Core<T> {
         #[cfg(feature = "recording")]
         let watched = watched || self.tape.is_some();
         let seen = watched.then(|| event.clone());
-        self.ticked |= event == Event::Tick;
+        self.ticked |= matches!(event, Event::Tick);
         let mut actions = std::mem::take(&mut self.actions);
         self.manager.step_into(event, self.now, &mut actions);
         if let (Some(ledger), Some(event)) = (&mut self.ledger, &seen) {
@@ -360,17 +360,24 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// The caller went away before its call was over.
-    pub(crate) fn abandon(&mut self, call: CallId) {
-        let dropped = self.calls.running(call);
-        let fact = match dropped {
-            Some(attempt) => {
-                self.end_attempt(attempt);
-                Event::Dropped { attempt }
-            }
-            None => Event::CancelCall { call },
-        };
-        self.step(fact);
+    /// The next order for a call. With the last one its name is free.
+    pub(crate) fn take_order(&mut self, call: CallId) -> Option<Order<T::Connection>> {
+        let order = self.calls.take(call)?;
+        if let Order::End(_) = order {
+            self.forget_call(call);
+        }
+        Some(order)
+    }
+
+    /// The caller went away before it read that its call is over; an attempt that it still made.
+    pub(crate) fn abandon(&mut self, call: CallId, running: Option<AttemptId>) {
+        if !self.calls.is_over(call) {
+            let dropped = running.filter(|attempt| self.end_attempt(*attempt).is_some());
+            self.step(match dropped {
+                Some(attempt) => Event::Dropped { attempt },
+                None => Event::CancelCall { call },
+            });
+        }
         self.forget_call(call);
     }
 

@@ -82,13 +82,18 @@ impl<T: Transport> Inner<T> {
         core.at(self.epoch.elapsed());
         let result = work(&mut core);
         let earlier = core.is_due_earlier();
-        let effects = std::mem::take(&mut core.effects);
+        let effects = match core.effects.is_empty() {
+            true => None,
+            false => Some(std::mem::take(&mut core.effects)),
+        };
         drop(core);
         if earlier {
             place.earlier.notify_one();
         }
-        for effect in effects {
-            self.carry_out(shard, effect);
+        if let Some(effects) = effects {
+            for effect in effects {
+                self.carry_out(shard, effect);
+            }
         }
         result
     }
