@@ -67,12 +67,13 @@
 //!
 //! - `recording`: what reached the managers goes into files that rotate, if
 //!   `Builder::record` says so; `steadfast replay` lives through them again.
+//! - `tower`: a layer that guards any tower service, in the module of that name.
 //!
 //! # The map
 //!
 //! [`Builder`] starts a driver and gives a [`Handle`], which is all that a program holds.
 //! [`Transport`] is what it implements, [`Link`] what a connection reports to; [`tcp`] has plain TCP,
-//! [`chaos`] makes trouble in tests.
+//! [`chaos`] makes trouble in tests. `tower` guards services that others have written.
 //! [`Refused`], [`CallError`], [`Failure`] and [`DialError`] are what can go wrong.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
@@ -94,6 +95,9 @@ mod transport;
 
 pub mod chaos;
 pub mod tcp;
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub mod tower;
 
 pub use builder::{Builder, config, random_seed};
 pub use call::{Attempt, Call};
