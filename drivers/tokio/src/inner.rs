@@ -83,6 +83,8 @@ impl<T: Transport> Inner<T> {
         let result = work(&mut core);
         let earlier = core.is_due_earlier();
         let effects = std::mem::take(&mut core.effects);
+        #[cfg(feature = "tracing")]
+        let told = std::mem::take(&mut core.told);
         drop(core);
         if earlier {
             place.earlier.notify_one();
@@ -90,6 +92,8 @@ impl<T: Transport> Inner<T> {
         for effect in effects {
             self.carry_out(shard, effect);
         }
+        #[cfg(feature = "tracing")]
+        told.into_iter().for_each(crate::trace::tell);
         result
     }
 

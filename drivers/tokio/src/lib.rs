@@ -68,6 +68,9 @@
 //! - `recording`: what reached the managers goes into files that rotate, if
 //!   `Builder::record` says so; `steadfast replay` lives through them again.
 //! - `tower`: a layer that guards any tower service, in the module of that name.
+//! - `tracing`: each notice is also an event of the target `steadfast_tokio`: a breaker that opens or
+//!   a peer that is lost a warning, what ends that an information, what one call or peer does on its
+//!   way for debugging. It is emitted in the task that caused it, and so within that one's span.
 //!
 //! # The map
 //!
@@ -91,6 +94,8 @@ mod inner;
 mod link;
 #[cfg(feature = "recording")]
 mod record;
+#[cfg(feature = "tracing")]
+mod trace;
 mod transport;
 
 pub mod chaos;
