@@ -78,6 +78,9 @@ pub(crate) struct Core<T: Transport> {
     /// Until when the timer task sleeps.
     armed: Time,
     pub(crate) effects: Vec<Effect<T>>,
+    /// What the program's subscriber is told after these.
+    #[cfg(feature = "tracing")]
+    pub(crate) told: Vec<Noticed>,
     #[cfg(feature = "recording")]
     pub(crate) tape: Option<crate::record::Tape>,
 }
@@ -104,6 +107,8 @@ impl<T: Transport> Core<T> {
             ticked: false,
             armed: Time::MAX,
             effects: Vec::new(),
+            #[cfg(feature = "tracing")]
+            told: Vec::new(),
             #[cfg(feature = "recording")]
             tape: None,
         }
@@ -280,6 +285,10 @@ impl<T: Transport> Core<T> {
             && let Some(Peer { watched: Some(watched), .. }) = self.peers.get(peer)
         {
             watched.send_replace(*to);
+        }
+        #[cfg(feature = "tracing")]
+        if crate::trace::is_wanted(&notice) {
+            self.told.push((self.now, notice.clone()));
         }
         if self.notices.receiver_count() > 0 {
             // An error says that nobody listens any more.
