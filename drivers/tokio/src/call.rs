@@ -211,10 +211,10 @@ impl<'a, T: Transport> Guard<'a, T> {
 
     /// Tells what came of an attempt; what is to be done next, if that is known.
     fn report(&mut self, attempt: AttemptId, fact: Event) -> Option<Order<T::Connection>> {
-        let order = self.inner.enter(self.shard, |core| {
-            core.calls.works(self.call);
+        let (order, _unneeded) = self.inner.enter(self.shard, |core| {
+            let unneeded = core.calls.works(self.call);
             core.report(attempt, fact);
-            core.take_order(self.call)
+            (core.take_order(self.call), unneeded)
         });
         self.note(&order);
         order
@@ -223,13 +223,11 @@ impl<'a, T: Transport> Guard<'a, T> {
     /// What is to be done next; if nothing is, the waker is called when something will be.
     fn next_order(&mut self, cx: &Context<'_>) -> Option<Order<T::Connection>> {
         // Nothing is stepped: no clock is needed.
-        let order = self.inner.enter_quietly(self.shard, |core| {
-            let order = core.calls.take(self.call);
-            if order.is_none() {
-                core.calls.wait(self.call, cx.waker());
-            }
-            order
-        });
+        let (order, _unneeded) =
+            self.inner.enter_quietly(self.shard, |core| match core.calls.take(self.call) {
+                None => (None, core.calls.wait(self.call, cx.waker())),
+                order => (order, None),
+            });
         if let Some(Order::End(_)) = order {
             self.inner.enter(self.shard, |core| core.forget_call(self.call));
             self.over = true;

@@ -105,19 +105,19 @@ impl<C> Calls<C> {
         Some(call)
     }
 
-    /// The call's future is over or gone: its name is free. What it had not yet taken is for the
-    /// caller to drop, outside the lock.
-    pub(crate) fn close(&mut self, call: CallId) -> VecDeque<Order<C>> {
-        let Some(mailbox) = self.mailbox(call) else { return VecDeque::new() };
+    /// The call's future is over or gone: its name is free. What it had not yet taken, and its
+    /// waker, are for the caller to drop, outside the lock.
+    pub(crate) fn close(&mut self, call: CallId) -> (VecDeque<Order<C>>, Option<Waker>) {
+        let Some(mailbox) = self.mailbox(call) else { return (VecDeque::new(), None) };
         mailbox.live = false;
-        mailbox.waker = None;
+        let waker = mailbox.waker.take();
         let unread = match mailbox.orders.is_empty() {
             true => VecDeque::new(),
             false => std::mem::take(&mut mailbox.orders),
         };
         self.free.push(slot_of(call));
         self.live -= 1;
-        unread
+        (unread, waker)
     }
 
     fn mailbox(&mut self, call: CallId) -> Option<&mut Mailbox<C>> {
@@ -138,12 +138,14 @@ impl<C> Calls<C> {
     }
 
     /// The call's future is at work, and will [take](Self::take) its next order before it waits and
-    /// before the lock is released.
-    pub(crate) fn works(&mut self, call: CallId) {
-        if let Some(mailbox) = self.mailbox(call) {
-            mailbox.waker = None;
-            self.at_work = Some(call).filter(|_| mailbox.orders.is_empty());
-        }
+    /// before the lock is released. The waker that it had is to be dropped outside the lock.
+    #[must_use]
+    pub(crate) fn works(&mut self, call: CallId) -> Option<Waker> {
+        let mailbox = self.mailbox(call)?;
+        let unneeded = mailbox.waker.take();
+        let nothing_unread = mailbox.orders.is_empty();
+        self.at_work = nothing_unread.then_some(call);
+        unneeded
     }
 
     /// The next order for the call.
@@ -162,13 +164,15 @@ impl<C> Calls<C> {
         matches!(last, Some(Order::End(_)))
     }
 
-    /// Whom to wake when there is another order.
-    pub(crate) fn wait(&mut self, call: CallId, waker: &Waker) {
-        if let Some(mailbox) = self.mailbox(call)
-            && !mailbox.waker.as_ref().is_some_and(|known| known.will_wake(waker))
-        {
-            mailbox.waker = Some(waker.clone());
+    /// Whom to wake when there is another order. The waker before it is to be dropped outside the
+    /// lock.
+    #[must_use]
+    pub(crate) fn wait(&mut self, call: CallId, waker: &Waker) -> Option<Waker> {
+        let mailbox = self.mailbox(call)?;
+        if mailbox.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return None;
         }
+        mailbox.waker.replace(waker.clone())
     }
 
     /// An attempt begins.

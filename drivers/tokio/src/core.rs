@@ -1,7 +1,7 @@
 //! One manager and the driver's own state around it: all that is behind one lock.
 //!
-//! Nothing here blocks, spawns, wakes, or runs code of the program's: what follows from a step is
-//! written down as effects, and carried out when the lock is released.
+//! Nothing here blocks, spawns, wakes, or runs code of the program's, destructors included: what
+//! follows from a step is written down as effects, and carried out when the lock is released.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -39,6 +39,14 @@ pub(crate) enum Effect<T: Transport> {
     Unread(VecDeque<Order<T::Connection>>),
     /// Wake a call's future.
     Wake(Waker),
+    /// Let go of a waker that is not needed any more.
+    Unneeded(Waker),
+    /// Wake those who watch a peer's state.
+    Changed(watch::Sender<PeerState>),
+    /// Let go of a peer, and tell those who watch it.
+    Gone(Peer<T::Address>),
+    /// Tell those who watch a peer that nothing more comes.
+    Unwatched(watch::Sender<PeerState>),
 }
 
 /// A peer, as the driver knows it.
@@ -70,6 +78,10 @@ pub(crate) struct Core<T: Transport> {
     /// The first rule of the contract that this driver broke.
     pub(crate) breach: Option<Breach>,
     notices: broadcast::Sender<Noticed>,
+    /// What those who read notices have not been sent yet, in order.
+    pub(crate) unsent: VecDeque<Noticed>,
+    /// Whether somebody is sending it.
+    pub(crate) sending: bool,
     /// Kept for its memory.
     actions: Vec<Action>,
     now: Time,
@@ -102,6 +114,8 @@ impl<T: Transport> Core<T> {
             ledger: watched.then(Ledger::new),
             breach: None,
             notices,
+            unsent: VecDeque::new(),
+            sending: false,
             actions: Vec::new(),
             now: Time::ZERO,
             ticked: false,
@@ -284,15 +298,21 @@ impl<T: Transport> Core<T> {
         if let Notice::Peer { peer, to, .. } = &notice
             && let Some(Peer { watched: Some(watched), .. }) = self.peers.get(peer)
         {
-            watched.send_replace(*to);
+            // Whoever waits is woken later.
+            watched.send_if_modified(|state| {
+                *state = *to;
+                false
+            });
+            if watched.receiver_count() > 0 {
+                self.effects.push(Effect::Changed(watched.clone()));
+            }
         }
         #[cfg(feature = "tracing")]
         if crate::trace::is_wanted(&notice) {
             self.told.push((self.now, notice.clone()));
         }
         if self.notices.receiver_count() > 0 {
-            // An error says that nobody listens any more.
-            let _ = self.notices.send((self.now, notice));
+            self.unsent.push_back((self.now, notice));
         }
     }
 }
@@ -392,10 +412,11 @@ impl<T: Transport> Core<T> {
 
     /// The call's future has read how it ended, or is gone.
     pub(crate) fn forget_call(&mut self, call: CallId) {
-        let unread = self.calls.close(call);
+        let (unread, waker) = self.calls.close(call);
         if !unread.is_empty() {
             self.effects.push(Effect::Unread(unread));
         }
+        self.effects.extend(waker.map(Effect::Unneeded));
     }
 
     /// The attempt is over; its call, unless it was over before.
@@ -473,7 +494,7 @@ impl<T: Transport> Core<T> {
         self.effects.extend(refused.map(Effect::Refuse));
         for peer in self.peers.values_mut() {
             peer.up = None;
-            peer.watched = None;
+            self.effects.extend(peer.watched.take().map(Effect::Unwatched));
         }
     }
 }

@@ -8,12 +8,13 @@ use steadfast::{
     Breach, BreakerId, BreakerProfileId, CallProfileId, Config, EndpointId, Event, GateView,
     Ignored, PeerId, PeerProfileId, PeerState, Stats, Time, Violation, Why, breaker,
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 use crate::call::{self, Attempt, Call};
-use crate::core::{Core, Noticed, Peer};
+use crate::core::{Core, Effect, Noticed, Peer};
 use crate::error::{CallError, Failure, Refused};
 use crate::inner::{Halt, Inner};
+use crate::states::States;
 use crate::transport::Transport;
 
 /// One of a peer's addresses, and the breaker that guards dials to it.
@@ -129,9 +130,11 @@ impl<T: Transport> Handle<T> {
         }
         let (plain, addresses) = split(endpoints);
         let event = Event::AddPeer { peer, profile, endpoints: plain };
+        // What is not taken is dropped outside the lock.
+        let mut addresses = Some(addresses);
         let added = self.work(shard, |core| {
             accepted(core.step(event))?;
-            core.peers.insert(peer, Peer::new(addresses));
+            core.peers.insert(peer, Peer::new(addresses.take().unwrap_or_default()));
             Ok(())
         });
         if added.is_err() {
@@ -164,14 +167,16 @@ impl<T: Transport> Handle<T> {
             return Err(Refused::SplitOverShards(here, there.breaker));
         }
         let event = Event::SetEndpoints { peer, endpoints: plain };
+        // Until the lock is released these hold all addresses, so that none is dropped under it.
+        let mut before = Vec::new();
         self.work(home, |core| {
             let known = core.peers.get_mut(&peer).ok_or(unknown_peer(peer))?;
+            before.clone_from(&known.endpoints);
             // The step itself may dial over a new one, or, should it be refused, over an old one.
-            let before = std::mem::replace(&mut known.endpoints, addresses.clone());
-            known.endpoints.extend(before.iter().cloned());
+            known.endpoints.splice(0..0, addresses.iter().cloned());
             let answer = accepted(core.step(event));
             if let Some(known) = core.peers.get_mut(&peer) {
-                known.endpoints = if answer.is_ok() { addresses } else { before };
+                known.endpoints.clone_from(if answer.is_ok() { &addresses } else { &before });
             }
             answer
         })
@@ -186,11 +191,12 @@ impl<T: Transport> Handle<T> {
         let home = self.home_of(peer)?;
         self.work(home, |core| {
             accepted(core.step(Event::RemovePeer { peer }))?;
-            core.peers.remove(&peer);
+            let gone = core.peers.remove(&peer);
+            core.effects.extend(gone.map(Effect::Gone));
+            // Before anybody can be told that it is gone.
+            self.inner.leave_home(peer);
             Ok(())
-        })?;
-        self.inner.leave_home(peer);
-        Ok(())
+        })
     }
 }
 
@@ -223,7 +229,11 @@ impl<T: Transport> Handle<T> {
     /// There is no such peer, or its profile takes no inbound connections.
     pub fn accept(&self, peer: PeerId, connection: T::Connection) -> Result<(), Refused> {
         let home = self.home_of(peer)?;
-        self.work(home, |core| accepted(core.accepted(peer, Arc::new(connection))))
+        // Dropped outside the lock if it is not taken.
+        let mut connection = Some(Arc::new(connection));
+        self.work(home, |core| {
+            accepted(connection.take().and_then(|connection| core.accepted(peer, connection)))
+        })
     }
 
     /// The peer's connection, if it is up.
@@ -244,7 +254,7 @@ impl<T: Transport> Handle<T> {
             if let Some(connection) = self.connection(peer) {
                 return Ok(connection);
             }
-            if states.changed().await.is_err() {
+            if states.changed().await.is_none() {
                 let closing = self.inner.is_closing();
                 return Err(if closing { Refused::ShutDown } else { unknown_peer(peer) });
             }
@@ -256,9 +266,9 @@ impl<T: Transport> Handle<T> {
     /// # Errors
     ///
     /// There is no such peer.
-    pub fn watch(&self, peer: PeerId) -> Result<watch::Receiver<PeerState>, Refused> {
+    pub fn watch(&self, peer: PeerId) -> Result<States, Refused> {
         let home = self.home_of(peer)?;
-        self.work(home, |core| core.watch(peer).ok_or(unknown_peer(peer)))
+        self.work(home, |core| core.watch(peer).map(States::new).ok_or(unknown_peer(peer)))
     }
 
     /// All that the managers tell from now on. Whoever reads too slowly misses the oldest, and is
@@ -574,10 +584,11 @@ impl<T: Transport> Handle<T> {
         shard: usize,
         work: impl FnOnce(&mut Core<T>) -> Result<R, Refused>,
     ) -> Result<R, Refused> {
-        if self.inner.is_closing() {
-            return Err(Refused::ShutDown);
-        }
-        self.inner.enter(shard, |core| if core.open { work(core) } else { Err(Refused::ShutDown) })
+        // Inside the lock, so that nothing begins after a shutdown has wound this shard up.
+        self.inner.enter(shard, |core| match core.open && !self.inner.is_closing() {
+            true => work(core),
+            false => Err(Refused::ShutDown),
+        })
     }
 
     fn ask(&self, shard: usize, event: Event) -> Result<(), Refused> {

@@ -1,7 +1,7 @@
 //! What all handles and tasks of one driver share, and the one way through the lock.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -90,6 +90,7 @@ impl<T: Transport> Inner<T> {
             true => None,
             false => Some(std::mem::take(&mut core.effects)),
         };
+        let unsent = !core.unsent.is_empty();
         #[cfg(feature = "tracing")]
         let told = std::mem::take(&mut core.told);
         drop(core);
@@ -100,6 +101,9 @@ impl<T: Transport> Inner<T> {
             for effect in effects {
                 self.carry_out(shard, effect);
             }
+        }
+        if unsent {
+            self.send_notices(shard);
         }
         #[cfg(feature = "tracing")]
         told.into_iter().for_each(crate::trace::tell);
@@ -161,6 +165,34 @@ impl<T: Transport> Inner<T> {
             Effect::Forget(conn) => drop(conn),
             Effect::Unread(orders) => drop(orders),
             Effect::Wake(waker) => waker.wake(),
+            Effect::Unneeded(waker) => drop(waker),
+            // The state is there already.
+            Effect::Changed(watched) => watched.send_modify(|_| {}),
+            Effect::Gone(peer) => drop(peer),
+            Effect::Unwatched(watched) => drop(watched),
+        }
+    }
+
+    /// Sends those who read notices what they have not been sent, in order: whoever comes while
+    /// somebody is at it, be it from a waker that is called here, leaves its own to that one.
+    fn send_notices(&self, shard: usize) {
+        let next = |first: bool| {
+            self.enter_quietly(shard, |core| {
+                let others = first && core.sending;
+                let next = if others { VecDeque::new() } else { std::mem::take(&mut core.unsent) };
+                core.sending = others || !next.is_empty();
+                next
+            })
+        };
+        let mut notices = next(true);
+        while !notices.is_empty() {
+            let sending = Sending { inner: self, shard };
+            for notice in notices {
+                // An error says that nobody listens any more.
+                let _ = self.notices.send(notice);
+            }
+            std::mem::forget(sending);
+            notices = next(false);
         }
     }
 
@@ -292,6 +324,18 @@ impl<T: Transport> fmt::Debug for Inner<T> {
 /// Nothing panics under the lock, and if something did, the manager would still be whole.
 fn lock<T: Transport>(core: &Mutex<Core<T>>) -> MutexGuard<'_, Core<T>> {
     core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Dropped only by a waker's panic: the next one may send.
+struct Sending<'a, T: Transport> {
+    inner: &'a Inner<T>,
+    shard: usize,
+}
+
+impl<T: Transport> Drop for Sending<'_, T> {
+    fn drop(&mut self) {
+        self.inner.enter_quietly(self.shard, |core| core.sending = false);
+    }
 }
 
 /// Counts a task as long as it lives.

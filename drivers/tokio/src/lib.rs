@@ -100,6 +100,7 @@ mod link;
 mod publish;
 #[cfg(feature = "recording")]
 mod record;
+mod states;
 #[cfg(feature = "tracing")]
 mod trace;
 mod transport;
@@ -119,6 +120,7 @@ pub use link::Link;
 #[cfg(feature = "recording")]
 #[cfg_attr(docsrs, doc(cfg(feature = "recording")))]
 pub use record::{Record, Recorded};
+pub use states::States;
 pub use transport::{Dial, DialError, Established, Transport};
 
 pub use steadfast;
