@@ -535,20 +535,21 @@ impl<T: Transport> Handle<T> {
     /// end; then the rest is given up, connections are closed, and their tasks have as long as
     /// [`Builder::close_timeout`](crate::Builder::close_timeout) allows.
     ///
-    /// Dropped before it is done it has stopped new calls, and nothing else.
+    /// Dropped before it is done it has stopped new calls, and nothing else. It may be awaited
+    /// anywhere, outside of tokio too.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         let inner = &self.inner;
         inner.begin_closing();
         let none_left = || self.underway().calls == 0;
-        let _ = tokio::time::timeout(grace, self.until(none_left)).await;
+        self.until(none_left, grace).await;
         let mut shutdown = Shutdown::default();
         for shard in 0..inner.shards() {
             shutdown.calls_given_up += inner.enter(shard, Core::wind_up);
         }
         let no_task = || inner.tasks() == 0;
         // Whoever closes late has a moment more than its own timeout.
-        let patience = inner.close_timeout + Duration::from_secs(1);
-        let _ = tokio::time::timeout(patience, self.until(no_task)).await;
+        let patience = inner.close_timeout.saturating_add(Duration::from_secs(1));
+        self.until(no_task, patience).await;
         shutdown.tasks_left = inner.tasks();
         inner.halt();
         #[cfg(feature = "recording")]
@@ -566,14 +567,23 @@ impl<T: Transport> Handle<T> {
         let _ = self.inner.runtime.spawn_blocking(wait).await;
     }
 
-    async fn until(&self, done: impl Fn() -> bool) {
-        loop {
-            let quieter = self.inner.quieter.notified();
-            if done() {
-                return;
+    /// Waits until that is so, but no longer than that.
+    async fn until(&self, done: impl Fn() -> bool, patience: Duration) {
+        let so = async {
+            loop {
+                let quieter = self.inner.quieter.notified();
+                if done() {
+                    return;
+                }
+                quieter.await;
             }
-            quieter.await;
-        }
+        };
+        // The clock is that of the driver's runtime, whoever awaits this.
+        let limited = {
+            let _inside = self.inner.runtime.enter();
+            tokio::time::timeout(patience, so)
+        };
+        let _ = limited.await;
     }
 }
 

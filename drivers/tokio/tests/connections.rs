@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::task::Poll;
 use std::time::Duration;
 
 use steadfast_tokio::steadfast::{Ignored, Notice};
@@ -266,4 +267,33 @@ fn without_a_runtime_there_is_an_error() {
     let _inside = runtime.enter();
     let error = Builder::new(Fake(World::new())).config(config).start().unwrap_err();
     assert_eq!(error.to_string(), "pacer.max_in_flight: 0 is less than 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_timeout_without_end_is_none() {
+    let world = World::new();
+    let builder = Builder::new(Fake(Arc::clone(&world))).close_timeout(Duration::MAX);
+    let shutdown = builder.start().unwrap().shutdown(Duration::MAX).await;
+    assert_eq!((shutdown.calls_given_up, shutdown.tasks_left), (0, 0));
+}
+
+#[test]
+fn a_shutdown_may_be_awaited_outside_of_the_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+    let world = World::new();
+    let handle = runtime.block_on(async {
+        let handle = start(&world, config(1));
+        add_peers(&handle, 3);
+        all_up(&handle, 3).await;
+        handle
+    });
+    let _a_task_may_do_it: &(dyn Send + Sync) = &handle.shutdown(Duration::ZERO);
+    let mut shutdown = tokio_test::task::spawn(handle.shutdown(Duration::from_secs(1)));
+    let ended = loop {
+        match shutdown.poll() {
+            Poll::Ready(ended) => break ended,
+            Poll::Pending => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    assert_eq!((ended.tasks_left, world.closed.load(SeqCst)), (0, 3));
 }
