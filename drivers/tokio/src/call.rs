@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use std::future::poll_fn;
 
-use steadfast::{AttemptId, BreakerId, CallFailure, CallId, CallProfileId, Event, PeerId, Target};
+use steadfast::{
+    AttemptId, BreakerId, CallFailure, CallId, CallProfileId, Event, PeerId, RejectReason, Target,
+};
 
 use crate::calls::{End, Order};
 use crate::error::{CallError, Failure};
@@ -144,6 +146,13 @@ where
     match (end, value) {
         (End::Done, Some(value)) => Ok(value),
         (End::Rejected { reason, retry_after }, _) => {
+            // Unknown in the shard that was asked.
+            if reason == RejectReason::UnknownPeer
+                && let Target::Peer { peer, breaker: calls } = call.target
+                && let Some(dials) = inner.dials_elsewhere(peer, calls)
+            {
+                return Err(CallError::SplitOverShards { peer, dials, calls });
+            }
             Err(CallError::Rejected { reason, retry_after })
         }
         (End::GaveUp { reason, last }, _) => Err(CallError::GaveUp { reason, last, error }),

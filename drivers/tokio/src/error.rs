@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use steadfast::{
-    BreakerId, CallFailure, ConfigError, GiveUpReason, Ignored, RejectReason, RetryAfter,
+    BreakerId, CallFailure, ConfigError, GiveUpReason, Ignored, PeerId, RejectReason, RetryAfter,
 };
 
 /// Why a driver could not start.
@@ -130,6 +130,16 @@ pub enum CallError<E> {
         /// its timeout, or with its connection.
         error: Option<E>,
     },
+    /// No attempt was made, nor will there ever be one: the breaker is of another shard than the
+    /// peer, see [`Builder::shard_by`](crate::Builder::shard_by).
+    SplitOverShards {
+        /// Whom the call was for.
+        peer: PeerId,
+        /// What guards dials to it; `None` for a peer without endpoints.
+        dials: Option<BreakerId>,
+        /// What was to guard the call.
+        calls: BreakerId,
+    },
     /// The driver is shutting down or is gone.
     ShutDown,
 }
@@ -140,7 +150,7 @@ impl<E> CallError<E> {
     pub fn into_error(self) -> Option<E> {
         match self {
             Self::GaveUp { error, .. } => error,
-            Self::Rejected { .. } | Self::ShutDown => None,
+            Self::Rejected { .. } | Self::SplitOverShards { .. } | Self::ShutDown => None,
         }
     }
 }
@@ -161,6 +171,12 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
                     Some(error) => write!(f, ": {error}"),
                     None => Ok(()),
                 }
+            }
+            Self::SplitOverShards { peer, dials: Some(dials), calls } => {
+                write!(f, "{calls} is of another shard than {dials}, and so than {peer}")
+            }
+            Self::SplitOverShards { peer, dials: None, calls } => {
+                write!(f, "{calls} is of another shard than {peer}")
             }
             Self::ShutDown => f.write_str("the driver is shut down"),
         }

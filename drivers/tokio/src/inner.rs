@@ -258,6 +258,20 @@ impl<T: Transport> Inner<T> {
         self.homes.read().unwrap_or_else(PoisonError::into_inner).get(&peer).copied()
     }
 
+    /// If the peer is at home in another shard than the breaker: what guards dials to it, if
+    /// anything does.
+    pub(crate) fn dials_elsewhere(
+        &self,
+        peer: PeerId,
+        breaker: BreakerId,
+    ) -> Option<Option<BreakerId>> {
+        let home = self.home_of(peer).filter(|home| *home != self.shard_of(breaker))?;
+        self.enter_quietly(home, |core| {
+            let endpoints = &core.peers.get(&peer)?.endpoints;
+            Some(endpoints.first().map(|(_, breaker, _)| *breaker))
+        })
+    }
+
     /// The peer is at home there from now on; `false` if it has a home.
     pub(crate) fn claim_home(&self, peer: PeerId, home: usize) -> bool {
         // Where there is one shard only, its manager knows who is there.

@@ -217,6 +217,9 @@ fn end<R, E>(ended: Result<Answer<R, E>, CallError<Failed<R, E>>>) -> Result<R, 
         Err(CallError::Rejected { reason, retry_after }) => {
             return Err(CallError::Rejected { reason, retry_after });
         }
+        Err(CallError::SplitOverShards { peer, dials, calls }) => {
+            return Err(CallError::SplitOverShards { peer, dials, calls });
+        }
         Err(CallError::ShutDown) => return Err(CallError::ShutDown),
     };
     match answer {

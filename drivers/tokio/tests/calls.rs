@@ -318,3 +318,53 @@ async fn a_shutdown_waits_for_calls_and_then_gives_them_up() {
     assert_eq!(late, Err(CallError::ShutDown));
     assert_eq!(handle.underway(), steadfast_tokio::Underway::default());
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_attempts_over_one_broken_connection_both_fail_once() {
+    let world = World::new();
+    let mut config = with_budget();
+    let delay = HedgeDelay::After(Duration::from_millis(50));
+    config.breaker_profiles[1].calls.hedge = Some(HedgeConfig { delay, max_hedges: 1 });
+    let handle = start(&world, config);
+    add_peers(&handle, 1);
+    handle.connected(PEER).await.unwrap();
+    let hedged = handle.call_profile("hedged").unwrap();
+    let alive = Arc::new(());
+    let clone = (handle.clone(), Arc::clone(&alive));
+    let call = tokio::spawn(async move {
+        let (handle, alive) = clone;
+        handle
+            .with_connection(PEER, CALLS, hedged, |attempt, _| {
+                let alive = Arc::clone(&alive);
+                async move {
+                    let _alive = alive;
+                    if attempt.number <= 2 {
+                        pending::<()>().await;
+                    }
+                    Ok::<_, Failure<()>>(attempt.number)
+                }
+            })
+            .await
+    });
+    sleep(Duration::from_millis(100)).await;
+    let stats = handle.stats();
+    assert_eq!((stats.hedges, stats.attempts_in_flight), (1, 2));
+    assert_eq!(Arc::strong_count(&alive), 1 + 1 + 2);
+    assert_eq!(world.cut(LossCause::Reset), 1);
+    sleep(Duration::from_millis(1)).await;
+    let stats = handle.stats();
+    assert_eq!((stats.attempt_failures.disconnected, stats.attempt_failures.total()), (2, 2));
+    assert_eq!(stats.attempts_in_flight, 0);
+    assert_eq!(Arc::strong_count(&alive), 1 + 1, "neither is left");
+    let ended = call.await.unwrap();
+    let attempts = handle.stats().attempts;
+    match ended {
+        Ok(number) => assert_eq!((number, attempts), (3, 3)),
+        Err(CallError::GaveUp { last, .. }) => {
+            assert_eq!((last, attempts), (Some(CallFailure::Disconnected), 2));
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+    assert_eq!(handle.stats().attempt_failures.total(), 2);
+    at_rest(&handle);
+}

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
 use std::time::Duration;
 
-use steadfast_tokio::steadfast::{Ignored, Notice};
+use steadfast_tokio::steadfast::{Ignored, Notice, RejectReason};
 use steadfast_tokio::{
-    BreakerId, Builder, Endpoint, EndpointId, LossCause, PeerId, PeerState, Refused, config,
+    BreakerId, Builder, CallError, Endpoint, EndpointId, Failure, LossCause, PeerId, PeerState,
+    Refused, config,
 };
 use support::{Conn, DIALS, Fake, Mode, World, add_peers, all_up, sound, start, state};
 use tokio::time::Instant;
@@ -296,4 +297,67 @@ fn a_shutdown_may_be_awaited_outside_of_the_runtime() {
         }
     };
     assert_eq!((ended.tasks_left, world.closed.load(SeqCst)), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_to_a_peer_of_another_shard_is_told_so() {
+    let world = World::new();
+    let mut config = config(1);
+    let mut inbound = config.peer_profiles[0].clone();
+    (inbound.name, inbound.inbound) = ("inbound".to_owned(), true);
+    config.peer_profiles.push(inbound);
+    let builder = Builder::new(Fake(Arc::clone(&world))).config(config);
+    let handle = builder.shards(2).start().unwrap();
+    let [dials, calls, good] = [BreakerId(1), BreakerId(2), BreakerId(3)];
+    for (breaker, profile) in [(dials, "default"), (calls, "calls"), (good, "calls")] {
+        handle.add_breaker(breaker, profile).unwrap();
+    }
+    handle.add_peer(PEER, "default", vec![Endpoint::only(dials, "one".to_owned())]).unwrap();
+    handle.add_peer(PeerId(1), "inbound", vec![]).unwrap();
+    handle.connect(PEER).unwrap();
+    let profile = handle.call_profile("default").unwrap();
+    let call = async |peer, breaker| {
+        let run = |_, _| async { Ok::<_, Failure<String>>(()) };
+        handle.with_connection(peer, breaker, profile, run).await
+    };
+    assert_eq!(call(PEER, good).await, Ok(()));
+    let split = call(PEER, calls).await.unwrap_err();
+    assert_eq!(split, CallError::SplitOverShards { peer: PEER, dials: Some(dials), calls });
+    assert_eq!(split.to_string(), "b2 is of another shard than b1, and so than p0");
+    let split = CallError::SplitOverShards { peer: PeerId(1), dials: None, calls: good };
+    assert_eq!(call(PeerId(1), good).await, Err(split));
+    let unknown = CallError::Rejected { reason: RejectReason::UnknownPeer, retry_after: None };
+    assert_eq!(call(PeerId(2), calls).await, Err(unknown));
+    sound(&handle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_add_one_peer_to_two_shards_one_succeeds() {
+    let world = World::new();
+    let handle = Builder::new(Fake(Arc::clone(&world))).shards(2).start().unwrap();
+    let breakers = [BreakerId(0), BreakerId(1)];
+    for breaker in breakers {
+        handle.add_breaker(breaker, "default").unwrap();
+    }
+    for round in 0..1_000 {
+        let peer = PeerId(round % 7);
+        let begin = Arc::new(std::sync::Barrier::new(2));
+        let adding = breakers.map(|breaker| {
+            let (handle, begin) = (handle.clone(), Arc::clone(&begin));
+            tokio::task::spawn_blocking(move || {
+                begin.wait();
+                handle.add_peer(peer, "default", vec![Endpoint::only(breaker, "x".to_owned())])
+            })
+        });
+        let mut added = Vec::new();
+        for adding in adding {
+            added.push(adding.await.unwrap());
+        }
+        added.sort_by_key(Result::is_err);
+        let exists = Err(Refused::Ignored(Ignored::PeerExists(peer)));
+        assert_eq!(added, [Ok(()), exists], "round {round}");
+        assert_eq!(handle.stats().peers.disconnected, 1);
+        handle.remove_peer(peer).unwrap();
+    }
+    sound(&handle);
 }
