@@ -19,7 +19,11 @@ use steadfast::{Action, Config, Event, Manager, Time};
 /// Where a driver's recording goes, and how much of it is kept.
 ///
 /// Files are called `PATH.SHARD.NUMBER.jsonl`; numbers go on where an earlier process stopped.
-/// `steadfast replay` reads each of them alone.
+/// `steadfast replay` reads each of them alone. A path is best one driver's own: those that share
+/// one take turns in the numbers, and forget each other's oldest files.
+///
+/// What was recorded in the last second may be missing where a process ends without
+/// [`Handle::shutdown`](crate::Handle::shutdown), which waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     path: PathBuf,
@@ -300,16 +304,15 @@ impl Files {
             io::Error::new(io::ErrorKind::InvalidInput, "the recording's path has no file name")
         })?;
         let prefix = format!("{}.{shard}.", name.to_string_lossy());
-        let number = numbers(&folder, &prefix)?.last().map_or(1, |last| last + 1);
-        let current = File::create_new(place(&folder, &prefix, number))?;
+        let last = numbers(&folder, &prefix)?.last().copied().unwrap_or(0);
+        let (number, current) = create(&folder, &prefix, last)?;
         let files = Self { folder, prefix, max_files: record.max_files.max(1), number, current };
         files.forget_oldest()?;
         Ok(files)
     }
 
     fn next(&mut self) -> io::Result<()> {
-        self.number += 1;
-        self.current = File::create_new(place(&self.folder, &self.prefix, self.number))?;
+        (self.number, self.current) = create(&self.folder, &self.prefix, self.number)?;
         self.forget_oldest()
     }
 
@@ -317,9 +320,25 @@ impl Files {
         let numbers = numbers(&self.folder, &self.prefix)?;
         let surplus = numbers.len().saturating_sub(self.max_files);
         for number in numbers.iter().take(surplus) {
-            fs::remove_file(place(&self.folder, &self.prefix, *number))?;
+            match fs::remove_file(place(&self.folder, &self.prefix, *number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                // Or somebody else was faster.
+                _ => {}
+            }
         }
         Ok(())
+    }
+}
+
+/// A new file of the next number that is free: another driver may record there too.
+fn create(folder: &Path, prefix: &str, last: u64) -> io::Result<(u64, File)> {
+    let mut number = last;
+    loop {
+        number = number.saturating_add(1);
+        match File::create_new(place(folder, prefix, number)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < u64::MAX => {}
+            created => return Ok((number, created?)),
+        }
     }
 }
 

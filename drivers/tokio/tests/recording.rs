@@ -118,3 +118,25 @@ async fn a_folder_that_is_not_there_is_an_error_at_the_start() {
     let error = Builder::new(Fake(World::new())).record(record).start().unwrap_err();
     assert!(matches!(error, StartError::Record(_)), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn drivers_that_share_a_path_take_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = Record::to(folder.path().join("fleet")).max_bytes(2_000).max_files(1_000);
+    let worlds = [World::new(), World::new()];
+    let handles = worlds.each_ref().map(|world| recorded(world, record.clone()));
+    for _ in 0..1_000 {
+        for handle in &handles {
+            handle.force_open(CALLS).unwrap();
+            handle.reset_breaker(CALLS).unwrap();
+        }
+    }
+    for handle in &handles {
+        let _ = handle.shutdown(Duration::from_secs(1)).await;
+        let recorded = &handle.recorded()[0];
+        assert_eq!((recorded.missed, &recorded.failed), (0, &None));
+    }
+    let files = files(folder.path());
+    assert!(files.len() > 4, "{files:?}");
+    assert!(files.iter().all(|file| replay(file).0 == COMPLETE));
+}
