@@ -1,14 +1,19 @@
 //! TCP: a dial with its failures classed, and a transport for plain byte streams.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use steadfast::{DialCause, LossCause};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::time::timeout;
 
 use crate::link::Link;
 use crate::transport::{Dial, DialError, Established, Transport};
@@ -35,12 +40,14 @@ pub fn dial_cause(error: &io::Error) -> DialCause {
     }
 }
 
-/// Out of descriptors, of the process or the system: kinds that the standard library has no name
-/// for. The numbers are the same on Linux, macOS and the BSDs.
+/// Out of descriptors, of the process or the system, or of buffers: kinds that the standard library
+/// has no name for. The first two numbers are the same on Linux, macOS and the BSDs.
 fn is_own_fault(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+    const ENOBUFS: i32 =
+        if cfg!(any(target_os = "linux", target_os = "android")) { 105 } else { 55 };
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
 
 /// What the end of a connection by this error counts as.
@@ -54,7 +61,12 @@ pub fn loss_cause(error: &io::Error) -> LossCause {
     }
 }
 
-/// Connects to the first of the name's addresses that answers, without Nagle's delay.
+/// How long an address may be silent before the next one is tried beside it. RFC 8305 §5.
+const NEXT_AFTER: Duration = Duration::from_millis(250);
+
+/// Connects to the first of the name's addresses that answers, without Nagle's delay. They are tried
+/// in their order, each when the one before it has failed or has been silent for 250 ms; that one
+/// may still win.
 ///
 /// # Errors
 ///
@@ -62,19 +74,49 @@ pub fn loss_cause(error: &io::Error) -> LossCause {
 /// that was tried, classed by [`dial_cause`].
 pub async fn dial(address: impl ToSocketAddrs) -> Result<TcpStream, DialError> {
     let resolved = tokio::net::lookup_host(address).await;
-    let addresses =
-        resolved.map_err(|error| DialError::new(DialCause::Resolve).with_source(error))?;
+    let mut addresses = resolved.map_err(|error| {
+        // Who has no descriptor left cannot ask either.
+        let ours = dial_cause(&error) == DialCause::Local;
+        let cause = if ours { DialCause::Local } else { DialCause::Resolve };
+        DialError::new(cause).with_source(error)
+    })?;
     let mut failed = DialError::new(DialCause::Resolve);
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
+    let mut dials = Vec::new();
+    let mut next = addresses.next();
+    loop {
+        dials.extend(next.map(|address| Box::pin(TcpStream::connect(address))));
+        next = addresses.next();
+        let patience = if next.is_some() { NEXT_AFTER } else { Duration::MAX };
+        match timeout(patience, first_of(&mut dials)).await {
+            Ok(Some(Ok(stream))) => {
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }
-            Err(error) => failed = error.into(),
+            Ok(Some(Err(error))) => failed = error.into(),
+            Ok(None) => return Err(failed),
+            Err(_) => {}
         }
     }
-    Err(failed)
+}
+
+/// What the first of them comes to, which is taken out; `None` if there is none.
+async fn first_of<F: Future>(all: &mut Vec<Pin<Box<F>>>) -> Option<F::Output> {
+    poll_fn(|cx| {
+        let ready =
+            all.iter_mut().enumerate().find_map(|(place, future)| match future.as_mut().poll(cx) {
+                Poll::Ready(output) => Some((place, output)),
+                Poll::Pending => None,
+            });
+        match ready {
+            Some((place, output)) => {
+                drop(all.swap_remove(place));
+                Poll::Ready(Some(output))
+            }
+            None if all.is_empty() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// A transport for plain byte streams, for protocols in which a request may come at any time: what
