@@ -12,7 +12,7 @@ use steadfast::{DialCause, LossCause};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, ToSocketAddrs};
-use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::sync::{Mutex, MutexGuard, Notify, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::link::Link;
@@ -145,6 +145,22 @@ impl Tcp {
         self.max_unread = pieces;
         self
     }
+
+    /// A stream that was made elsewhere, as by a peer that dialed us: for
+    /// [`Handle::accept`](crate::Handle::accept).
+    #[must_use]
+    pub fn wrap(&self, stream: TcpStream) -> Connection {
+        let (read, half) = stream.into_split();
+        let max_unread = self.max_unread.clamp(1, Semaphore::MAX_PERMITS);
+        let (sender, unread) = mpsc::channel(max_unread);
+        Connection {
+            write: Mutex::new(Writing { half, torn: false }),
+            torn: Notify::new(),
+            read: Mutex::new(Some((read, sender))),
+            unread: Mutex::new(unread),
+            heard: Notify::new(),
+        }
+    }
 }
 
 /// How much is read at once.
@@ -152,7 +168,9 @@ const MAX_PIECE: usize = 8 * 1024;
 
 /// A connection made by [`Tcp`].
 pub struct Connection {
-    write: Mutex<OwnedWriteHalf>,
+    write: Mutex<Writing>,
+    /// Rung when what was being sent was torn.
+    torn: Notify,
     /// Taken by the connection's own task.
     read: Mutex<Option<(OwnedReadHalf, mpsc::Sender<Vec<u8>>)>>,
     unread: Mutex<mpsc::Receiver<Vec<u8>>>,
@@ -160,17 +178,55 @@ pub struct Connection {
     heard: Notify,
 }
 
+struct Writing {
+    half: OwnedWriteHalf,
+    /// A part of something was sent, and the rest never will be.
+    torn: bool,
+}
+
+/// What is being sent.
+struct Sending<'a> {
+    torn: &'a Notify,
+    writing: MutexGuard<'a, Writing>,
+    begun: bool,
+    left: &'a [u8],
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if self.begun && !self.left.is_empty() {
+            self.writing.torn = true;
+            self.torn.notify_one();
+        }
+    }
+}
+
 impl Connection {
     /// Sends all of `bytes`. One sender at a time: pieces do not mix.
     ///
-    /// Dropped in the middle it may have sent a part of them, after which the stream makes no sense
-    /// to the peer: whoever needs to give up waiting should give up the connection too.
+    /// Dropped when a part of them is sent, as at an attempt's timeout, it ends the connection as
+    /// [`LossCause::Local`]: the stream would make no sense to the peer any more. Dropped before
+    /// that it has sent nothing.
     ///
     /// # Errors
     ///
-    /// What the socket says.
+    /// What the socket says, or that somebody before has left off in the middle.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        self.write.lock().await.write_all(bytes).await
+        let writing = self.write.lock().await;
+        if writing.torn {
+            let problem = "a sender before has left off in the middle";
+            return Err(io::Error::new(ErrorKind::BrokenPipe, problem));
+        }
+        let mut sending = Sending { torn: &self.torn, writing, begun: false, left: bytes };
+        while !sending.left.is_empty() {
+            let sent = sending.writing.half.write(sending.left).await?;
+            if sent == 0 {
+                return Err(ErrorKind::WriteZero.into());
+            }
+            sending.begun = true;
+            sending.left = sending.left.get(sent..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// What came in next, as it came, of at least one byte; `None` when the connection is over.
@@ -190,20 +246,42 @@ impl Transport for Tcp {
     type Connection = Connection;
 
     async fn connect(&self, to: Dial<String>) -> Result<Established<Connection>, DialError> {
-        let (read, write) = dial(to.address.as_str()).await?.into_split();
-        let (sender, unread) = mpsc::channel(self.max_unread.max(1));
-        Ok(Established::fresh(Connection {
-            write: Mutex::new(write),
-            read: Mutex::new(Some((read, sender))),
-            unread: Mutex::new(unread),
-            heard: Notify::new(),
-        }))
+        Ok(Established::fresh(self.wrap(dial(to.address.as_str()).await?)))
     }
 
     async fn run(&self, connection: Arc<Connection>, link: Link) -> LossCause {
         let Some((read, unread)) = connection.read.lock().await.take() else {
             return LossCause::Local;
         };
+        tokio::select! {
+            biased;
+            () = connection.torn.notified() => LossCause::Local,
+            cause = self.receive_all(&connection, link, read, unread) => cause,
+        }
+    }
+
+    async fn ping(&self, connection: Arc<Connection>) -> Result<(), LossCause> {
+        let heard = connection.heard.notified();
+        connection.send(&self.ping).await.map_err(|error| loss_cause(&error))?;
+        heard.await;
+        Ok(())
+    }
+
+    async fn close(&self, connection: Arc<Connection>) {
+        // The peer may have hung up first.
+        let _ = connection.write.lock().await.half.shutdown().await;
+    }
+}
+
+impl Tcp {
+    /// Hands on what comes in, until the connection ends.
+    async fn receive_all(
+        &self,
+        connection: &Connection,
+        link: Link,
+        read: OwnedReadHalf,
+        unread: mpsc::Sender<Vec<u8>>,
+    ) -> LossCause {
         loop {
             if let Err(error) = read.readable().await {
                 return loss_cause(&error);
@@ -223,17 +301,5 @@ impl Transport for Tcp {
                 Err(error) => return loss_cause(&error),
             }
         }
-    }
-
-    async fn ping(&self, connection: Arc<Connection>) -> Result<(), LossCause> {
-        let heard = connection.heard.notified();
-        connection.send(&self.ping).await.map_err(|error| loss_cause(&error))?;
-        heard.await;
-        Ok(())
-    }
-
-    async fn close(&self, connection: Arc<Connection>) {
-        // The peer may have hung up first.
-        let _ = connection.write.lock().await.shutdown().await;
     }
 }
