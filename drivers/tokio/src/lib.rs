@@ -26,7 +26,8 @@
 //!     stream.write_all(b"PONG\r\n").await
 //! });
 //!
-//! let driver = Builder::new(Tcp::pinging("PING\r\n")).start()?;
+//! let redis = Tcp::pinging("PING\r\n").answered_by("PONG\r\n");
+//! let driver = Builder::new(redis).start()?;
 //! let (dials, calls, peer) = (BreakerId(1), BreakerId(2), PeerId(1));
 //! driver.add_breaker(dials, "default")?; // guards connecting
 //! driver.add_breaker(calls, "calls")?; // guards requests

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -123,10 +124,16 @@ async fn first_of<F: Future>(all: &mut Vec<Pin<Box<F>>>) -> Option<F::Output> {
 /// the peer sends goes to whoever [receives](Connection::receive) on the connection, and anything
 /// that it sends is a sign of life.
 ///
+/// It knows no messages, so it cannot tell whose answer is whose: one to a request whose attempt was
+/// given up goes to whoever receives next, and so does one to a ping, unless it is
+/// [known](Self::answered_by). It suits one caller at a time, and peers that push. Where many callers
+/// share a connection a [`Transport`] of the protocol's own is needed, as the example `redis` has.
+///
 /// Addresses are `host:port`, resolved anew for each dial.
 #[derive(Clone, Debug)]
 pub struct Tcp {
     ping: Arc<[u8]>,
+    pong: Option<Arc<[u8]>>,
     max_unread: usize,
 }
 
@@ -134,7 +141,16 @@ impl Tcp {
     /// `ping`: what the peer answers with at least one byte, as `PING\r\n` is by Redis and NATS.
     #[must_use]
     pub fn pinging(ping: impl Into<Vec<u8>>) -> Self {
-        Self { ping: ping.into().into(), max_unread: 16 }
+        Self { ping: ping.into().into(), pong: None, max_unread: 16 }
+    }
+
+    /// What the answer to a ping is, as `PONG\r\n`: one that comes by itself while a ping is out is
+    /// kept from whoever receives. Without it an idle connection fills up with answers to pings, see
+    /// [`max_unread`](Self::max_unread).
+    #[must_use]
+    pub fn answered_by(mut self, pong: impl Into<Vec<u8>>) -> Self {
+        self.pong = Some(pong.into().into());
+        self
     }
 
     /// How many pieces of what a peer sent, of up to 8 KiB each, wait to be received before nothing
@@ -159,6 +175,7 @@ impl Tcp {
             read: Mutex::new(Some((read, sender))),
             unread: Mutex::new(unread),
             heard: Notify::new(),
+            asked: AtomicUsize::new(0),
         }
     }
 }
@@ -176,6 +193,8 @@ pub struct Connection {
     unread: Mutex<mpsc::Receiver<Vec<u8>>>,
     /// Something came in.
     heard: Notify,
+    /// Pings whose answer has not come.
+    asked: AtomicUsize,
 }
 
 struct Writing {
@@ -262,7 +281,9 @@ impl Transport for Tcp {
 
     async fn ping(&self, connection: Arc<Connection>) -> Result<(), LossCause> {
         let heard = connection.heard.notified();
+        let asking = Asking::new(&connection.asked);
         connection.send(&self.ping).await.map_err(|error| loss_cause(&error))?;
+        asking.has_asked();
         heard.await;
         Ok(())
     }
@@ -273,7 +294,38 @@ impl Transport for Tcp {
     }
 }
 
+/// Counts a ping as asked, unless it is dropped before it is sent.
+struct Asking<'a>(&'a AtomicUsize);
+
+impl<'a> Asking<'a> {
+    fn new(asked: &'a AtomicUsize) -> Self {
+        asked.fetch_add(1, Ordering::Relaxed);
+        Self(asked)
+    }
+
+    fn has_asked(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        take_one(self.0);
+    }
+}
+
+/// Whether there was one.
+fn take_one(asked: &AtomicUsize) -> bool {
+    let one_less = |asked: usize| asked.checked_sub(1);
+    asked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+}
+
 impl Tcp {
+    /// Whether it answers a ping; then one ping less is out.
+    fn is_pong(&self, connection: &Connection, piece: &[u8]) -> bool {
+        self.pong.as_deref() == Some(piece) && take_one(&connection.asked)
+    }
+
     /// Hands on what comes in, until the connection ends.
     async fn receive_all(
         &self,
@@ -293,6 +345,9 @@ impl Tcp {
                 Ok(_) => {
                     link.heard();
                     connection.heard.notify_waiters();
+                    if self.is_pong(connection, &piece) {
+                        continue;
+                    }
                     piece.shrink_to_fit();
                     // Its receiver is part of the connection, which we hold.
                     let _ = unread.send(piece).await;

@@ -8,7 +8,9 @@ use std::time::Duration;
 use steadfast_tokio::steadfast::config::Signs;
 use steadfast_tokio::steadfast::probe::ProbeConfig;
 use steadfast_tokio::tcp::{Tcp, dial, dial_cause};
-use steadfast_tokio::{BreakerId, Builder, DialCause, Endpoint, Handle, PeerId, config};
+use steadfast_tokio::{
+    BreakerId, Builder, CallProfileId, DialCause, Endpoint, Failure, Handle, PeerId, config,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
@@ -129,6 +131,27 @@ async fn whoever_stops_in_the_middle_of_a_request_ends_the_connection() {
     assert_eq!(connection.receive().await, None);
     drop((deaf, connection));
     let _again = timeout(Duration::from_secs(10), listener.accept()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_fill_up_with_answers_to_pings() {
+    let (listener, address) = listener().await;
+    let tcp = Tcp::pinging("PING\r\n").answered_by("PONG\r\n").max_unread(1);
+    let handle = start(tcp, Some(address));
+    tokio::spawn(async move { serve(listener.accept().await.unwrap().0).await });
+    handle.connected(PEER).await.unwrap();
+    while handle.stats().pongs < 10 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let answer = handle
+        .with_connection(PEER, CALLS, CallProfileId(0), |_, connection| async move {
+            connection.send(b"question").await?;
+            Ok::<_, Failure<std::io::Error>>(connection.receive().await)
+        })
+        .await
+        .unwrap();
+    assert_eq!(answer.as_deref(), Some(&b"answer"[..]));
+    assert_eq!(handle.stats().losses.total(), 0);
 }
 
 #[tokio::test]
