@@ -207,13 +207,16 @@ impl<'a, T: Transport> Guard<'a, T> {
         if inner.is_closing() {
             return None;
         }
-        let (call, order) = inner.enter(shard, |core| {
+        let mut guard = None;
+        let order = inner.enter(shard, |core| {
             let call = core.open_call()?;
+            // Inside, so that it outlives a panic in what follows, as of a subscriber.
+            guard = Some(Self { inner, shard, call, running: None, over: false });
             let deadline = within.map(|within| core.now() + within);
             core.step(Event::Call { call, target, profile, deadline });
-            Some((call, core.take_order(call)))
-        })?;
-        let mut guard = Self { inner, shard, call, running: None, over: false };
+            core.take_order(call)
+        });
+        let mut guard = guard?;
         guard.note(&order);
         Some((guard, order))
     }

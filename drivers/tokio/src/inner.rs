@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -98,15 +99,15 @@ impl<T: Transport> Inner<T> {
             place.earlier.notify_one();
         }
         if let Some(effects) = effects {
-            for effect in effects {
-                self.carry_out(shard, effect);
-            }
+            Rest { inner: self, shard, effects: effects.into_iter() }.carry_out();
         }
         if unsent {
             self.send_notices(shard);
         }
         #[cfg(feature = "tracing")]
-        told.into_iter().for_each(crate::trace::tell);
+        if !std::thread::panicking() {
+            told.into_iter().for_each(crate::trace::tell);
+        }
         result
     }
 
@@ -226,7 +227,11 @@ impl<T: Transport> Inner<T> {
             }
             // Facts come before ticks: whatever the sockets have ready is fed before anybody is judged.
             tokio::task::yield_now().await;
-            self.step(shard, |_| Some(Event::Tick));
+            // What panics is the program's own code, and time goes on; or else it was under the lock.
+            let tick = || self.step(shard, |_| Some(Event::Tick));
+            if catch_unwind(AssertUnwindSafe(tick)).is_err() && place.core.is_poisoned() {
+                return;
+            }
         }
     }
 
@@ -338,6 +343,28 @@ impl<T: Transport> fmt::Debug for Inner<T> {
 /// Nothing panics under the lock, and if something did, the manager would still be whole.
 fn lock<T: Transport>(core: &Mutex<Core<T>>) -> MutexGuard<'_, Core<T>> {
     core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Effects that have not been carried out. Dropped by the panic of one, a waker or a destructor of
+/// the program's, it carries out the others: nobody else is to wait for ever for that.
+struct Rest<'a, T: Transport> {
+    inner: &'a Arc<Inner<T>>,
+    shard: usize,
+    effects: std::vec::IntoIter<Effect<T>>,
+}
+
+impl<T: Transport> Rest<'_, T> {
+    fn carry_out(&mut self) {
+        for effect in self.effects.by_ref() {
+            self.inner.carry_out(self.shard, effect);
+        }
+    }
+}
+
+impl<T: Transport> Drop for Rest<'_, T> {
+    fn drop(&mut self) {
+        self.carry_out();
+    }
 }
 
 /// Dropped only by a waker's panic: the next one may send.

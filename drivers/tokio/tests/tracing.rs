@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use steadfast_tokio::steadfast::Config;
 use steadfast_tokio::{
     BreakerId, CallFailure, CallProfileId, Failure, Handle, LossCause, PeerId, config,
 };
@@ -84,12 +85,12 @@ impl Subscriber for Collector {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// Wants to hear of peers, and then does not know what to say.
-struct Panics;
+/// Wants to hear what has this field, and then does not know what to say.
+struct Panics(&'static str);
 
 impl Subscriber for Panics {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.fields().field("peer").is_some()
+        metadata.fields().field(self.0).is_some()
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -208,10 +209,54 @@ async fn a_subscriber_that_panics_keeps_nobody_waiting() {
     });
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(handle.stats().calls_now.connection, 1);
-    let subscribed = set_default(Panics);
+    let subscribed = set_default(Panics("peer"));
     catch_unwind(AssertUnwindSafe(|| handle.remove_peer(PeerId(0)))).unwrap_err();
     drop(subscribed);
     let answer = tokio::time::timeout(Duration::from_secs(60), call).await.unwrap().unwrap();
     answer.unwrap_err();
+    sound(&handle);
+}
+
+/// A configuration that lets one call in, and others wait.
+fn one_at_a_time() -> Config {
+    let mut config = config(1);
+    let bulkhead = &mut config.breaker_profiles[1].calls.bulkhead;
+    (bulkhead.max_concurrent, bulkhead.max_waiting) = (1, 10);
+    bulkhead.max_wait = Some(Duration::from_secs(20));
+    config
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_costs_no_waiting_place() {
+    let handle = start(&World::new(), one_at_a_time());
+    let hang = |_| std::future::pending::<Result<(), Failure<()>>>();
+    let mut first = Box::pin(handle.with_retry(CALLS, CallProfileId(0), hang));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut first).await.is_err());
+    let subscribed = set_default(Panics("call"));
+    let mut second = Box::pin(handle.with_retry(CALLS, CallProfileId(0), hang));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let polled = catch_unwind(AssertUnwindSafe(|| second.as_mut().poll(&mut context)));
+    drop(subscribed);
+    assert!(polled.is_err(), "that it waits was told");
+    drop(second);
+    assert_eq!(handle.underway().calls, 1);
+    assert_eq!(handle.gates(CALLS).unwrap().waiting, 0);
+    sound(&handle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_ends_no_driver() {
+    let world = World::new();
+    let handle = start(&world, config(1));
+    world.set(Mode::Hang);
+    add_peers(&handle, 1);
+    let subscribed = set_default(Panics("peer"));
+    // The dial times out, which the task that keeps the time tells.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    drop(subscribed);
+    assert!(handle.stats().dial_failures.timeout > 0);
+    world.set(Mode::Accept);
+    let connected = tokio::time::timeout(Duration::from_secs(600), handle.connected(PeerId(0)));
+    connected.await.unwrap().unwrap();
     sound(&handle);
 }
