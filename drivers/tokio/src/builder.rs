@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::divide::divide;
 use crate::error::StartError;
 use crate::handle::Handle;
-use crate::inner::{Inner, ShardKey};
+use crate::inner::{Halt, Inner, ShardKey};
 use crate::transport::Transport;
 
 /// The configuration that a driver starts from.
@@ -204,7 +204,8 @@ impl<T: Transport> Builder<T> {
         let inner = inner.called(self.name);
         let inner = Arc::new(inner);
         for shard in 0..shards {
-            inner.runtime.spawn(Arc::clone(&inner).keep_time(shard));
+            let end = Halt(Arc::clone(&inner));
+            inner.runtime.spawn(Arc::clone(&inner).keep_time(shard, end));
         }
         #[cfg(feature = "metrics")]
         if let Some(period) = self.metrics_every {

@@ -8,6 +8,7 @@ use steadfast::{
     Breach, BreakerId, BreakerProfileId, CallProfileId, Config, EndpointId, Event, GateView,
     Ignored, PeerId, PeerProfileId, PeerState, Stats, Time, Violation, Why, breaker,
 };
+use tokio::runtime;
 use tokio::sync::broadcast;
 
 use crate::call::{self, Attempt, Call};
@@ -540,7 +541,8 @@ impl<T: Transport> Handle<T> {
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         let inner = &self.inner;
         inner.begin_closing();
-        let none_left = || self.underway().calls == 0;
+        // Of a driver that is gone already they have been told.
+        let none_left = || !inner.is_open() || self.underway().calls == 0;
         self.until(none_left, grace).await;
         let mut shutdown = Shutdown::default();
         for shard in 0..inner.shards() {
@@ -578,9 +580,10 @@ impl<T: Transport> Handle<T> {
                 quieter.await;
             }
         };
-        // The clock is that of the driver's runtime, whoever awaits this.
+        // Outside of a runtime the clock is that of the driver's.
         let limited = {
-            let _inside = self.inner.runtime.enter();
+            let outside = runtime::Handle::try_current().is_err();
+            let _inside = outside.then(|| self.inner.runtime.enter());
             tokio::time::timeout(patience, so)
         };
         let _ = limited.await;

@@ -207,10 +207,9 @@ impl<T: Transport> Inner<T> {
     }
 
     /// Keeps a shard's deadlines: sleeps exactly until each, and is woken only when one comes that
-    /// is earlier.
-    pub(crate) async fn keep_time(self: Arc<Self>, shard: usize) {
+    /// is earlier. `_end` goes with the task, even if that is never polled.
+    pub(crate) async fn keep_time(self: Arc<Self>, shard: usize, _end: Halt<T>) {
         let Some(place) = self.shards.get(shard) else { return };
-        let _end = Halt(Arc::clone(&self));
         loop {
             let (open, deadline) = {
                 let mut core = lock(&place.core);
@@ -304,7 +303,6 @@ impl<T: Transport> Inner<T> {
     }
 
     /// Whether any shard is still stepped: they end in order.
-    #[cfg(feature = "metrics")]
     pub(crate) fn is_open(&self) -> bool {
         self.enter_quietly(self.shards() - 1, |core| core.open)
     }

@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
 use std::time::Duration;
 
+use steadfast_tokio::steadfast::breaker::State;
 use steadfast_tokio::steadfast::{Ignored, Notice, RejectReason};
 use steadfast_tokio::{
     BreakerId, Builder, CallError, Endpoint, EndpointId, Failure, LossCause, PeerId, PeerState,
     Refused, config,
 };
-use support::{Conn, DIALS, Fake, Mode, World, add_peers, all_up, sound, start, state};
+use support::{CALLS, Conn, DIALS, Fake, Mode, World, add_peers, all_up, sound, start, state};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 const PEER: PeerId = PeerId(0);
@@ -360,4 +362,56 @@ async fn of_two_that_add_one_peer_to_two_shards_one_succeeds() {
         handle.remove_peer(peer).unwrap();
     }
     sound(&handle);
+}
+
+#[test]
+fn a_shutdown_after_the_runtime_waits_for_nobody() {
+    let world = World::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let handle = runtime.block_on(async { start(&world, config(1)) });
+    let profile = handle.call_profile("default").unwrap();
+    let hang = |_| std::future::pending::<Result<(), Failure<()>>>();
+    let mut call = tokio_test::task::spawn(handle.with_retry(CALLS, profile, hang));
+    assert!(call.poll().is_pending());
+    drop(runtime);
+    let mut shutdown = tokio_test::task::spawn(handle.shutdown(Duration::from_secs(1)));
+    assert!(shutdown.poll().is_ready());
+    assert_eq!(call.poll(), Poll::Ready(Err(CallError::ShutDown)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn notices_come_in_order_whoever_causes_them() {
+    let handle = start(&World::new(), config(1));
+    let mut notices = handle.notices();
+    let reader = tokio::spawn(async move {
+        let (mut last, mut opened) = (None, 0);
+        loop {
+            match notices.recv().await {
+                Ok((at, notice)) => {
+                    assert!(last <= Some(at), "{notice:?}");
+                    last = Some(at);
+                    if let Notice::Breaker { breaker: CALLS, to, .. } = notice {
+                        opened += u32::from(to == State::ForcedOpen);
+                    }
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return opened,
+            }
+        }
+    });
+    let orders = (0..4).map(|_| {
+        let handle = handle.clone();
+        tokio::task::spawn_blocking(move || {
+            for _ in 0..5_000 {
+                let _ = handle.force_open(CALLS);
+                let _ = handle.reset_breaker(CALLS);
+            }
+        })
+    });
+    for order in orders.collect::<Vec<_>>() {
+        order.await.unwrap();
+    }
+    sound(&handle);
+    drop(handle);
+    assert!(reader.await.unwrap() > 0);
 }
