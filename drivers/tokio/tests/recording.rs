@@ -140,3 +140,19 @@ async fn drivers_that_share_a_path_take_turns() {
     assert!(files.len() > 4, "{files:?}");
     assert!(files.iter().all(|file| replay(file).0 == COMPLETE));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_fails_ends_the_recording_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let handle = recorded(&world, Record::to(folder.path().join("fleet")).max_bytes(2_000));
+    folder.close().unwrap();
+    outage(&handle, &world).await;
+    let _ = handle.shutdown(Duration::from_secs(1)).await;
+    let recorded = &handle.recorded()[0];
+    assert!(
+        recorded.failed.as_ref().is_some_and(|why| why.contains("No such file")),
+        "{recorded:?}"
+    );
+    assert_eq!(handle.stats().calls_done, 3 * 45);
+}
