@@ -13,15 +13,14 @@ use std::time::Duration;
 
 use proxy::{Flow, Proxy};
 use real::{
-    CALLS, Counted, DIALS, PINGS, SILENCE, all_up, ask, ends_well, noticed, opened, populate,
-    quick, until, within,
+    BACK, CALLS, Counted, DIALS, LONGEST, PINGS, SILENCE, all_up, ask, ends_well, impatient,
+    noticed, opened, populate, suspected, until, within,
 };
-use steadfast_tokio::steadfast::backoff::BackoffConfig;
 use steadfast_tokio::steadfast::breaker::{RateRule, State};
 use steadfast_tokio::steadfast::bucket::{BucketConfig, Rate};
 use steadfast_tokio::steadfast::config::Signs;
 use steadfast_tokio::steadfast::window;
-use steadfast_tokio::steadfast::{Config, Notice, Ratio, RejectReason};
+use steadfast_tokio::steadfast::{Config, Ratio, RejectReason};
 use steadfast_tokio::tcp::{self, Tcp};
 use steadfast_tokio::{
     Builder, CallError, CallProfileId, Dial, DialError, Established, Handle, Link, LossCause,
@@ -32,22 +31,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 
 const PEERS: u32 = 20;
-
-/// The longest pause of a peer's backoff, and of its breaker.
-const LONGEST: Duration = Duration::from_secs(1);
-/// A server that is there again is found after the breaker's pause and then the peer's own.
-const BACK: Duration = Duration::from_secs(2);
-
-fn config() -> Config {
-    let mut config = quick();
-    let backoff = |base| BackoffConfig { base, cap: LONGEST, ..BackoffConfig::default() };
-    config.peer_profiles[0].backoff = backoff(Duration::from_millis(100));
-    config.peer_profiles[0].dial_timeout = Duration::from_secs(1);
-    for breakers in &mut config.breaker_profiles {
-        breakers.breaker.open_for = backoff(Duration::from_millis(200));
-    }
-    config
-}
 
 /// A server that says everything back, and the proxy before it.
 async fn server() -> Proxy {
@@ -76,7 +59,7 @@ async fn connected(proxy: &Proxy, config: Config) -> Handle<Tcp> {
 #[tokio::test]
 async fn refused_dials_count_as_refused_and_open_the_breaker_until_somebody_listens() {
     let mut proxy = server().await;
-    let handle = connected(&proxy, config()).await;
+    let handle = connected(&proxy, impatient()).await;
     let mut notices = handle.notices();
     proxy.refuse().await;
     proxy.cut();
@@ -98,7 +81,7 @@ async fn refused_dials_count_as_refused_and_open_the_breaker_until_somebody_list
 #[tokio::test]
 async fn connections_that_are_reset_are_lost_as_reset_and_dialed_again() {
     let proxy = server().await;
-    let handle = connected(&proxy, config()).await;
+    let handle = connected(&proxy, impatient()).await;
     proxy.reset();
     let lost = || handle.stats().losses.total() == u64::from(PEERS);
     within(Duration::ZERO, "all are lost", until(lost)).await;
@@ -112,7 +95,7 @@ async fn connections_that_are_reset_are_lost_as_reset_and_dialed_again() {
 #[tokio::test]
 async fn connections_that_are_closed_are_lost_as_ended_and_dialed_again() {
     let proxy = server().await;
-    let mut calm = config();
+    let mut calm = impatient();
     // A ping that is sent into the end would make a reset of it.
     calm.peer_profiles[0].health.signs = Signs::Unmonitored;
     let handle = connected(&proxy, calm).await;
@@ -129,15 +112,12 @@ async fn connections_that_are_closed_are_lost_as_ended_and_dialed_again() {
 #[tokio::test]
 async fn silence_is_found_when_the_last_ping_has_had_its_time_and_not_before() {
     let proxy = server().await;
-    let handle = connected(&proxy, config()).await;
+    let handle = connected(&proxy, impatient()).await;
     let mut notices = handle.notices();
     proxy.flow(Flow::Silence);
     let silent_from = Instant::now();
     for _ in 0..PEERS {
-        let suspected = noticed(&mut notices, |notice| match notice {
-            Notice::Suspected { silence, .. } => Some(*silence),
-            _ => None,
-        });
+        let suspected = noticed(&mut notices, suspected);
         let silence = within(SILENCE, "silence is found", suspected).await;
         assert!(silence >= SILENCE, "{silence:?}");
     }
@@ -155,7 +135,7 @@ async fn silence_is_found_when_the_last_ping_has_had_its_time_and_not_before() {
 /// Lives through two and a half times the [`SILENCE`] that would be found; what was lost.
 async fn lives_with(requests: Flow, answers: Flow) -> u64 {
     let proxy = server().await;
-    let handle = connected(&proxy, config()).await;
+    let handle = connected(&proxy, impatient()).await;
     proxy.requests(requests);
     proxy.answers(answers);
     sleep(SILENCE * 5 / 2).await;
@@ -216,7 +196,7 @@ impl Transport for Login {
 async fn a_server_that_accepts_and_says_nothing_is_a_dial_that_timed_out() {
     let proxy = server().await;
     proxy.flow(Flow::Silence);
-    let config = config();
+    let config = impatient();
     let dial_timeout = config.peer_profiles[0].dial_timeout;
     let handle = Builder::new(Login).config(config).start().unwrap();
     let began = Instant::now();
@@ -238,7 +218,7 @@ async fn a_server_that_accepts_and_says_nothing_is_a_dial_that_timed_out() {
 #[tokio::test]
 async fn a_told_rate_bounds_what_a_server_accepts_in_any_window() {
     const MANY: u32 = 300;
-    let mut config = config();
+    let mut config = impatient();
     let told = BucketConfig { rate: Rate::per_second(200), burst: 20 };
     config.breaker_profiles[0].rate = Some(told);
     config.breaker_profiles[0].max_in_flight = 8;
@@ -264,7 +244,7 @@ async fn a_told_rate_bounds_what_a_server_accepts_in_any_window() {
 #[tokio::test]
 async fn a_slow_server_trips_the_breaker_of_calls_until_it_is_fast_again() {
     let proxy = server().await;
-    let mut config = config();
+    let mut config = impatient();
     let slow_after = Duration::from_millis(500);
     let breaker = &mut config.breaker_profiles[1].breaker;
     breaker.consecutive_failures = None;

@@ -1,20 +1,20 @@
 //! Counts the dials that are in flight, whatever they are made with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use steadfast_tokio::{Dial, DialError, Established, Link, LossCause, Transport};
 
 /// Dials whose future is alive.
 #[derive(Debug, Default)]
 pub(crate) struct Dialing {
-    now: AtomicUsize,
-    most: AtomicUsize,
+    now: AtomicU32,
+    most: AtomicU32,
 }
 
 impl Dialing {
     /// The most at once since the last time that this was asked.
-    pub(crate) fn take_most(&self) -> usize {
+    pub(crate) fn take_most(&self) -> u32 {
         self.most.swap(self.now.load(SeqCst), SeqCst)
     }
 }

@@ -2,12 +2,13 @@
 //! them, questions whose answers cannot be mistaken, and what must hold at the end of each run.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "for tests")]
 
-mod counted;
+pub(crate) mod counted;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use steadfast_tokio::steadfast::backoff::BackoffConfig;
 use steadfast_tokio::steadfast::config::Signs;
 use steadfast_tokio::steadfast::probe::ProbeConfig;
 use steadfast_tokio::steadfast::{Config, Notice, breaker};
@@ -47,6 +48,25 @@ pub(crate) fn quick() -> Config {
     config
 }
 
+/// The longest pause of a peer's backoff, and of a breaker, when [`impatient`].
+pub(crate) const LONGEST: Duration = Duration::from_secs(1);
+/// A server that is there again is found after the breaker's pause and then the peer's own.
+pub(crate) const BACK: Duration = Duration::from_secs(2);
+
+/// As [`quick`], with pauses and dials that are short too.
+pub(crate) fn impatient() -> Config {
+    let mut config = quick();
+    let backoff = |base| BackoffConfig { base, cap: LONGEST, ..BackoffConfig::default() };
+    for peers in &mut config.peer_profiles {
+        peers.backoff = backoff(Duration::from_millis(100));
+        peers.dial_timeout = Duration::from_secs(1);
+    }
+    for breakers in &mut config.breaker_profiles {
+        breakers.breaker.open_for = backoff(Duration::from_millis(200));
+    }
+    config
+}
+
 /// Adds the two breakers, and so many peers at that address, each wanted at once.
 pub(crate) fn populate<T: Transport>(handle: &Handle<T>, peers: u64, address: &T::Address)
 where
@@ -79,6 +99,14 @@ pub(crate) async fn until(holds: impl Fn() -> bool) {
 /// Waits until so many peers are connected.
 pub(crate) async fn all_up<T: Transport>(handle: &Handle<T>, peers: u32) {
     until(|| handle.stats().peers.connected == peers).await;
+}
+
+/// For how long a connection had been silent when it was suspected.
+pub(crate) const fn suspected(notice: &Notice) -> Option<Duration> {
+    match notice {
+        Notice::Suspected { silence, .. } => Some(*silence),
+        _ => None,
+    }
 }
 
 /// Waits for the notice that `wanted` finds something in.
