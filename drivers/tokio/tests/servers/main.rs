@@ -1,5 +1,5 @@
 //! Two thousand real connections each to a real Redis and a real NATS that is killed and started
-//! again; a Redis that hangs; a network that loses packets, and one that loses all of them.
+//! again, or frozen; a Redis that hangs; a network that loses packets, and one that loses all.
 //!
 //! Needs `redis-server` and `nats-server`, 5,000 file descriptors, and for the networks `ip`, `nft`
 //! and the rights of root. What was measured is printed; what was recorded lies in the target folder

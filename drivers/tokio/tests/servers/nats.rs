@@ -11,7 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot};
 
 use crate::callers::Ask;
-use crate::outage::{TOLD, live_through};
+use crate::outage::{TOLD, live_through_a_kill};
 use crate::server::Kind;
 
 struct Nats;
@@ -108,10 +108,10 @@ impl Ask for Nats {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_come_back_to_a_nats_that_was_killed() {
-    live_through("nats", Kind::Nats, Nats, None).await;
+    live_through_a_kill("nats", Kind::Nats, Nats, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_come_back_to_a_nats_at_the_rate_that_was_told() {
-    live_through("nats-told", Kind::Nats, Nats, Some(TOLD)).await;
+    live_through_a_kill("nats-told", Kind::Nats, Nats, Some(TOLD)).await;
 }

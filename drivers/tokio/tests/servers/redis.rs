@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::callers::{Ask, Callers, once};
 use crate::counter::Counter;
-use crate::outage::{TOLD, live_through};
+use crate::outage::{TOLD, live_through_a_freeze, live_through_a_kill};
 use crate::real::{CALLS, all_up, ends_well, measured, noticed, opened, populate, until, within};
 use crate::resp::{Connection, Redis, Reply};
 use crate::server::{Kind, Server};
@@ -34,12 +34,17 @@ impl Ask for Redis {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_come_back_to_a_redis_that_was_killed() {
-    live_through("redis", Kind::Redis, Redis, None).await;
+    live_through_a_kill("redis", Kind::Redis, Redis, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_come_back_to_a_redis_at_the_rate_that_was_told() {
-    live_through("redis-told", Kind::Redis, Redis, Some(TOLD)).await;
+    live_through_a_kill("redis-told", Kind::Redis, Redis, Some(TOLD)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_come_back_to_a_redis_that_was_frozen() {
+    live_through_a_freeze("redis-frozen", Kind::Redis, Redis).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,6 +69,22 @@ impl Server {
             process.wait().unwrap();
         }
     }
+
+    /// Stops the process where it is (`kill -STOP`): the kernel still takes connections for it, as
+    /// many as its backlog holds, and nothing is answered.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on: with all that has piled up meanwhile.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &process]).status().unwrap().success());
+    }
 }
 
 impl Drop for Server {
