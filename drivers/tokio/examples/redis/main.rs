@@ -157,7 +157,8 @@ fn words(state: State) -> String {
     match state {
         State::Closed => "closed".to_owned(),
         State::Open { until } => format!("open until {:.1}s", seconds(until)),
-        other => format!("{other:?}").to_lowercase(),
+        State::HalfOpen => "half-open".to_owned(),
+        other => format!("{other:?}"),
     }
 }
 
