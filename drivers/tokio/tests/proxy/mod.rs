@@ -255,7 +255,7 @@ async fn deliver(
             rest = later;
         }
     }
-    // The end passes like anything else.
+    // The end comes after all that was sent, and silence holds it back too.
     let _ = flow.wait_for(|flow| *flow != Flow::Silence).await;
     to.shutdown().await
 }
