@@ -244,6 +244,10 @@ impl Budget {
 
     /// The budget as it is at `now`, with what the reserve has brought.
     fn settled(mut self, policy: &BudgetPolicy, now: Time) -> Self {
+        if policy.gain == 0 || self.balance >= policy.capacity {
+            self.at = self.at.max(now);
+            return self;
+        }
         let elapsed = nanos(now.since(self.at));
         let units = u128::from(elapsed) * u128::from(policy.gain) + u128::from(self.rest);
         let per_ns = u128::from(policy.per_ns.max(1));

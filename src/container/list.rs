@@ -63,21 +63,28 @@ impl Lists {
     }
 
     /// Takes `node` off whichever list holds it; `false` if none does.
+    #[inline]
     pub(crate) fn unlink(&mut self, node: u32) -> bool {
-        let Link { previous, next } = self.link(node);
-        if next == node {
-            return false;
+        let linked = self.is_linked(node);
+        if linked {
+            self.take_off(node);
         }
-        self.join(previous, next);
-        self.join(node, node);
-        true
+        linked
     }
 
+    fn take_off(&mut self, node: u32) {
+        let Link { previous, next } = self.link(node);
+        self.join(previous, next);
+        self.join(node, node);
+    }
+
+    #[inline]
     pub(crate) fn is_linked(&self, node: u32) -> bool {
         self.link(node).next != node
     }
 
     /// The first node of the list at `anchor`.
+    #[inline]
     pub(crate) fn front(&self, anchor: u32) -> Option<u32> {
         let first = self.link(anchor | ANCHOR).next;
         (first < ANCHOR).then_some(first)

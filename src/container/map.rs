@@ -41,14 +41,19 @@ impl Map {
 
     /// Adds the record in `slot`; `false` if there is one of that id already.
     pub(crate) fn insert<T: Named>(&mut self, slot: u32, slab: &Slab<T>) -> bool {
-        let key = self.key;
-        let hash_of = |&slot: &u32| slab.get(slot).map_or(0, |record| Self::hash(key, record.id()));
         let id = slab.get(slot).map(Named::id);
         let fresh = id.is_some_and(|id| self.find(id, slab).is_none());
         if fresh {
-            self.table.insert_unique(hash_of(&slot), slot, hash_of);
+            self.insert_fresh(slot, slab);
         }
         fresh
+    }
+
+    /// Adds the record in `slot`, of whose id there is none.
+    pub(crate) fn insert_fresh<T: Named>(&mut self, slot: u32, slab: &Slab<T>) {
+        let key = self.key;
+        let hash_of = |&slot: &u32| slab.get(slot).map_or(0, |record| Self::hash(key, record.id()));
+        self.table.insert_unique(hash_of(&slot), slot, hash_of);
     }
 
     /// Takes out the record in `slot`, before it goes.

@@ -127,6 +127,10 @@ impl Manager {
     /// now, and takes it out otherwise. Releasing 100,000 is this one link.
     pub(crate) fn refresh_ring(&mut self, slot: u32) {
         let linked = self.breakers.ring.is_linked(slot);
+        if !linked && self.endpoints.first_waiting(slot).is_none() {
+            // Most breakers guard calls, and nobody waits for them here.
+            return;
+        }
         if self.is_runnable(slot) == linked {
             return;
         }

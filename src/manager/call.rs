@@ -120,7 +120,9 @@ impl Manager {
 
     /// Puts the call into a phase, with the timer and the place that this phase has.
     pub(crate) fn enter_call(&mut self, slot: u32, phase: CallPhase, out: &mut Out<'_>) {
-        self.leave_call(slot);
+        if self.calls.slab[slot].phase != CallPhase::Asked {
+            self.leave_call(slot);
+        }
         let call = &self.calls.slab[slot];
         if call.peer != NONE {
             let place = match (self.peer_of(call), phase) {

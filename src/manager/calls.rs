@@ -184,9 +184,10 @@ impl Calls {
         (attempt.id == id && self.is_live(attempt.call)).then_some(id.slot())
     }
 
+    /// Takes in a call whose name nobody has.
     pub(crate) fn insert(&mut self, call: Call) -> u32 {
         let slot = self.slab.insert(call);
-        self.map.insert(slot, &self.slab);
+        self.map.insert_fresh(slot, &self.slab);
         self.lists.push_back(LIVE, slot);
         slot
     }

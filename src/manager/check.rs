@@ -69,6 +69,12 @@ impl Manager {
     ///
     /// The first that does not hold.
     pub fn check(&self) -> Result<(), Violation> {
+        hold(
+            "deadline",
+            self.deadline == self.first_due(),
+            || "next_deadline()".into(),
+            || format!("{:?}, but it is {:?}", self.deadline, self.first_due()),
+        )?;
         self.check_lists()?;
         self.check_peers()?;
         self.check_conns()?;

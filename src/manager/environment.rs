@@ -59,7 +59,7 @@ impl Manager {
             self.stats.clock_backwards += 1;
             return;
         }
-        let promised = self.next_deadline();
+        let promised = self.deadline;
         self.now = now;
         let Some(promised) = promised else { return };
         let late = now.since(promised);

@@ -92,6 +92,8 @@ pub struct Manager {
     policies: Policies,
     /// The latest moment seen.
     now: Time,
+    /// When something is due, as it was at the end of the last step.
+    deadline: Option<Time>,
     sleep: Sleep,
     network: Network,
     load: Load,
@@ -126,6 +128,7 @@ impl Manager {
             groups: config.breaker_groups.iter().map(|_| Group::default()).collect(),
             policies,
             now: Time::ZERO,
+            deadline: None,
             sleep: Sleep::default(),
             network: Network::default(),
             load: Load::default(),
@@ -167,7 +170,7 @@ impl Manager {
         self.observe(now, out);
         let mut judged = self.now;
         let mut promised = judged;
-        if event != Event::Tick {
+        if !matches!(event, Event::Tick) {
             (self.now, &event).hash(&mut self.run);
             judged = judged.minus_nanos(nanos(self.policies.config.sleep.late_after));
             // Right after a sleep only a tick says that all that waits has been fed.
@@ -216,6 +219,7 @@ impl Manager {
             Event::Revive { peer } => self.on_revive(peer, out),
         }
         self.settle(judged, promised, out);
+        self.deadline = self.first_due();
         for action in actions.iter().skip(answered) {
             (self.now, action).hash(&mut self.run);
         }
@@ -226,7 +230,11 @@ impl Manager {
     /// It may be early (what a timer was for can have gone away), never late: no action is ever due
     /// before it. Right after a step that ran out of work it is that step's `now`. O(1).
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Time> {
+    pub const fn next_deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    pub(crate) fn first_due(&self) -> Option<Time> {
         if self.has_backlog() {
             return Some(self.now);
         }

@@ -2,7 +2,7 @@
 //! future, in one run.
 //!
 //! Times are CPU time of the thread, because machines are shared; what may be quoted are ratios
-//! within one run. Not like for like, and told so: ours also keeps a deadline, a bulkhead, a retry
+//! within one run. Each has its own defaults where these let the fate happen. Not like for like, and told so: ours also keeps a deadline, a bulkhead, a retry
 //! budget, a time limit for each attempt and the statistics; none of the others has all of these.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
@@ -132,11 +132,13 @@ fn failsafe(bencher: Bencher<'_, '_>, fate: Fate) {
 
 fn tower_resilience(bencher: Bencher<'_, '_>, fate: Fate) {
     let (runtime, server) = (one_core(), Server::new(fate));
-    let breaker = CircuitBreakerLayer::builder()
-        .consecutive_failures(if fate == Fate::Rejected { 1 } else { 1_000 })
-        .wait_duration_in_open(Duration::from_secs(3_600))
-        .build()
-        .unwrap();
+    let breaker = CircuitBreakerLayer::builder().wait_duration_in_open(Duration::from_secs(3_600));
+    let breaker = match fate {
+        Fate::Ok | Fate::Waits => breaker,
+        Fate::Retried => breaker.consecutive_failures(1_000),
+        Fate::Rejected => breaker.consecutive_failures(1),
+    };
+    let breaker = breaker.build().unwrap();
     let guarded = ServiceBuilder::new()
         .layer(breaker)
         .service(service_fn(move |call: u64| server.clone().serve(call)))
@@ -183,9 +185,9 @@ fn ours(bencher: Bencher<'_, '_>, fate: Fate) {
 fn start(fate: Fate) -> Handle<Nowhere> {
     let mut config = config(1);
     let (calls, retries) = (&mut config.breaker_profiles[1], &mut config.call_profiles[0]);
-    calls.breaker.consecutive_failures = Some(1_000);
     if fate == Fate::Retried {
-        // A server that fails every second attempt would open it.
+        // A server that fails every second attempt would open it otherwise.
+        calls.breaker.consecutive_failures = Some(1_000);
         calls.breaker.rates = None;
     }
     if let Some(budget) = &mut calls.calls.budget {

@@ -54,6 +54,10 @@ pub struct Builder<T: Transport> {
     close_timeout: Duration,
     max_unread_notices: usize,
     watched: bool,
+    #[cfg(feature = "metrics")]
+    name: Option<Arc<str>>,
+    #[cfg(feature = "metrics")]
+    metrics_every: Option<Duration>,
     #[cfg(feature = "recording")]
     record: Option<crate::record::Record>,
 }
@@ -70,6 +74,10 @@ impl<T: Transport> Builder<T> {
             close_timeout: Duration::from_secs(5),
             max_unread_notices: 1_024,
             watched: cfg!(debug_assertions),
+            #[cfg(feature = "metrics")]
+            name: None,
+            #[cfg(feature = "metrics")]
+            metrics_every: None,
             #[cfg(feature = "recording")]
             record: None,
         }
@@ -125,6 +133,26 @@ impl<T: Transport> Builder<T> {
         self
     }
 
+    /// What this driver is called in metrics: they get a label `driver` with this value. Needed where
+    /// a program has several, since otherwise their counts overwrite each other; without by default.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Publishes the statistics this often, and when the driver ends, as by
+    /// [`Handle::publish_metrics`]; not by default. More often than every 10 ms is taken as that.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    #[must_use]
+    pub const fn metrics_every(mut self, period: Duration) -> Self {
+        self.metrics_every = Some(period);
+        self
+    }
+
     /// Writes down what reaches the managers and what they answer; nothing by default.
     #[cfg(feature = "recording")]
     #[cfg_attr(docsrs, doc(cfg(feature = "recording")))]
@@ -163,7 +191,7 @@ impl<T: Transport> Builder<T> {
             }
             cores.push(core);
         }
-        let inner = Arc::new(Inner::new(
+        let inner = Inner::new(
             self.transport,
             runtime,
             self.close_timeout,
@@ -171,9 +199,16 @@ impl<T: Transport> Builder<T> {
             cores,
             self.shard_by,
             Instant::now(),
-        ));
+        );
+        #[cfg(feature = "metrics")]
+        let inner = inner.called(self.name);
+        let inner = Arc::new(inner);
         for shard in 0..shards {
             inner.runtime.spawn(Arc::clone(&inner).keep_time(shard));
+        }
+        #[cfg(feature = "metrics")]
+        if let Some(period) = self.metrics_every {
+            inner.runtime.spawn(Arc::clone(&inner).keep_published(period));
         }
         Ok(Handle::new(inner, self.config))
     }

@@ -69,7 +69,7 @@ where
     F: FnMut(Attempt, Option<Arc<T::Connection>>) -> Option<A>,
     A: Future<Output = Result<R, Failure<E>>>,
 {
-    let (guard, mut next_order) = Guard::begin(inner, call).ok_or(CallError::ShutDown)?;
+    let (mut guard, mut next_order) = Guard::begin(inner, call).ok_or(CallError::ShutDown)?;
     let mut attempts = 0;
     let mut error = None;
     let mut value = None;
@@ -82,6 +82,7 @@ where
     let mut joined: Vec<(AttemptId, Pin<Box<A>>)> = Vec::new();
     let end = poll_fn(|cx| {
         loop {
+            guard.running = single_id.or_else(|| joined.first().map(|(attempt, _)| *attempt));
             match next_order.take() {
                 Some(Order::Start { attempt, connection }) => {
                     attempts += 1;
@@ -140,7 +141,6 @@ where
         }
     })
     .await;
-    guard.over();
     match (end, value) {
         (End::Done, Some(value)) => Ok(value),
         (End::Rejected { reason, retry_after }, _) => {
@@ -180,11 +180,13 @@ fn poll_joined<A: Future>(
     Some((attempt, result))
 }
 
-/// A call that is under way. Dropped before its end, it is the caller that went away.
+/// A call that is under way. Dropped before its end was read, it is the caller that went away.
 struct Guard<'a, T: Transport> {
     inner: &'a Arc<Inner<T>>,
     shard: usize,
     call: CallId,
+    /// An attempt that runs.
+    running: Option<AttemptId>,
     over: bool,
 }
 
@@ -200,43 +202,51 @@ impl<'a, T: Transport> Guard<'a, T> {
             let call = core.open_call()?;
             let deadline = within.map(|within| core.now() + within);
             core.step(Event::Call { call, target, profile, deadline });
-            Some((call, core.calls.take(call)))
+            Some((call, core.take_order(call)))
         })?;
-        Some((Self { inner, shard, call, over: false }, order))
+        let mut guard = Self { inner, shard, call, running: None, over: false };
+        guard.note(&order);
+        Some((guard, order))
     }
 
     /// Tells what came of an attempt; what is to be done next, if that is known.
-    fn report(&self, attempt: AttemptId, fact: Event) -> Option<Order<T::Connection>> {
-        self.inner.enter(self.shard, |core| {
-            core.calls.busy(self.call);
+    fn report(&mut self, attempt: AttemptId, fact: Event) -> Option<Order<T::Connection>> {
+        let order = self.inner.enter(self.shard, |core| {
+            core.calls.works(self.call);
             core.report(attempt, fact);
-            core.calls.take(self.call)
-        })
+            core.take_order(self.call)
+        });
+        self.note(&order);
+        order
     }
 
     /// What is to be done next; if nothing is, the waker is called when something will be.
-    fn next_order(&self, cx: &Context<'_>) -> Option<Order<T::Connection>> {
-        self.inner.enter_quietly(self.shard, |core| {
+    fn next_order(&mut self, cx: &Context<'_>) -> Option<Order<T::Connection>> {
+        // Nothing is stepped: no clock is needed.
+        let order = self.inner.enter_quietly(self.shard, |core| {
             let order = core.calls.take(self.call);
             if order.is_none() {
                 core.calls.wait(self.call, cx.waker());
             }
             order
-        })
+        });
+        if let Some(Order::End(_)) = order {
+            self.inner.enter(self.shard, |core| core.forget_call(self.call));
+            self.over = true;
+        }
+        order
     }
 
-    /// The end of the call has been read.
-    fn over(mut self) {
-        self.over = true;
+    fn note(&mut self, order: &Option<Order<T::Connection>>) {
+        self.over |= matches!(order, Some(Order::End(_)));
     }
 }
 
 impl<T: Transport> Drop for Guard<'_, T> {
     fn drop(&mut self) {
-        self.inner.enter(self.shard, |core| match self.over {
-            true => core.forget_call(self.call),
-            false => core.abandon(self.call),
-        });
+        if !self.over {
+            self.inner.enter(self.shard, |core| core.abandon(self.call, self.running));
+        }
         self.inner.grew_quieter();
     }
 }

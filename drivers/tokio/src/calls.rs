@@ -35,8 +35,6 @@ struct Mailbox<C> {
     live: bool,
     orders: VecDeque<Order<C>>,
     waker: Option<Waker>,
-    /// The attempts that run.
-    running: Vec<AttemptId>,
 }
 
 /// An attempt that runs.
@@ -55,6 +53,10 @@ pub(crate) struct Calls<C> {
     free: Vec<usize>,
     /// By the slot of their ids.
     attempts: Vec<Option<Running>>,
+    /// The call whose future is at work under the lock, with nothing unread, and the order for it:
+    /// most are read at once, and need no mailbox.
+    at_work: Option<CallId>,
+    handed: Option<Order<C>>,
     /// How many calls are under way.
     pub(crate) live: usize,
 }
@@ -69,7 +71,14 @@ const fn slot_of(call: CallId) -> usize {
 
 impl<C> Calls<C> {
     pub(crate) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), attempts: Vec::new(), live: 0 }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            attempts: Vec::new(),
+            at_work: None,
+            handed: None,
+            live: 0,
+        }
     }
 
     /// A name and a mailbox for a new call; `None` if there are more than anybody can name.
@@ -82,7 +91,6 @@ impl<C> Calls<C> {
                     live: false,
                     orders: VecDeque::new(),
                     waker: None,
-                    running: Vec::new(),
                 });
                 self.slots.len() - 1
             }
@@ -92,7 +100,9 @@ impl<C> Calls<C> {
         mailbox.generation = mailbox.generation.wrapping_add(1);
         mailbox.live = true;
         self.live += 1;
-        Some(CallId(mailbox.generation << SLOT_BITS | slot as u64))
+        let call = CallId(mailbox.generation << SLOT_BITS | slot as u64);
+        self.at_work = Some(call);
+        Some(call)
     }
 
     /// The call's future is over or gone: its name is free. What it had not yet taken is for the
@@ -101,7 +111,6 @@ impl<C> Calls<C> {
         let Some(mailbox) = self.mailbox(call) else { return VecDeque::new() };
         mailbox.live = false;
         mailbox.waker = None;
-        mailbox.running.clear();
         let unread = match mailbox.orders.is_empty() {
             true => VecDeque::new(),
             false => std::mem::take(&mut mailbox.orders),
@@ -119,21 +128,38 @@ impl<C> Calls<C> {
 
     /// Puts an order into the call's mailbox; whom to wake, unless its future is at work already.
     pub(crate) fn order(&mut self, call: CallId, order: Order<C>) -> Option<Waker> {
+        if self.at_work == Some(call) && self.handed.is_none() {
+            self.handed = Some(order);
+            return None;
+        }
         let mailbox = self.mailbox(call)?;
         mailbox.orders.push_back(order);
         mailbox.waker.take()
     }
 
-    /// The call's future is at work, and will look into its mailbox before it waits.
-    pub(crate) fn busy(&mut self, call: CallId) {
+    /// The call's future is at work, and will [take](Self::take) its next order before it waits and
+    /// before the lock is released.
+    pub(crate) fn works(&mut self, call: CallId) {
         if let Some(mailbox) = self.mailbox(call) {
             mailbox.waker = None;
+            self.at_work = Some(call).filter(|_| mailbox.orders.is_empty());
         }
     }
 
     /// The next order for the call.
     pub(crate) fn take(&mut self, call: CallId) -> Option<Order<C>> {
+        if self.at_work.take() == Some(call)
+            && let Some(order) = self.handed.take()
+        {
+            return Some(order);
+        }
         self.mailbox(call)?.orders.pop_front()
+    }
+
+    /// Whether the call is over, and its future has not read so.
+    pub(crate) fn is_over(&mut self, call: CallId) -> bool {
+        let last = self.mailbox(call).and_then(|mailbox| mailbox.orders.back());
+        matches!(last, Some(Order::End(_)))
     }
 
     /// Whom to wake when there is another order.
@@ -159,9 +185,6 @@ impl<C> Calls<C> {
         if let Some(place) = self.attempts.get_mut(slot) {
             *place = Some(Running { id: attempt, call, over });
         }
-        if let Some(mailbox) = self.mailbox(call) {
-            mailbox.running.push(attempt);
-        }
     }
 
     /// An attempt is over, however; its call, and over which connection it ran and where in that
@@ -169,9 +192,6 @@ impl<C> Calls<C> {
     pub(crate) fn end(&mut self, attempt: AttemptId) -> Option<(CallId, Option<(ConnId, usize)>)> {
         let place = self.attempts.get_mut(attempt.slot() as usize)?;
         let running = place.take_if(|running| running.id == attempt)?;
-        if let Some(mailbox) = self.mailbox(running.call) {
-            mailbox.running.retain(|known| *known != attempt);
-        }
         Some((running.call, running.over))
     }
 
@@ -188,11 +208,6 @@ impl<C> Calls<C> {
     pub(crate) fn call_of(&self, attempt: AttemptId) -> Option<CallId> {
         let running = self.attempts.get(attempt.slot() as usize)?.as_ref();
         running.filter(|running| running.id == attempt).map(|running| running.call)
-    }
-
-    /// An attempt of the call that runs, if one does.
-    pub(crate) fn running(&mut self, call: CallId) -> Option<AttemptId> {
-        self.mailbox(call)?.running.first().copied()
     }
 
     /// The calls under way.

@@ -78,6 +78,9 @@ pub(crate) struct Core<T: Transport> {
     /// Until when the timer task sleeps.
     armed: Time,
     pub(crate) effects: Vec<Effect<T>>,
+    /// What the program's subscriber is told after these.
+    #[cfg(feature = "tracing")]
+    pub(crate) told: Vec<Noticed>,
     #[cfg(feature = "recording")]
     pub(crate) tape: Option<crate::record::Tape>,
 }
@@ -104,6 +107,8 @@ impl<T: Transport> Core<T> {
             ticked: false,
             armed: Time::MAX,
             effects: Vec::new(),
+            #[cfg(feature = "tracing")]
+            told: Vec::new(),
             #[cfg(feature = "recording")]
             tape: None,
         }
@@ -149,7 +154,7 @@ impl<T: Transport> Core<T> {
         #[cfg(feature = "recording")]
         let watched = watched || self.tape.is_some();
         let seen = watched.then(|| event.clone());
-        self.ticked |= event == Event::Tick;
+        self.ticked |= matches!(event, Event::Tick);
         let mut actions = std::mem::take(&mut self.actions);
         self.manager.step_into(event, self.now, &mut actions);
         if let (Some(ledger), Some(event)) = (&mut self.ledger, &seen) {
@@ -281,6 +286,10 @@ impl<T: Transport> Core<T> {
         {
             watched.send_replace(*to);
         }
+        #[cfg(feature = "tracing")]
+        if crate::trace::is_wanted(&notice) {
+            self.told.push((self.now, notice.clone()));
+        }
         if self.notices.receiver_count() > 0 {
             // An error says that nobody listens any more.
             let _ = self.notices.send((self.now, notice));
@@ -360,17 +369,24 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// The caller went away before its call was over.
-    pub(crate) fn abandon(&mut self, call: CallId) {
-        let dropped = self.calls.running(call);
-        let fact = match dropped {
-            Some(attempt) => {
-                self.end_attempt(attempt);
-                Event::Dropped { attempt }
-            }
-            None => Event::CancelCall { call },
-        };
-        self.step(fact);
+    /// The next order for a call. With the last one its name is free.
+    pub(crate) fn take_order(&mut self, call: CallId) -> Option<Order<T::Connection>> {
+        let order = self.calls.take(call)?;
+        if let Order::End(_) = order {
+            self.forget_call(call);
+        }
+        Some(order)
+    }
+
+    /// The caller went away before it read that its call is over; an attempt that it still made.
+    pub(crate) fn abandon(&mut self, call: CallId, running: Option<AttemptId>) {
+        if !self.calls.is_over(call) {
+            let dropped = running.filter(|attempt| self.end_attempt(*attempt).is_some());
+            self.step(match dropped {
+                Some(attempt) => Event::Dropped { attempt },
+                None => Event::CancelCall { call },
+            });
+        }
         self.forget_call(call);
     }
 

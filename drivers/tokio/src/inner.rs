@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use steadfast::{BreakerId, Event, PeerId, Time};
+use steadfast::{BreakerId, Event, PeerId, Stats, Time};
 use tokio::runtime;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
@@ -30,6 +30,8 @@ pub(crate) struct Inner<T: Transport> {
     pub(crate) runtime: runtime::Handle,
     pub(crate) close_timeout: Duration,
     pub(crate) notices: broadcast::Sender<Noticed>,
+    #[cfg(feature = "metrics")]
+    pub(crate) publisher: crate::publish::Publisher,
     shards: Vec<Shard<T>>,
     shard_by: Option<ShardKey>,
     /// In which shard a peer is, where there are several.
@@ -59,6 +61,8 @@ impl<T: Transport> Inner<T> {
             runtime,
             close_timeout,
             notices,
+            #[cfg(feature = "metrics")]
+            publisher: crate::publish::Publisher::default(),
             shards: cores.into_iter().map(shard).collect(),
             shard_by,
             homes: RwLock::default(),
@@ -82,14 +86,23 @@ impl<T: Transport> Inner<T> {
         core.at(self.epoch.elapsed());
         let result = work(&mut core);
         let earlier = core.is_due_earlier();
-        let effects = std::mem::take(&mut core.effects);
+        let effects = match core.effects.is_empty() {
+            true => None,
+            false => Some(std::mem::take(&mut core.effects)),
+        };
+        #[cfg(feature = "tracing")]
+        let told = std::mem::take(&mut core.told);
         drop(core);
         if earlier {
             place.earlier.notify_one();
         }
-        for effect in effects {
-            self.carry_out(shard, effect);
+        if let Some(effects) = effects {
+            for effect in effects {
+                self.carry_out(shard, effect);
+            }
         }
+        #[cfg(feature = "tracing")]
+        told.into_iter().for_each(crate::trace::tell);
         result
     }
 
@@ -102,6 +115,15 @@ impl<T: Transport> Inner<T> {
     /// The time since the start.
     pub(crate) fn now(&self) -> Time {
         Time::ZERO + self.epoch.elapsed()
+    }
+
+    /// The counts of all shards together.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut all = Stats::default();
+        for shard in 0..self.shards() {
+            self.enter_quietly(shard, |core| all.merge(core.manager.stats()));
+        }
+        all
     }
 
     /// Steps a shard's manager, if there is still something to report.
@@ -228,6 +250,12 @@ impl<T: Transport> Inner<T> {
 
     pub(crate) fn begin_closing(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether any shard is still stepped: they end in order.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_open(&self) -> bool {
+        self.enter_quietly(self.shards() - 1, |core| core.open)
     }
 
     /// Connections' and pings' tasks that run.

@@ -67,12 +67,20 @@
 //!
 //! - `recording`: what reached the managers goes into files that rotate, if
 //!   `Builder::record` says so; `steadfast replay` lives through them again.
+//! - `metrics`: the statistics go to any recorder of that crate, as often as `Builder::metrics_every`
+//!   says or whenever `Handle::publish_metrics` is called.
+//! - `tower`: a layer that guards any tower service, in the module of that name.
+//! - `tracing`: each notice is also an event of the target `steadfast_tokio`: a breaker that opens or
+//!   a peer that is lost a warning, what ends that an information, what one call or peer does on its
+//!   way for debugging. It is emitted in the task that caused it, and so within that one's span.
 //!
 //! # The map
 //!
 //! [`Builder`] starts a driver and gives a [`Handle`], which is all that a program holds.
 //! [`Transport`] is what it implements, [`Link`] what a connection reports to; [`tcp`] has plain TCP,
-//! [`chaos`] makes trouble in tests.
+//! [`chaos`] makes trouble in tests, `tower` guards services that others have written.
+//! [`Handle::notices`] and [`Handle::stats`] tell how it is doing; `tracing` and `metrics` carry the
+//! same to where a program's logs and figures are.
 //! [`Refused`], [`CallError`], [`Failure`] and [`DialError`] are what can go wrong.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
@@ -88,12 +96,19 @@ mod error;
 mod handle;
 mod inner;
 mod link;
+#[cfg(feature = "metrics")]
+mod publish;
 #[cfg(feature = "recording")]
 mod record;
+#[cfg(feature = "tracing")]
+mod trace;
 mod transport;
 
 pub mod chaos;
 pub mod tcp;
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub mod tower;
 
 pub use builder::{Builder, config, random_seed};
 pub use call::{Attempt, Call};

@@ -9,37 +9,15 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use steadfast_tokio::steadfast::hedge::{HedgeConfig, HedgeDelay};
-use steadfast_tokio::steadfast::{Config, GiveUpReason, RejectReason, Target};
+use steadfast_tokio::steadfast::{GiveUpReason, RejectReason, Target};
 use steadfast_tokio::{
-    Call, CallError, CallFailure, CallProfileId, Failure, Handle, LossCause, PeerId, RetryAfter,
-    config,
+    Call, CallError, CallFailure, CallProfileId, Failure, LossCause, PeerId, RetryAfter, config,
 };
-use support::{CALLS, Fake, World, add_peers, all_up, sound, start};
+use support::{CALLS, World, add_peers, all_up, at_rest, start, with_budget};
 use tokio::time::{Instant, sleep, timeout};
 
 const PEER: PeerId = PeerId(0);
 const DEFAULT: CallProfileId = CallProfileId(0);
-
-/// A budget that is full from the start: what is paid from it is not the subject here.
-fn with_budget() -> Config {
-    let mut config = config(1);
-    let budget = config.breaker_profiles[1].calls.budget.as_mut().unwrap();
-    budget.initial = budget.capacity;
-    config
-}
-
-/// Nothing is left of any call.
-fn at_rest(handle: &Handle<Fake>) {
-    let stats = handle.stats();
-    assert_eq!(stats.calls_now.total(), 0);
-    assert_eq!(stats.attempts_in_flight, 0);
-    assert_eq!(handle.gates(CALLS).unwrap().running, 0);
-    assert_eq!(handle.gates(CALLS).unwrap().waiting, 0);
-    assert_eq!(handle.underway().calls, 0);
-    let ended = stats.calls_done + stats.rejections.total() + stats.give_ups.total();
-    assert_eq!(stats.calls, ended, "each call ended once");
-    sound(handle);
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_fails_is_tried_again_and_its_value_comes_back() {

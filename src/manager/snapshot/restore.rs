@@ -107,6 +107,7 @@ impl Manager {
         index(&mut manager.peers.map, &manager.peers.slab, "peers")?;
         index(&mut manager.calls.map, &manager.calls.slab, "calls")?;
         index(&mut manager.breakers.map, &manager.breakers.slab, "breakers")?;
+        manager.deadline = manager.first_due();
         manager.check().map_err(|violation| damaged(violation.place(), violation.to_string()))?;
         Ok(manager)
     }

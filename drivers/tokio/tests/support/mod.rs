@@ -8,7 +8,7 @@ use std::time::Duration;
 use steadfast_tokio::steadfast::Config;
 use steadfast_tokio::{
     BreakerId, Builder, Dial, DialCause, DialError, Endpoint, Established, Handle, Link, LossCause,
-    PeerId, PeerState, Transport,
+    PeerId, PeerState, Transport, config,
 };
 use tokio::sync::watch;
 
@@ -189,4 +189,25 @@ pub(crate) async fn state(handle: &Handle<Fake>, peer: PeerId, state: PeerState)
 pub(crate) fn sound(handle: &Handle<Fake>) {
     assert_eq!(handle.breach(), None);
     handle.check().unwrap();
+}
+
+/// A budget that is full from the start: what is paid from it is not the subject here.
+pub(crate) fn with_budget() -> Config {
+    let mut config = config(1);
+    let budget = config.breaker_profiles[1].calls.budget.as_mut().unwrap();
+    budget.initial = budget.capacity;
+    config
+}
+
+/// Nothing is left of any call.
+pub(crate) fn at_rest(handle: &Handle<Fake>) {
+    let stats = handle.stats();
+    assert_eq!(stats.calls_now.total(), 0);
+    assert_eq!(stats.attempts_in_flight, 0);
+    assert_eq!(handle.gates(CALLS).unwrap().running, 0);
+    assert_eq!(handle.gates(CALLS).unwrap().waiting, 0);
+    assert_eq!(handle.underway().calls, 0);
+    let ended = stats.calls_done + stats.rejections.total() + stats.give_ups.total();
+    assert_eq!(stats.calls, ended, "each call ended once");
+    sound(handle);
 }
