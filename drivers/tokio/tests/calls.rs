@@ -11,9 +11,10 @@ use std::time::Duration;
 use steadfast_tokio::steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast_tokio::steadfast::{GiveUpReason, RejectReason, Target};
 use steadfast_tokio::{
-    Call, CallError, CallFailure, CallProfileId, Failure, LossCause, PeerId, RetryAfter, config,
+    BreakerId, Call, CallError, CallFailure, CallProfileId, Failure, LossCause, PeerId, RetryAfter,
+    config,
 };
-use support::{CALLS, World, add_peers, all_up, at_rest, start, with_budget};
+use support::{CALLS, World, add_peers, all_up, at_rest, sound, start, with_budget};
 use tokio::time::{Instant, sleep, timeout};
 
 const PEER: PeerId = PeerId(0);
@@ -317,4 +318,25 @@ async fn a_shutdown_waits_for_calls_and_then_gives_them_up() {
     let late = handle.with_retry(CALLS, DEFAULT, |_| async { Ok::<_, Failure<()>>(()) }).await;
     assert_eq!(late, Err(CallError::ShutDown));
     assert_eq!(handle.underway(), steadfast_tokio::Underway::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_profiles_that_a_driver_starts_with_hedge_without_more_settings() {
+    let mut config = config(1);
+    assert_eq!(config.warnings(), []);
+    let budget = config.breaker_profiles[2].calls.budget.as_mut().unwrap();
+    budget.initial = budget.capacity;
+    let handle = start(&World::new(), config);
+    let breaker = BreakerId(3);
+    handle.add_breaker(breaker, "hedged").unwrap();
+    let hedged = handle.call_profile("hedged").unwrap();
+    let answer = handle.with_retry(breaker, hedged, |attempt| async move {
+        if attempt.number == 1 {
+            pending::<()>().await;
+        }
+        Ok::<_, Failure<()>>(attempt.number)
+    });
+    assert_eq!(answer.await, Ok(2));
+    assert_eq!(handle.stats().hedges, 1);
+    sound(&handle);
 }
