@@ -112,7 +112,8 @@ pub enum Action {
 pub enum RejectReason {
     /// Its deadline has passed, or would before it could begin.
     Deadline,
-    /// The peer has no connection, and the profile does not wait for one.
+    /// The peer has no connection, and the profile does not wait for one, or its next dial comes
+    /// too late.
     NotConnected,
     /// As many run as may, and as many wait as may.
     BulkheadFull,

@@ -218,8 +218,8 @@ impl Manager {
             Event::ResetBreaker { breaker } => self.on_reset_breaker(breaker, out),
             Event::Revive { peer } => self.on_revive(peer, out),
         }
-        self.settle(judged, promised, out);
-        self.deadline = self.first_due();
+        let settled = self.settle(judged, promised, out);
+        self.deadline = if settled { self.first_timer() } else { self.first_due() };
         for action in actions.iter().skip(answered) {
             (self.now, action).hash(&mut self.run);
         }
@@ -235,9 +235,10 @@ impl Manager {
     }
 
     pub(crate) fn first_due(&self) -> Option<Time> {
-        if self.has_backlog() {
-            return Some(self.now);
-        }
+        if self.has_backlog() { Some(self.now) } else { self.first_timer() }
+    }
+
+    fn first_timer(&self) -> Option<Time> {
         self.timers.next().map(|deadline| deadline.max(self.now))
     }
 
@@ -246,8 +247,8 @@ impl Manager {
     /// work into more steps but never reorders it.
     ///
     /// `judged`: since when a verdict must have been due; `promised`: likewise, of what a caller
-    /// waits for.
-    fn settle(&mut self, judged: Time, promised: Time, out: &mut Out<'_>) {
+    /// waits for. `true` if only timers are left to wait for.
+    fn settle(&mut self, judged: Time, promised: Time, out: &mut Out<'_>) -> bool {
         while out.spend() {
             if let Some(conn) = self.conns.lists.front(conns::ORPHANS) {
                 // Nothing that an earlier process began is judged or timed out.
@@ -261,9 +262,10 @@ impl Manager {
             } else if let Some(timer) = self.timers.pop_verdict(judged, promised) {
                 self.on_timer(timer, out);
             } else {
-                return;
+                return true;
             }
         }
+        false
     }
 
     fn on_timer(&mut self, timer: Timer, out: &mut Out<'_>) {

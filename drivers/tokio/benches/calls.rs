@@ -2,10 +2,11 @@
 //! future, in one run.
 //!
 //! Times are CPU time of the thread, because machines are shared; what may be quoted are ratios
-//! within one run. Each has its own defaults where these let the fate happen. Not like for like, and told so: ours also keeps a deadline, a bulkhead, a retry
-//! budget, a time limit for each attempt and the statistics; none of the others has all of these.
+//! within one run. Each has its own defaults where these let the fate happen. Not like for
+//! like, and told so: ours also keeps a deadline, a bulkhead, a retry budget, a time limit for each
+//! attempt and the statistics, of which the last rival has two.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../../../benches/core/cpu_time.rs"]
 mod cpu_time;
@@ -25,9 +26,11 @@ use steadfast_tokio::{
     BreakerId, Builder, Dial, DialError, Established, Handle, Link, LossCause, Transport, config,
 };
 use tokio::runtime::Runtime;
-use tower::{Service as _, ServiceBuilder, ServiceExt as _, service_fn};
+use tower::{Service, ServiceBuilder, ServiceExt as _, service_fn};
+use tower_resilience_bulkhead::BulkheadLayer;
 use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 use tower_resilience_retry::RetryLayer;
+use tower_resilience_timelimiter::TimeLimiterLayer;
 
 const CALLS: u64 = 10_000;
 const BREAKER: BreakerId = BreakerId(1);
@@ -92,7 +95,9 @@ fn bench(criterion: &mut Criterion<ThreadCpuTime>) {
             });
         }
         let id = BenchmarkId::new("rival: tower-resilience breaker + retry", name);
-        group.bench_function(id, |bencher| tower_resilience(bencher, fate));
+        group.bench_function(id, |bencher| breaker_and_retry(bencher, fate));
+        let id = BenchmarkId::new("rival: the same + bulkhead + time limit", name);
+        group.bench_function(id, |bencher| with_bulkhead_and_time_limit(bencher, fate));
         group.bench_function(BenchmarkId::new("ours", name), |bencher| ours(bencher, fate));
     }
     group.finish();
@@ -130,19 +135,40 @@ fn failsafe(bencher: Bencher<'_, '_>, fate: Fate) {
     });
 }
 
-fn tower_resilience(bencher: Bencher<'_, '_>, fate: Fate) {
-    let (runtime, server) = (one_core(), Server::new(fate));
+fn breaker(fate: Fate) -> CircuitBreakerLayer {
     let breaker = CircuitBreakerLayer::builder().wait_duration_in_open(Duration::from_secs(3_600));
     let breaker = match fate {
         Fate::Ok | Fate::Waits => breaker,
         Fate::Retried => breaker.consecutive_failures(1_000),
         Fate::Rejected => breaker.consecutive_failures(1),
     };
-    let breaker = breaker.build().unwrap();
+    breaker.build().unwrap()
+}
+
+fn breaker_and_retry(bencher: Bencher<'_, '_>, fate: Fate) {
+    let server = Server::new(fate);
     let guarded = ServiceBuilder::new()
-        .layer(breaker)
-        .service(service_fn(move |call: u64| server.clone().serve(call)))
-        .map_err(|error| error.to_string());
+        .layer(breaker(fate))
+        .service(service_fn(move |call: u64| server.clone().serve(call)));
+    retried(bencher, guarded.map_err(|error| error.to_string()), fate);
+}
+
+/// What ours does, but for the budget and the statistics.
+fn with_bulkhead_and_time_limit(bencher: Bencher<'_, '_>, fate: Fate) {
+    let server = Server::new(fate);
+    let guarded = ServiceBuilder::new()
+        .layer(breaker(fate))
+        .layer(BulkheadLayer::builder().max_concurrent_calls(100).build().unwrap())
+        .layer(TimeLimiterLayer::standard().build())
+        .service(service_fn(move |call: u64| server.clone().serve(call)));
+    retried(bencher, guarded.map_err(|error| error.to_string()), fate);
+}
+
+fn retried<S>(bencher: Bencher<'_, '_>, guarded: S, fate: Fate)
+where
+    S: Service<u64, Response = u64, Error = String, Future: Send> + Clone + Send + 'static,
+{
+    let runtime = one_core();
     let retry = RetryLayer::<u64, u64, String>::builder()
         .max_attempts(if fate == Fate::Rejected { 1 } else { 3 })
         .fixed_backoff(Duration::ZERO)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast::config::{BreakerProfile, CallProfile, PeerProfile, Signs};
+use steadfast::hedge::HedgeConfig;
 use steadfast::probe::ProbeConfig;
 use steadfast::{BreakerId, Config, Manager};
 use tokio::runtime;
@@ -23,8 +24,9 @@ use crate::transport::Transport;
 /// The configuration that a driver starts from.
 ///
 /// As [`Config::new`], and: the peer profile `default` asks over a connection after ten seconds of
-/// silence; the breaker profile `calls` guards calls; the call profiles `fail-fast`, `patient` and
-/// `hedged` are there beside `default`.
+/// silence; the breaker profile `calls` guards calls, and `hedged` those that may be hedged, for
+/// which it remembers how long answers take (16 KiB for each such breaker); the call profiles
+/// `fail-fast`, `patient` and `hedged` are there beside `default`.
 ///
 /// `seed`: what all jitter is drawn from; different in each process, see [`random_seed`].
 #[must_use]
@@ -33,7 +35,10 @@ pub fn config(seed: u64) -> Config {
     let mut peers = PeerProfile::default();
     peers.health.signs = Signs::Pings(ProbeConfig::default());
     config.peer_profiles = vec![peers];
-    config.breaker_profiles.push(BreakerProfile::for_calls());
+    let calls = BreakerProfile::for_calls();
+    let mut hedged = BreakerProfile { name: "hedged".to_owned(), ..calls.clone() };
+    hedged.calls.hedge = Some(HedgeConfig::default());
+    config.breaker_profiles.extend([calls, hedged]);
     let more = [CallProfile::fail_fast(), CallProfile::patient(), CallProfile::hedged()];
     config.call_profiles.extend(more);
     config

@@ -61,7 +61,7 @@ pub(crate) async fn dial<T: Transport>(
             if wanted {
                 hold(place, connection, order).await;
             } else {
-                close(Arc::clone(&place.inner), connection).await;
+                Box::pin(close(Arc::clone(&place.inner), connection)).await;
             }
         }
         Err(error) => {
@@ -84,7 +84,7 @@ pub(crate) async fn hold<T: Transport>(
         biased;
         order = &mut order => {
             if order.is_ok() {
-                close(inner, connection).await;
+                Box::pin(close(inner, connection)).await;
             }
             return;
         }

@@ -164,21 +164,12 @@ impl<T: Transport> Core<T> {
         if !self.open {
             return None;
         }
-        let watched = self.ledger.is_some();
-        #[cfg(feature = "recording")]
-        let watched = watched || self.tape.is_some();
-        let seen = watched.then(|| event.clone());
         self.ticked |= matches!(event, Event::Tick);
         let mut actions = std::mem::take(&mut self.actions);
-        self.manager.step_into(event, self.now, &mut actions);
-        if let (Some(ledger), Some(event)) = (&mut self.ledger, &seen) {
-            let deadline = self.manager.next_deadline();
-            let verdict = ledger.observe(event, &actions, self.now, deadline);
-            self.breach = self.breach.or(verdict.err());
-        }
-        #[cfg(feature = "recording")]
-        if let (Some(tape), Some(event)) = (&mut self.tape, &seen) {
-            tape.step(self.now, event, &actions, &self.manager);
+        if self.is_watched() {
+            self.step_watched(event, &mut actions);
+        } else {
+            self.manager.step_into(event, self.now, &mut actions);
         }
         let mut answer = None;
         for action in actions.drain(..) {
@@ -189,6 +180,28 @@ impl<T: Transport> Core<T> {
         }
         self.actions = actions;
         answer
+    }
+
+    const fn is_watched(&self) -> bool {
+        #[cfg(feature = "recording")]
+        if self.tape.is_some() {
+            return true;
+        }
+        self.ledger.is_some()
+    }
+
+    /// The same step, shown to the ledger and to the recording.
+    fn step_watched(&mut self, event: Event, actions: &mut Vec<Action>) {
+        self.manager.step_into(event.clone(), self.now, actions);
+        if let Some(ledger) = &mut self.ledger {
+            let deadline = self.manager.next_deadline();
+            let verdict = ledger.observe(&event, actions, self.now, deadline);
+            self.breach = self.breach.or(verdict.err());
+        }
+        #[cfg(feature = "recording")]
+        if let Some(tape) = &mut self.tape {
+            tape.step(self.now, &event, actions, &self.manager);
+        }
     }
 }
 

@@ -107,6 +107,7 @@ mod trace;
 mod transport;
 
 pub mod chaos;
+pub mod guide;
 pub mod tcp;
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]

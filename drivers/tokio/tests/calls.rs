@@ -11,9 +11,10 @@ use std::time::Duration;
 use steadfast_tokio::steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast_tokio::steadfast::{GiveUpReason, RejectReason, Target};
 use steadfast_tokio::{
-    Call, CallError, CallFailure, CallProfileId, Failure, LossCause, PeerId, RetryAfter, config,
+    BreakerId, Call, CallError, CallFailure, CallProfileId, Failure, LossCause, PeerId, RetryAfter,
+    config,
 };
-use support::{CALLS, World, add_peers, all_up, at_rest, start, with_budget};
+use support::{CALLS, World, add_peers, all_up, at_rest, sound, start, with_budget};
 use tokio::time::{Instant, sleep, timeout};
 
 const PEER: PeerId = PeerId(0);
@@ -367,4 +368,25 @@ async fn two_attempts_over_one_broken_connection_both_fail_once() {
     }
     assert_eq!(handle.stats().attempt_failures.total(), 2);
     at_rest(&handle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_profiles_that_a_driver_starts_with_hedge_without_more_settings() {
+    let mut config = config(1);
+    assert_eq!(config.warnings(), []);
+    let budget = config.breaker_profiles[2].calls.budget.as_mut().unwrap();
+    budget.initial = budget.capacity;
+    let handle = start(&World::new(), config);
+    let breaker = BreakerId(3);
+    handle.add_breaker(breaker, "hedged").unwrap();
+    let hedged = handle.call_profile("hedged").unwrap();
+    let answer = handle.with_retry(breaker, hedged, |attempt| async move {
+        if attempt.number == 1 {
+            pending::<()>().await;
+        }
+        Ok::<_, Failure<()>>(attempt.number)
+    });
+    assert_eq!(answer.await, Ok(2));
+    assert_eq!(handle.stats().hedges, 1);
+    sound(&handle);
 }

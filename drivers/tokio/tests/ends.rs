@@ -124,5 +124,5 @@ fn whoever_is_at_work_when_the_driver_ends_is_told() {
         assert!(world.conns().is_empty(), "round {round}");
         assert_eq!(Arc::strong_count(&world), 1, "round {round}: nobody holds the transport");
     }
-    assert!(calls.load(SeqCst) > 1_000, "{}", calls.load(SeqCst));
+    assert!(calls.load(SeqCst) > 200, "{}", calls.load(SeqCst));
 }

@@ -98,10 +98,12 @@ async fn call_on_and_on(
 ) {
     for peer in (0..PEERS).cycle().map(|turn| PeerId((turn + caller * 13) % PEERS)) {
         let count = driver.with_connection(peer, CALLS, profile, |_, connection| async move {
-            match connection.request(&["INCR", "steadfast:example"]).await? {
-                Reply::Integer(count) => Ok(count),
+            match connection.request(&["INCR", "steadfast:example"]).await {
+                Ok(Reply::Integer(count)) => Ok(count),
                 // Redis answered, and would answer the same again.
-                other => Err(Failure::new(CallFailure::Invalid, error(&other))),
+                Ok(other) => Err(Failure::new(CallFailure::Invalid, error(&other))),
+                // Only the connection can fail.
+                Err(error) => Err(Failure::new(CallFailure::Disconnected, error)),
             }
         });
         match count.await {
