@@ -77,6 +77,7 @@
 //!
 //! # The map
 //!
+//! The [`guide`] goes on from here, from breakers and calls to the night of an outage.
 //! [`Builder`] starts a driver and gives a [`Handle`], which is all that a program holds.
 //! [`Transport`] is what it implements, [`Link`] what a connection reports to; [`tcp`] has plain TCP,
 //! [`chaos`] makes trouble in tests, `tower` guards services that others have written.

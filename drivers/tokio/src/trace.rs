@@ -1,8 +1,9 @@
 //! One event of `tracing` for each notice.
 //!
-//! - *warn*: a peer is no longer connected, or gave up; a breaker opened; a session, a heartbeat or
-//!   the host's own time was lost; a connection became bad.
-//! - *info*: what ends these, and what an operator did.
+//! - *warn*: a breaker opened; a peer gave up; a session, a heartbeat or the host's own time was
+//!   lost; a connection became bad.
+//! - *info*: what ends these, what an operator did, and a peer that is connected or no longer is: a
+//!   server that dies takes all of its peers with it, and its breaker's warning is enough.
 //! - *debug*: what one peer or call does on its way. There may be thousands a second of them just
 //!   when something is wrong, so they are not louder.
 //!
@@ -26,13 +27,16 @@ pub(crate) fn is_wanted(notice: &Notice) -> bool {
 
 const fn level(notice: &Notice) -> Level {
     match notice {
-        Notice::Peer { to: PeerState::Reconnecting | PeerState::Failed, .. }
+        Notice::Peer { to: PeerState::Failed, .. }
         | Notice::Breaker { to: State::Open { .. } | State::ForcedOpen, .. }
         | Notice::SessionLost { .. }
         | Notice::Suspected { .. }
         | Notice::Degraded { .. }
         | Notice::Slept { .. } => Level::WARN,
-        Notice::Peer { to: PeerState::Connected | PeerState::Disconnected, .. }
+        Notice::Peer {
+            to: PeerState::Connected | PeerState::Reconnecting | PeerState::Disconnected,
+            ..
+        }
         | Notice::Breaker { .. }
         | Notice::FailedOver { .. }
         | Notice::Cleared { .. }

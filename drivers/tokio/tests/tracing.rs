@@ -150,7 +150,7 @@ async fn each_notice_is_an_event_with_its_fields() {
         [
             (Level::DEBUG, "Connecting"),
             (Level::INFO, "Connected"),
-            (Level::WARN, "Reconnecting"),
+            (Level::INFO, "Reconnecting"),
             (Level::INFO, "Connected"),
         ]
     );
