@@ -65,7 +65,7 @@ use crate::event::Event;
 use crate::manager::{Manager, Snapshot};
 use crate::time::Time;
 
-pub use record::Recorder;
+pub use record::{Recorder, write_header};
 pub use replay::{Difference, End, Next, Replay, Step};
 
 /// The version of the format that this crate writes and reads.

@@ -82,9 +82,6 @@ impl fmt::Display for Time {
         if *self == Self::MAX {
             return f.pad("never");
         }
-        if f.width().is_some() {
-            return f.pad(&alloc::format!("{self}"));
-        }
         let (secs, rest) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
         if rest % 1_000_000 == 0 {
             write!(f, "{secs}.{:03}s", rest / 1_000_000)

@@ -30,10 +30,16 @@ impl<W: Write> Recorder<W> {
     ///
     /// That the header could not be written.
     pub fn new(to: W, about: &BTreeMap<String, String>, start: &Start) -> Result<Self> {
-        let mut recorder = Self { to, steps: 0, broken: false };
-        let version = env!("CARGO_PKG_VERSION");
-        recorder.line(&HeaderOut { steadfast_log: VERSION, version, about, start })?;
+        let mut recorder = Self::behind_header(to);
+        recorder.line(&header(about, start))?;
         Ok(recorder)
+    }
+
+    /// A recording whose first line somebody else writes, by [`write_header`]: whoever has the time
+    /// for the snapshots in it.
+    #[must_use]
+    pub const fn behind_header(to: W) -> Self {
+        Self { to, steps: 0, broken: false }
     }
 
     /// A manager was told `event` at `now` and answered with `actions`.
@@ -92,9 +98,31 @@ impl<W: Write> Recorder<W> {
         if self.broken {
             return Err(Error::other("an earlier line of the recording could not be written"));
         }
-        let written = serde_json::to_writer(&mut self.to, value).map_err(Error::from);
-        let written = written.and_then(|()| self.to.write_all(b"\n"));
+        let written = write_line(&mut self.to, value);
         self.broken = written.is_err();
         written
     }
+}
+
+/// Writes the first line of a recording, whose steps come from a
+/// [`Recorder::behind_header`]. O(n) in the snapshots.
+///
+/// # Errors
+///
+/// That it could not be written.
+pub fn write_header(
+    to: &mut impl Write,
+    about: &BTreeMap<String, String>,
+    start: &Start,
+) -> Result<()> {
+    write_line(to, &header(about, start))
+}
+
+const fn header<'a>(about: &'a BTreeMap<String, String>, start: &'a Start) -> HeaderOut<'a> {
+    HeaderOut { steadfast_log: VERSION, version: env!("CARGO_PKG_VERSION"), about, start }
+}
+
+fn write_line(to: &mut impl Write, value: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *to, value)?;
+    to.write_all(b"\n")
 }

@@ -1,19 +1,19 @@
 //! The flight recorder: what reached a manager and what it answered, into files that rotate.
 //!
 //! A step writes its line into memory, under the shard's lock; a thread of its own writes memory to
-//! disk. A disk that is too slow costs a gap, never a wait: the file that was being written ends
+//! disk, and the snapshots with which files begin (under the lock they are only taken). A disk that is too slow costs a gap, never a wait: the file that was being written ends
 //! where it is, and the next one begins with the manager's snapshot. So does each file after a
 //! rotation, which is why each replays alone.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use steadfast::recording::{Recorder, Start};
+use steadfast::recording::{Recorder, Start, write_header};
 use steadfast::{Action, Config, Event, Manager, Time};
 
 /// Where a driver's recording goes, and how much of it is kept.
@@ -42,8 +42,8 @@ impl Record {
 
     /// How long a file grows before the next begins; 64 MiB.
     ///
-    /// The next one begins with a snapshot, taken and written down under the shard's lock (some
-    /// 600 bytes a peer), so a file also grows to at least four times its own beginning.
+    /// The next one begins with a snapshot of some 600 bytes a peer, so a file also grows to at least
+    /// four times its own beginning. The shard stands still while it is taken, about 0.1 µs a peer.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
@@ -76,14 +76,26 @@ pub struct Recorded {
 
 /// How often memory is written to disk.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// What a peer takes in a snapshot, about, in bytes.
+const SNAPSHOT_OF_A_PEER: u64 = 600;
 /// With so much the thread is woken earlier.
 const FLUSH_AT: usize = 256 << 10;
+
+/// A part of one file.
+#[derive(Default)]
+struct Piece {
+    /// With what a new file begins; `None`: the piece goes on in the file that is open.
+    start: Option<Start>,
+    /// The lines that follow.
+    lines: Vec<u8>,
+}
 
 /// What waits for the thread.
 #[derive(Default)]
 struct Waiting {
-    /// Bytes in order; each piece but the first begins a new file.
-    pieces: VecDeque<Vec<u8>>,
+    /// In order.
+    pieces: VecDeque<Piece>,
+    /// Of all their lines.
     bytes: usize,
     done: bool,
     failed: Option<String>,
@@ -107,7 +119,6 @@ pub(crate) struct Tape {
     /// `None` in a gap.
     recorder: Option<Recorder<Vec<u8>>>,
     desk: Arc<Desk>,
-    about: BTreeMap<String, String>,
     max_bytes: u64,
     max_unwritten: usize,
     /// Of this file: all, and its first line.
@@ -134,16 +145,15 @@ impl Tape {
         let mut tape = Self {
             recorder: None,
             desk: Arc::clone(&desk),
-            about,
             max_bytes: record.max_bytes,
             max_unwritten: record.max_unwritten,
             bytes: 0,
             beginning: 0,
             missed: 0,
         };
-        tape.begin(&Start::new(config), false);
+        tape.begin(Start::new(config), 0);
         thread::Builder::new().name("steadfast-record".to_owned()).spawn(move || {
-            let written = write(&desk, &mut files);
+            let written = write(&desk, &mut files, &about);
             let mut waiting = desk.lock();
             waiting.failed = written.err().map(|error| error.to_string());
             waiting.finished = true;
@@ -163,12 +173,12 @@ impl Tape {
         let _ = recorder.step(0, now, event, actions);
         let bytes = std::mem::take(recorder.get_mut());
         self.bytes += bytes.len() as u64;
-        if !self.push(&bytes, false) {
+        if !self.push(&bytes) {
             self.recorder = None;
             self.missed += 1;
         } else if self.bytes >= self.max_bytes.max(4 * self.beginning) {
             self.end(after);
-            self.begin(&Start::restored([after]), true);
+            self.begin_with(after);
         }
     }
 
@@ -179,17 +189,22 @@ impl Tape {
         let room = waiting.failed.is_none() && waiting.bytes <= self.max_unwritten / 2;
         drop(waiting);
         if room {
-            self.begin(&Start::restored([after]), true);
+            self.begin_with(after);
         }
         false
     }
 
-    fn begin(&mut self, start: &Start, new_file: bool) {
-        let Ok(mut recorder) = Recorder::new(Vec::new(), &self.about, start) else { return };
-        let bytes = std::mem::take(recorder.get_mut());
-        self.beginning = bytes.len() as u64;
-        self.bytes = self.beginning;
-        self.recorder = self.push(&bytes, new_file).then_some(recorder);
+    fn begin_with(&mut self, after: &Manager) {
+        let peers = after.peers().count() as u64;
+        self.begin(Start::restored([after]), peers.saturating_mul(SNAPSHOT_OF_A_PEER));
+    }
+
+    /// A new file begins, with a first line of about that length.
+    fn begin(&mut self, start: Start, beginning: u64) {
+        let piece = Piece { start: Some(start), lines: Vec::new() };
+        self.desk.lock().pieces.push_back(piece);
+        (self.beginning, self.bytes) = (beginning, beginning);
+        self.recorder = Some(Recorder::behind_header(Vec::new()));
     }
 
     /// The last line of this file.
@@ -197,7 +212,7 @@ impl Tape {
         if let Some(recorder) = self.recorder.take()
             && let Ok(bytes) = recorder.finish(&[after.run_digest()])
         {
-            self.push(&bytes, false);
+            self.push(&bytes);
         }
     }
 
@@ -208,16 +223,16 @@ impl Tape {
         self.desk.more.notify_all();
     }
 
-    /// Whether there was room for it.
-    fn push(&self, bytes: &[u8], new_file: bool) -> bool {
+    /// Adds lines to the file, if there is room for them.
+    fn push(&self, bytes: &[u8]) -> bool {
         let mut waiting = self.desk.lock();
         if waiting.failed.is_some() || waiting.bytes > self.max_unwritten {
             return false;
         }
         waiting.bytes += bytes.len();
         match waiting.pieces.back_mut() {
-            Some(piece) if !new_file => piece.extend_from_slice(bytes),
-            _ => waiting.pieces.push_back(bytes.to_vec()),
+            Some(piece) => piece.lines.extend_from_slice(bytes),
+            None => waiting.pieces.push_back(Piece { start: None, lines: bytes.to_vec() }),
         }
         let many = waiting.bytes >= FLUSH_AT;
         drop(waiting);
@@ -256,7 +271,8 @@ impl Ending {
 }
 
 /// The thread: memory to disk, until nothing more comes.
-fn write(desk: &Desk, files: &mut Files) -> io::Result<()> {
+fn write(desk: &Desk, files: &mut Files, about: &BTreeMap<String, String>) -> io::Result<()> {
+    let mut first = true;
     loop {
         let mut waiting = desk.lock();
         if !waiting.done && waiting.bytes < FLUSH_AT {
@@ -266,16 +282,19 @@ fn write(desk: &Desk, files: &mut Files) -> io::Result<()> {
         let pieces = std::mem::take(&mut waiting.pieces);
         let written = std::mem::take(&mut waiting.bytes);
         let done = waiting.done;
-        // An empty piece stands for the file that is open, so that the next bytes go on in it.
-        waiting.pieces.push_back(Vec::new());
         // Until it is on disk it takes room.
         waiting.bytes += written;
         drop(waiting);
-        for (place, piece) in pieces.iter().enumerate() {
-            if place > 0 {
-                files.next()?;
+        for Piece { start, lines } in pieces {
+            if let Some(start) = start {
+                if !std::mem::take(&mut first) {
+                    files.next()?;
+                }
+                let mut file = BufWriter::new(&mut files.current);
+                write_header(&mut file, about, &start)?;
+                file.flush()?;
             }
-            files.current.write_all(piece)?;
+            files.current.write_all(&lines)?;
         }
         let mut waiting = desk.lock();
         waiting.bytes -= written;
