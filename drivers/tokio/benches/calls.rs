@@ -11,7 +11,6 @@
 #[path = "../../../benches/core/cpu_time.rs"]
 mod cpu_time;
 
-use std::future::{pending, ready};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,9 +21,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use failsafe::futures::CircuitBreaker as _;
 use steadfast_tokio::steadfast::Ratio;
 use steadfast_tokio::steadfast::backoff::{BackoffConfig, Jitter};
-use steadfast_tokio::{
-    BreakerId, Builder, Dial, DialError, Established, Handle, Link, LossCause, Transport, config,
-};
+use steadfast_tokio::{BreakerId, Builder, CallsOnly, Handle, config};
 use tokio::runtime::Runtime;
 use tower::{Service, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_resilience_bulkhead::BulkheadLayer;
@@ -208,7 +205,7 @@ fn ours(bencher: Bencher<'_, '_>, fate: Fate) {
     });
 }
 
-fn start(fate: Fate) -> Handle<Nowhere> {
+fn start(fate: Fate) -> Handle<CallsOnly> {
     let mut config = config(1);
     let (calls, retries) = (&mut config.breaker_profiles[1], &mut config.call_profiles[0]);
     if fate == Fate::Retried {
@@ -227,29 +224,9 @@ fn start(fate: Fate) -> Handle<Nowhere> {
         cap: Duration::ZERO,
         ..BackoffConfig::default()
     };
-    let driver = Builder::new(Nowhere).config(config).start().unwrap();
+    let driver = Builder::new(CallsOnly).config(config).start().unwrap();
     driver.add_breaker(BREAKER, "calls").unwrap();
     driver
-}
-
-/// There are no connections here.
-struct Nowhere;
-
-impl Transport for Nowhere {
-    type Address = ();
-    type Connection = ();
-
-    async fn connect(&self, _: Dial<()>) -> Result<Established<()>, DialError> {
-        ready(Ok(Established::fresh(()))).await
-    }
-
-    async fn run(&self, _: Arc<()>, _: Link) -> LossCause {
-        pending().await
-    }
-
-    async fn ping(&self, _: Arc<()>) -> Result<(), LossCause> {
-        ready(Ok(())).await
-    }
 }
 
 criterion_group! {

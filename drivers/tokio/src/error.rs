@@ -36,7 +36,15 @@ impl fmt::Display for StartError {
     }
 }
 
-impl Error for StartError {}
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Record(error) => Some(error),
+            Self::NoRuntime(_) | Self::TooManyShards(_) => None,
+        }
+    }
+}
 
 impl From<ConfigError> for StartError {
     fn from(error: ConfigError) -> Self {
@@ -151,6 +159,16 @@ impl<E> CallError<E> {
         match self {
             Self::GaveUp { error, .. } => error,
             Self::Rejected { .. } | Self::SplitOverShards { .. } | Self::ShutDown => None,
+        }
+    }
+
+    /// When it makes sense to ask again, where that is known: what a server of one's own would put
+    /// into its `Retry-After`.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Rejected { retry_after, .. } => *retry_after,
+            Self::GaveUp { .. } | Self::SplitOverShards { .. } | Self::ShutDown => None,
         }
     }
 }

@@ -40,7 +40,8 @@
 //!
 //! [`with_connection`](crate::Handle::with_connection) goes to a peer, over its connection;
 //! [`with_retry`](crate::Handle::with_retry) goes to whatever the closure reaches by itself, an HTTP
-//! client's pool for example; [`tower`](crate::tower) puts the same around a service.
+//! client's pool for example; [`tower`](crate::tower) puts the same around a service. Who wants these
+//! alone starts a driver of [`CallsOnly`](crate::CallsOnly).
 //!
 //! The closure says how an attempt failed, because nobody else can know: a
 //! [`Failure`](crate::Failure) has a [class](crate::CallFailure), which decides what it counts

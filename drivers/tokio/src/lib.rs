@@ -124,7 +124,7 @@ pub use link::Link;
 #[cfg_attr(docsrs, doc(cfg(feature = "recording")))]
 pub use record::{Record, Recorded};
 pub use states::States;
-pub use transport::{Dial, DialError, Established, Transport};
+pub use transport::{CallsOnly, Dial, DialError, Established, Transport};
 
 pub use steadfast;
 pub use steadfast::{

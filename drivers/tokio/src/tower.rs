@@ -14,14 +14,13 @@
 //! # Examples
 //!
 //! ```
-//! use steadfast_tokio::tcp::Tcp;
 //! use steadfast_tokio::tower::{GuardLayer, Verdict};
-//! use steadfast_tokio::{BreakerId, Builder, Call, CallFailure};
+//! use steadfast_tokio::{BreakerId, Builder, Call, CallFailure, CallsOnly};
 //! use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let driver = Builder::new(Tcp::pinging("PING\r\n")).start()?;
+//! let driver = Builder::new(CallsOnly).start()?;
 //! let breaker = BreakerId(1);
 //! driver.add_breaker(breaker, "calls")?;
 //! let profile = driver.call_profile("default").ok_or("no such profile")?;

@@ -1,5 +1,6 @@
 //! The program's side: how a peer is reached, what a connection is, how it ends.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -196,5 +197,45 @@ impl Error for DialError {
 impl From<io::Error> for DialError {
     fn from(error: io::Error) -> Self {
         Self::new(crate::tcp::dial_cause(&error)).with_source(error)
+    }
+}
+
+/// No connections at all: for programs that only want calls to be guarded, over a client or a pool
+/// that they have.
+///
+/// It has no address, so no peer can be dialed.
+///
+/// # Examples
+///
+/// ```
+/// use steadfast_tokio::{BreakerId, Builder, CallsOnly, Failure};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let driver = Builder::new(CallsOnly).start()?;
+/// let (breaker, profile) = (BreakerId(1), driver.call_profile("default").ok_or("no profile")?);
+/// driver.add_breaker(breaker, "calls")?;
+/// let answer = driver.with_retry(breaker, profile, |_| async { Ok::<_, Failure<()>>(42) }).await;
+/// assert_eq!(answer, Ok(42));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct CallsOnly;
+
+impl Transport for CallsOnly {
+    type Address = Infallible;
+    type Connection = Infallible;
+
+    async fn connect(&self, to: Dial<Infallible>) -> Result<Established<Infallible>, DialError> {
+        match *to.address {}
+    }
+
+    async fn run(&self, connection: Arc<Infallible>, _: Link) -> LossCause {
+        match *connection {}
+    }
+
+    async fn ping(&self, connection: Arc<Infallible>) -> Result<(), LossCause> {
+        match *connection {}
     }
 }
