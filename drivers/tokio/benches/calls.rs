@@ -29,7 +29,6 @@ use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 use tower_resilience_retry::RetryLayer;
 use tower_resilience_timelimiter::TimeLimiterLayer;
 
-const CALLS: u64 = 10_000;
 const BREAKER: BreakerId = BreakerId(1);
 
 /// What becomes of each call.
@@ -59,6 +58,17 @@ struct Server {
     attempts: Arc<AtomicU64>,
 }
 
+impl Fate {
+    /// How many calls are measured at once: a rival waits for the timer's next millisecond before
+    /// each retry.
+    const fn calls(self) -> u64 {
+        match self {
+            Self::Retried => 500,
+            Self::Ok | Self::Waits | Self::Rejected => 10_000,
+        }
+    }
+}
+
 impl Server {
     fn new(fate: Fate) -> Self {
         Self { fate, attempts: Arc::default() }
@@ -81,8 +91,8 @@ impl Server {
 
 fn bench(criterion: &mut Criterion<ThreadCpuTime>) {
     let mut group = criterion.benchmark_group("driver/calls");
-    group.throughput(Throughput::Elements(CALLS));
     for (name, fate) in FATES {
+        group.throughput(Throughput::Elements(fate.calls()));
         group.bench_function(BenchmarkId::new("floor: the bare future", name), |bencher| {
             bare(bencher, fate);
         });
@@ -110,7 +120,7 @@ fn bare(bencher: Bencher<'_, '_>, fate: Fate) {
     let (runtime, server) = (one_core(), Server::new(fate));
     bencher.iter(|| {
         runtime.block_on(async {
-            for call in 0..CALLS {
+            for call in 0..fate.calls() {
                 let _ = black_box(server.clone().serve(call).await);
             }
         });
@@ -125,7 +135,7 @@ fn failsafe(bencher: Bencher<'_, '_>, fate: Fate) {
     let breaker = failsafe::Config::new().failure_policy(policy).build();
     bencher.iter(|| {
         runtime.block_on(async {
-            for call in 0..CALLS {
+            for call in 0..fate.calls() {
                 let _ = black_box(breaker.call(server.clone().serve(call)).await);
             }
         });
@@ -180,7 +190,7 @@ where
         });
     };
     batch(10);
-    bencher.iter(|| batch(CALLS));
+    bencher.iter(|| batch(fate.calls()));
 }
 
 fn ours(bencher: Bencher<'_, '_>, fate: Fate) {
@@ -192,7 +202,7 @@ fn ours(bencher: Bencher<'_, '_>, fate: Fate) {
     let profile = driver.call_profile("default").unwrap();
     bencher.iter(|| {
         runtime.block_on(async {
-            for call in 0..CALLS {
+            for call in 0..fate.calls() {
                 let attempt = |_| {
                     let answer = server.clone().serve(call);
                     async { Ok(answer.await?) }
