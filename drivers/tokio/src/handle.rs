@@ -112,7 +112,8 @@ impl<T: Transport> Handle<T> {
     }
 
     /// Adds a peer, with the settings of the peer profile of that name, and without an intent to
-    /// connect. One without endpoints can only dial us, see [`accept`](Self::accept).
+    /// connect. One without endpoints can only dial us, see [`accept`](Self::accept); where there are
+    /// several shards it is of the one of a breaker with its own number.
     ///
     /// # Errors
     ///
@@ -125,7 +126,7 @@ impl<T: Transport> Handle<T> {
     ) -> Result<(), Refused> {
         let profile: PeerProfileId =
             self.config.peer_profile(profile).ok_or_else(|| unknown(profile))?;
-        let shard = self.shard_of(&endpoints)?;
+        let shard = self.shard_of(peer, &endpoints)?;
         if !self.inner.claim_home(peer, shard) {
             return Err(Refused::Ignored(Ignored::PeerExists(peer)));
         }
@@ -156,14 +157,14 @@ impl<T: Transport> Handle<T> {
         endpoints: Vec<Endpoint<T::Address>>,
     ) -> Result<(), Refused> {
         let home = self.home_of(peer)?;
-        let shard = self.shard_of(&endpoints)?;
+        let shard = self.shard_of(peer, &endpoints)?;
         let (plain, addresses) = split(endpoints);
         if shard != home
             && let Some(there) = plain.first()
         {
             let here = self.work(home, |core| {
                 let known = core.peers.get(&peer).ok_or(unknown_peer(peer))?;
-                Ok(known.endpoints.first().map_or(there.breaker, |(_, breaker, _)| *breaker))
+                Ok(known.endpoints.first().map_or(namesake(peer), |(_, breaker, _)| *breaker))
             })?;
             return Err(Refused::SplitOverShards(here, there.breaker));
         }
@@ -625,14 +626,19 @@ impl<T: Transport> Handle<T> {
     }
 
     /// Where a peer with these endpoints is at home.
-    fn shard_of(&self, endpoints: &[Endpoint<T::Address>]) -> Result<usize, Refused> {
-        let Some(first) = endpoints.first() else { return Ok(0) };
-        let shard = self.inner.shard_of(first.breaker);
+    fn shard_of(&self, peer: PeerId, endpoints: &[Endpoint<T::Address>]) -> Result<usize, Refused> {
+        let first = endpoints.first().map_or(namesake(peer), |first| first.breaker);
+        let shard = self.inner.shard_of(first);
         match endpoints.iter().find(|other| self.inner.shard_of(other.breaker) != shard) {
-            Some(other) => Err(Refused::SplitOverShards(first.breaker, other.breaker)),
+            Some(other) => Err(Refused::SplitOverShards(first, other.breaker)),
             None => Ok(shard),
         }
     }
+}
+
+/// The breaker whose shard a peer without endpoints shares; it need not be there.
+const fn namesake(peer: PeerId) -> BreakerId {
+    BreakerId(peer.0)
 }
 
 fn unknown(profile: &str) -> Refused {

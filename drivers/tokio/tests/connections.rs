@@ -326,8 +326,13 @@ async fn a_call_to_a_peer_of_another_shard_is_told_so() {
     let split = call(PEER, calls).await.unwrap_err();
     assert_eq!(split, CallError::SplitOverShards { peer: PEER, dials: Some(dials), calls });
     assert_eq!(split.to_string(), "b2 is of another shard than b1, and so than p0");
-    let split = CallError::SplitOverShards { peer: PeerId(1), dials: None, calls: good };
-    assert_eq!(call(PeerId(1), good).await, Err(split));
+    // One that only dials us is of the shard of its own number.
+    let split = CallError::SplitOverShards { peer: PeerId(1), dials: None, calls };
+    assert_eq!(call(PeerId(1), calls).await, Err(split));
+    let moved = handle.set_endpoints(PeerId(1), vec![Endpoint::only(calls, String::new())]);
+    assert_eq!(moved, Err(Refused::SplitOverShards(BreakerId(1), calls)));
+    handle.accept(PeerId(1), Arc::new(Conn::new())).unwrap();
+    assert_eq!(call(PeerId(1), good).await, Ok(()));
     let unknown = CallError::Rejected { reason: RejectReason::UnknownPeer, retry_after: None };
     assert_eq!(call(PeerId(2), calls).await, Err(unknown));
     sound(&handle);
