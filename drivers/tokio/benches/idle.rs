@@ -76,8 +76,8 @@ struct Cost {
 }
 
 fn main() {
-    // `-- --test` only asks whether it runs.
-    let n: u32 = if std::env::args().any(|arg| arg == "--test") { 500 } else { 50_000 };
+    // `cargo test` only asks whether it runs.
+    let n: u32 = if std::env::args().any(|arg| arg == "--bench") { 50_000 } else { 500 };
     println!("{n} idle connections, each asked every {} s", INTERVAL.as_secs());
     println!("{:36} {:>12} {:>18} {:>8}", "", "bytes each", "CPU each, 1 min", "pings");
     let floor = measure(n, |peers| tasks(n, peers));
