@@ -282,6 +282,7 @@ pub(crate) fn config(scenario: &Scenario, policy: &str) -> Result<Config, Scenar
             && told.in_flight() > 0
         {
             (breaker.rate, breaker.max_in_flight) = (Some(told.bucket()), told.in_flight());
+            breaker.window = None;
         }
         config.breaker_profiles.push(breaker);
         let mut profile = settings.peer.profile(name.get_ref());

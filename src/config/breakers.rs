@@ -8,6 +8,7 @@ use super::{Config, GateConfig, GatePolicy, within};
 use crate::breaker::{BreakerConfig, BreakerPolicy};
 use crate::bucket::{BucketConfig, BucketPolicy, Rate};
 use crate::error::ConfigError;
+use crate::limit::{LimitConfig, LimitPolicy};
 use crate::ratio::Ratio;
 use crate::time::nanos;
 
@@ -20,9 +21,13 @@ pub struct BreakerProfile {
     pub name: String,
     /// When it opens, for how long, and what closes it again.
     pub breaker: BreakerConfig,
-    /// Dials in flight at once; 64. The herd protection: keep it below the server's capacity per
-    /// second × the dial timeout, or nothing is ever served in time.
+    /// Dials in flight at once, at most; 256. The herd protection: keep it below the server's capacity
+    /// per second × the dial timeout, or nothing is ever served in time.
     pub max_in_flight: u32,
+    /// Finds below that bound how many dials in flight the server takes: from 64, more while all of
+    /// them succeed, fewer when dials time out or are refused. What happens while the breaker is open
+    /// or probing tells nothing of the pace. `None`: always `max_in_flight`.
+    pub window: Option<LimitConfig>,
     /// Dials per second, for those who know their server.
     pub rate: Option<BucketConfig>,
     /// Whether thresholds relax while this host is under load ([`Event::Load`](crate::Event::Load)).
@@ -41,7 +46,8 @@ impl Default for BreakerProfile {
         Self {
             name: String::from("default"),
             breaker: BreakerConfig::for_dials(),
-            max_in_flight: 64,
+            max_in_flight: 256,
+            window: Some(LimitConfig { initial: 64, max: 256, ..LimitConfig::default() }),
             rate: None,
             adaptive: false,
             watch_only: false,
@@ -113,6 +119,7 @@ pub(crate) struct BreakerProfilePolicy {
     /// For one that its group keeps closed.
     pub(crate) held: BreakerPolicy,
     pub(crate) max_in_flight: u32,
+    pub(crate) window: Option<LimitPolicy>,
     pub(crate) rate: Option<BucketPolicy>,
     /// What the first retry after a mass loss is spread by.
     pub(crate) spread_rate: Rate,
@@ -136,6 +143,10 @@ impl BreakerProfilePolicy {
         let pacer = &config.pacer;
         let normal = profile.breaker.clone().validate().map_err(|error| error.within("breaker"))?;
         within("max_in_flight", profile.max_in_flight, 1, u32::MAX)?;
+        let window = match profile.window {
+            Some(window) => Some(window.validate().map_err(|error| error.within("window"))?),
+            None => None,
+        };
         let rate = match profile.rate {
             Some(rate) => Some(rate.validate().map_err(|error| error.within("rate"))?),
             None => None,
@@ -160,6 +171,7 @@ impl BreakerProfilePolicy {
             relaxed,
             held: normal.held(),
             max_in_flight: profile.max_in_flight,
+            window,
             rate,
             spread_rate,
             watch_only: profile.watch_only,

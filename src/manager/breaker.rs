@@ -7,6 +7,7 @@ use crate::breaker::{Outcome, Permit, State, Transition};
 use crate::container::timers::TimerKind;
 use crate::draw::Draws;
 use crate::event::DialCause;
+use crate::limit::Sample;
 use crate::manager::Manager;
 use crate::manager::breakers::RING;
 use crate::manager::endpoints::{DISPLACED, queue};
@@ -51,8 +52,19 @@ impl Manager {
         let took = self.now.since(dialed_at);
         let mode = self.mode(slot);
         let record = &mut self.breakers.slab[slot];
+        let profile = self.policies.breaker(record.profile);
+        let sample = match outcome {
+            Outcome::Success => Some(Sample::Ok),
+            Outcome::Failure | Outcome::OpenFor(_) => Some(Sample::Dropped),
+            Outcome::Ignored | Outcome::Dropped => None,
+        };
+        if let (Some(window), Some(limit), Some(sample), State::Closed) =
+            (&mut record.window, &profile.window, sample, record.breaker.state())
+        {
+            window.record(limit, sample, dialed_at, record.in_flight, self.now);
+        }
         record.in_flight -= 1;
-        let policy = self.policies.breaker(record.profile).at(mode);
+        let policy = profile.at(mode);
         let draws = Draws::new(self.policies.config.seed, record.id.0);
         let (_, transition) =
             record.breaker.record(policy, permit, outcome, took, retry_after, self.now, &draws);
@@ -144,7 +156,7 @@ impl Manager {
     pub(crate) fn is_runnable(&self, slot: u32) -> bool {
         let record = &self.breakers.slab[slot];
         let profile = self.policies.breaker(record.profile);
-        record.in_flight < profile.max_in_flight
+        record.in_flight < record.max_in_flight(profile)
             && self.endpoints.first_waiting(slot).is_some()
             && self.timers.deadline(TimerKind::Pace, slot).is_none()
             && record.breaker.has_room(&profile.normal)

@@ -4,10 +4,12 @@ use alloc::boxed::Box;
 
 use crate::breaker::Breaker;
 use crate::bucket::Bucket;
+use crate::config::BreakerProfilePolicy;
 use crate::container::list::Lists;
 use crate::container::map::{Map, Named};
 use crate::container::slab::Slab;
 use crate::id::BreakerId;
+use crate::limit::Limit;
 use crate::manager::gates::Gates;
 use crate::window::Recent;
 
@@ -18,6 +20,8 @@ pub(crate) struct BreakerRecord {
     pub(crate) breaker: Breaker,
     /// Dials in flight behind it.
     pub(crate) in_flight: u32,
+    /// How many there may be, as far as that is found out.
+    pub(crate) window: Option<Limit>,
     /// Tokens of its rate, if it has one.
     pub(crate) bucket: Option<Bucket>,
     /// Connections lost behind it in the last seconds.
@@ -30,6 +34,14 @@ pub(crate) struct BreakerRecord {
     pub(crate) gates: Option<Box<Gates>>,
     /// Queue places given out so far.
     pub(crate) tickets: u64,
+}
+
+impl BreakerRecord {
+    /// How many dials may be in flight behind it.
+    pub(crate) fn max_in_flight(&self, profile: &BreakerProfilePolicy) -> u32 {
+        let found = self.window.as_ref().map_or(u32::MAX, Limit::current);
+        found.min(profile.max_in_flight)
+    }
 }
 
 impl Named for BreakerRecord {

@@ -8,6 +8,7 @@ use crate::breaker::Breaker;
 use crate::bucket::Bucket;
 use crate::event::Endpoint;
 use crate::id::{BreakerId, BreakerProfileId, PeerId, PeerProfileId};
+use crate::limit::Limit;
 use crate::manager::Manager;
 use crate::manager::breakers::BreakerRecord;
 use crate::manager::calls::{DOOMED, bound_for, waiting_for};
@@ -42,6 +43,7 @@ impl Manager {
             profile: profile.0,
             breaker,
             in_flight: 0,
+            window: policy.window.as_ref().map(Limit::new),
             bucket: policy.rate.as_ref().map(|rate| Bucket::full(rate, self.now)),
             losses: Recent::default(),
             endpoints: 0,

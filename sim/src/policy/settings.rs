@@ -245,7 +245,10 @@ impl BreakerSettings {
         set(&mut to.breaker.close_after, self.close_after);
         set(&mut to.breaker.tolerate, self.tolerate);
         to.breaker.probe_timeout = self.probe_timeout.map(Into::into).or(to.breaker.probe_timeout);
-        set(&mut to.max_in_flight, self.max_in_flight);
+        if let Some(told) = self.max_in_flight {
+            // Nothing is left to find out.
+            (to.max_in_flight, to.window) = (told, None);
+        }
         to.rate = bucket(self.rate, self.burst.as_ref()).or(to.rate);
         to
     }

@@ -24,6 +24,7 @@ use crate::container::timers::Timer;
 use crate::error::ConfigError;
 use crate::event::CallFailure;
 use crate::id::{AttemptId, BreakerId, CallId, ConnId, EndpointId, PeerId, PingId};
+use crate::limit::Limit;
 use crate::manager::Manager;
 use crate::manager::breakers::{BreakerRecord, RING};
 use crate::manager::calls::{
@@ -43,7 +44,7 @@ use crate::window::Recent;
 /// The version of the snapshots that this crate writes and reads.
 ///
 /// 1 knew no calls.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
 ///
@@ -244,7 +245,7 @@ mirror! { BreakerMirror of BreakerRecord {
         calls: u32,
         tickets: u64,
     }
-    options { bucket: Bucket, gates: Box<Gates>, }
+    options { window: Limit, bucket: Bucket, gates: Box<Gates>, }
     slots {}
 }}
 

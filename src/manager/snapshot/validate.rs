@@ -50,6 +50,12 @@ impl Snapshot {
             };
             // Not under the relaxed one: the two differ in thresholds, which no state depends on.
             held(breaker.breaker.is_valid(&policy.normal), &at("breaker"), "impossible state")?;
+            let window = match (&breaker.window, &policy.window) {
+                (None, None) => true,
+                (Some(window), Some(limit)) => window.is_valid(limit),
+                _ => false,
+            };
+            held(window, &at("window"), "does not fit the profile's window")?;
             let bucket = match (&breaker.bucket, &policy.rate) {
                 (None, None) => true,
                 (Some(bucket), Some(rate)) => bucket.is_valid(rate),
