@@ -180,6 +180,7 @@ fn every_setting_that_is_refused_is_named_with_what_is_wrong() {
         }),
         ("unhealthy_rate = 0", |c| rates(c, |r| r.unhealthy_rate = Some(Ratio::new(0, 9)))),
         ("in flight = 0", |c| breaker(c).max_in_flight = 0),
+        ("window of 0", |c| breaker(c).window = Some(LimitConfig { min: 0, ..Default::default() })),
         ("rate of 0", |c| breaker(c).rate = rate(0, Duration::from_secs(1), 1)),
         ("burst = 0", |c| breaker(c).rate = rate(1, Duration::from_secs(1), 0)),
         ("max_calls = 0", |c| c.limits.max_calls = 0),

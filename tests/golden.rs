@@ -16,6 +16,7 @@ use steadfast::Config;
 use steadfast::backoff::Jitter;
 use steadfast::bucket::{BucketConfig, Rate};
 use steadfast::config::{Detector, FirstRetry, OnSuspect, Signs};
+use steadfast::limit::LimitConfig;
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 use story::story;
@@ -245,6 +246,41 @@ fn a_round_ends_when_every_endpoint_failed_once() {
          +260ms dial-failed p1 throttled 10s
          why p1
          +15s connected p1"
+    ));
+}
+
+#[test]
+fn the_pace_of_dials_is_found_out_and_falls_once_for_one_bad_moment() {
+    let mut config = plain();
+    config.breaker_profiles[0].max_in_flight = 4;
+    config.breaker_profiles[0].window =
+        Some(LimitConfig { initial: 2, max: 4, ..LimitConfig::default() });
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1
+         peer p4 b1
+         peer p5 b1
+         peer p6 b1
+         peer p7 b1
+         connect p1
+         connect p2
+         connect p3
+         connect p4
+         connect p5
+         connect p6
+         connect p7
+         +20ms connected p1
+         window b1
+         connected p2
+         window b1
+         +20ms dial-failed p3 timeout
+         dial-failed p4 timeout
+         window b1
+         +20ms connected p5
+         window b1"
     ));
 }
 

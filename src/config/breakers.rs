@@ -21,12 +21,14 @@ pub struct BreakerProfile {
     pub name: String,
     /// When it opens, for how long, and what closes it again.
     pub breaker: BreakerConfig,
-    /// Dials in flight at once, at most; 256. The herd protection: keep it below the server's capacity
+    /// Dials in flight at once, at most; 64. The herd protection: keep it below the server's capacity
     /// per second × the dial timeout, or nothing is ever served in time.
     pub max_in_flight: u32,
-    /// Finds below that bound how many dials in flight the server takes: from 64, more while all of
-    /// them succeed, fewer when dials time out or are refused. What happens while the breaker is open
-    /// or probing tells nothing of the pace. `None`: always `max_in_flight`.
+    /// Finds, below that bound, how many dials in flight the server takes: more while all of them
+    /// succeed and are all used, fewer when dials time out or are refused. What happens while the
+    /// breaker is open or probing tells nothing of the pace. `None` by default: always
+    /// `max_in_flight`. Whoever is not told the server's pace sets that to 256, and this to begin at
+    /// 64 and end at 256.
     pub window: Option<LimitConfig>,
     /// Dials per second, for those who know their server.
     pub rate: Option<BucketConfig>,
@@ -46,8 +48,8 @@ impl Default for BreakerProfile {
         Self {
             name: String::from("default"),
             breaker: BreakerConfig::for_dials(),
-            max_in_flight: 256,
-            window: Some(LimitConfig { initial: 64, max: 256, ..LimitConfig::default() }),
+            max_in_flight: 64,
+            window: None,
             rate: None,
             adaptive: false,
             watch_only: false,

@@ -119,6 +119,14 @@ impl Manager {
         self.now
     }
 
+    /// How many dials may be in flight behind the breaker, as far as that is known by now; `None` if
+    /// there is no such breaker. O(1).
+    #[must_use]
+    pub fn dial_window(&self, breaker: BreakerId) -> Option<u32> {
+        let record = self.breakers.slab.get(self.breakers.find(breaker)?)?;
+        Some(record.max_in_flight(self.policies.breaker(record.profile)))
+    }
+
     /// The peers, in an order that the same events always give. O(n) for all.
     pub fn peers(&self) -> impl Iterator<Item = PeerId> + use<'_> {
         self.peers.slab.iter().map(|(_, peer)| peer.id)

@@ -124,6 +124,7 @@ fn config() -> Config {
     let narrow = BreakerProfile {
         breaker: BreakerConfig { consecutive_failures: Some(2), ..BreakerConfig::for_dials() },
         max_in_flight: 2,
+        window: Some(LimitConfig { initial: 1, min: 1, max: 3, ..LimitConfig::default() }),
         adaptive: true,
         ..BreakerProfile::default()
     };

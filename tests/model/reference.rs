@@ -10,6 +10,7 @@ use steadfast::backoff::BackoffPolicy;
 use steadfast::breaker::State;
 use steadfast::bucket::BucketConfig;
 use steadfast::config::{BreakerProfile, Detector, FirstRetry, PeerProfile, Signs};
+use steadfast::limit::{Limit, LimitPolicy, Sample};
 use steadfast::strategy::Step;
 use steadfast::{
     Action, Blocked, BreakerCounts, BreakerId, Config, ConnId, DialCause, DialFailures, Endpoint,
@@ -108,6 +109,8 @@ pub(crate) struct Breaker {
     pub(crate) watch_only: bool,
     /// Since when it admits a growing share, if it does.
     pub(crate) ramp_from: Option<Time>,
+    /// How many dials in flight its server was found to take.
+    pub(crate) window: Option<Limit>,
     pub(crate) losses: Vec<Time>,
 }
 
@@ -239,6 +242,10 @@ impl Model {
     }
 }
 
+fn window_policy(profile: &BreakerProfile) -> Option<LimitPolicy> {
+    profile.window.map(|window| window.validate().unwrap())
+}
+
 /// What events mean.
 impl Model {
     /// Whether the event means something; if so, its consequences.
@@ -262,6 +269,8 @@ impl Model {
                         asked: None,
                         watch_only: self.config.breaker_profiles[profile].watch_only,
                         ramp_from: None,
+                        window: window_policy(&self.config.breaker_profiles[profile])
+                            .map(|policy| Limit::new(&policy)),
                         losses: Vec::new(),
                     };
                     self.breakers.insert(*breaker, fresh);
@@ -561,6 +570,7 @@ impl Model {
 
     /// A dial is over: `Some(true)` well, `Some(false)` badly, `None` as if it had not been.
     fn dial_ended(&mut self, id: ConnId, outcome: Option<bool>) {
+        self.learn_pace(id, outcome);
         let conn = self.conns.get_mut(&id).unwrap();
         if outcome != Some(true) {
             conn.stage = Stage::Dead;
@@ -569,6 +579,23 @@ impl Model {
         let conn = &self.conns[&id];
         let (breaker, generation, permit) = (conn.breaker.unwrap(), conn.generation, conn.permit);
         self.judge(breaker, generation, permit, outcome, None, None);
+    }
+
+    /// A closed breaker's window learns from each dial that counts.
+    fn learn_pace(&mut self, id: ConnId, outcome: Option<bool>) {
+        let (to, since) = (self.conns[&id].breaker.unwrap(), self.conns[&id].since);
+        let others = self.conns.iter().filter(|(other, conn)| {
+            **other != id && conn.stage == Stage::Dialing && conn.breaker == Some(to)
+        });
+        let in_flight = u32::try_from(others.count()).unwrap() + 1;
+        let breaker = self.breakers.get_mut(&to).unwrap();
+        let policy = window_policy(&self.config.breaker_profiles[breaker.profile]);
+        if let (Some(window), Some(policy), Some(well), State::Closed) =
+            (&mut breaker.window, policy, outcome, breaker.state)
+        {
+            let sample = if well { Sample::Ok } else { Sample::Dropped };
+            window.record(&policy, sample, since, in_flight, self.now);
+        }
     }
 
     /// What the end of a dial or an attempt does to its breaker: as above.
@@ -886,7 +913,9 @@ impl Model {
         let permit = self.permit_for(breaker_id)?;
         ensure!(in_flight(&|_| true) < self.config.pacer.max_in_flight, "too many in flight");
         let behind = in_flight(&|conn| conn.breaker == Some(breaker_id));
-        ensure!(behind < profile.max_in_flight, "{behind} in flight behind {breaker_id}");
+        let found = breaker.window.as_ref().map_or(u32::MAX, Limit::current);
+        let room = profile.max_in_flight.min(found);
+        ensure!(behind < room, "{behind} of {room} in flight behind {breaker_id}");
         let generation = breaker.generation;
         let rates = [(profile.rate, Some(breaker_id)), (self.config.pacer.rate, None)];
         self.dials.push((self.now, breaker_id));

@@ -96,6 +96,10 @@ impl Teller {
                 );
                 self.write(line, &answer);
             }
+            ["window", breaker] => {
+                let dials = self.manager.dial_window(BreakerId(number(breaker))).unwrap();
+                self.write(line, &format!("{dials} dials at once"));
+            }
             ["why", peer] => {
                 let answer = self.why(PeerId(number(peer)));
                 self.write(line, &answer);

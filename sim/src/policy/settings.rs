@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use steadfast::backoff::BackoffConfig;
 use steadfast::bucket::{BucketConfig, Rate as CoreRate};
 use steadfast::config::{BreakerProfile, PacerConfig, PeerProfile, SleepConfig};
+use steadfast::limit::LimitConfig;
 use toml::Spanned;
 
 use super::calls::{CallSettings, GateSettings, OuterSettings};
@@ -164,6 +165,8 @@ settings! {
         probe_timeout: Span,
         /// Dials in flight at once.
         max_in_flight: u32,
+        /// Whether the bound on dials in flight is found out, from 64 and up to 256.
+        window: bool,
         /// Dials per second.
         rate: Rate,
         /// How many may come at once, with `rate`.
@@ -245,10 +248,11 @@ impl BreakerSettings {
         set(&mut to.breaker.close_after, self.close_after);
         set(&mut to.breaker.tolerate, self.tolerate);
         to.breaker.probe_timeout = self.probe_timeout.map(Into::into).or(to.breaker.probe_timeout);
-        if let Some(told) = self.max_in_flight {
-            // Nothing is left to find out.
-            (to.max_in_flight, to.window) = (told, None);
+        if self.window == Some(true) {
+            let window = LimitConfig { initial: 64, max: 256, ..LimitConfig::default() };
+            (to.max_in_flight, to.window) = (window.max, Some(window));
         }
+        set(&mut to.max_in_flight, self.max_in_flight);
         to.rate = bucket(self.rate, self.burst.as_ref()).or(to.rate);
         to
     }

@@ -44,7 +44,7 @@ use crate::window::Recent;
 /// The version of the snapshots that this crate writes and reads.
 ///
 /// 1 knew no calls.
-const VERSION: u32 = 3;
+const VERSION: u32 = 2;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
 ///
