@@ -157,6 +157,7 @@ fn config() -> Config {
     config.limits.max_peers = 5;
     config.limits.max_breakers = 3;
     config.pacer.max_in_flight = 4;
+    config.pacer.fleet_size = 2;
     config.pacer.rate = Some(BucketConfig { rate: Rate::per_second(4), burst: 6 });
     config.peer_profiles = vec![plain, pings, phi, asked, quitter];
     config.breaker_profiles = vec![narrow, paced];

@@ -714,7 +714,8 @@ impl Model {
                 FirstRetry::Immediate => return,
                 FirstRetry::Spread { max } => {
                     // At no less than one dial a second, and whatever the rate is told to be.
-                    let recent = Duration::from_secs(u64::try_from(recent).unwrap());
+                    let fleet = u64::from(self.config.pacer.fleet_size);
+                    let recent = Duration::from_secs(u64::try_from(recent).unwrap() * fleet);
                     let spread = recent.max(profile.backoff.base).min(max);
                     let (hint, least) = (Duration::ZERO, Duration::ZERO);
                     peer.expected_wait =
