@@ -313,6 +313,16 @@ pub enum Notice {
         /// To.
         to: breaker::State,
     },
+    /// Three different peers in a row, with no success between them, were refused for a reason that
+    /// is usually the peer's own: it is the server's (an expired certificate, an outage of whatever
+    /// knows the passwords). Until somebody is let in, such refusals count against the breaker, and
+    /// send nobody into the slow lane.
+    CommonRefusal {
+        /// Which breaker they are behind.
+        breaker: BreakerId,
+        /// The reason that the third was given.
+        cause: DialCause,
+    },
     /// A call waits.
     CallWaits {
         /// Which.

@@ -28,6 +28,8 @@ pub struct Stats {
     pub dial_failures: DialFailures,
     /// Connections that ended, by cause.
     pub losses: Losses,
+    /// Times that refusals for the peers' own reasons turned out to be everybody's.
+    pub common_refusals: u64,
     /// Inbound connections taken.
     pub adopted: u64,
     /// Inbound connections refused.
@@ -101,6 +103,7 @@ impl Stats {
             self.dials,
             self.dials_succeeded,
             self.dials_cancelled,
+            self.common_refusals,
             self.adopted,
             self.refused,
             self.sessions_resumed,
@@ -144,6 +147,7 @@ impl Stats {
             dials_cancelled,
             dial_failures,
             losses,
+            common_refusals,
             adopted,
             refused,
             sessions_resumed,
@@ -201,6 +205,7 @@ impl Stats {
             (&mut self.dials, dials),
             (&mut self.dials_succeeded, dials_succeeded),
             (&mut self.dials_cancelled, dials_cancelled),
+            (&mut self.common_refusals, common_refusals),
             (&mut self.adopted, adopted),
             (&mut self.refused, refused),
             (&mut self.sessions_resumed, sessions_resumed),

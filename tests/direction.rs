@@ -153,7 +153,7 @@ fn the_tables_know_no_flow() {
         let code = text.split("#[cfg(test)]").next().unwrap();
         for line in code.lines().filter(|line| line.trim_start().starts_with("use crate::manager"))
         {
-            let known = ["manager::peers::NONE", "manager::gates::Gates"];
+            let known = ["peers::NONE", "gates::Gates", "refusals::Refusals"];
             assert!(known.iter().any(|known| line.contains(known)), "{table}.rs: {line}");
         }
     }

@@ -10,22 +10,49 @@ use crate::event::DialCause;
 use crate::limit::Sample;
 use crate::manager::Manager;
 use crate::manager::breakers::RING;
-use crate::manager::endpoints::{DISPLACED, queue};
+use crate::manager::endpoints::{DISPLACED, EndpointRecord, queue};
 use crate::manager::out::Out;
+use crate::manager::refusals::Reason;
 use crate::time::Time;
 
 impl Manager {
-    /// What a failed dial counts as behind the endpoint's breaker.
+    /// What a failed dial counts as behind the endpoint's breaker, and whether its cause is the
+    /// peer's own.
     ///
     /// A cause that tells about one peer must not count against a breaker that others share, or a
-    /// peer with a bad certificate keeps 100,000 out.
-    pub(crate) fn outcome_of(&self, endpoint: u32, cause: DialCause) -> Outcome {
+    /// peer with a bad certificate keeps 100,000 out; unless one after the other has it.
+    pub(crate) fn outcome_of(
+        &mut self,
+        endpoint: u32,
+        cause: DialCause,
+        out: &mut Out<'_>,
+    ) -> (Outcome, bool) {
         if cause.is_ours() {
-            Outcome::Dropped
-        } else if cause.is_peer_specific() && self.is_shared(endpoint) {
-            Outcome::Ignored
-        } else {
-            Outcome::Failure
+            return (Outcome::Dropped, false);
+        }
+        if !cause.is_peer_specific() {
+            return (Outcome::Failure, false);
+        }
+        if !self.is_shared(endpoint) {
+            return (Outcome::Failure, true);
+        }
+        let EndpointRecord { breaker, peer, .. } = self.endpoints.slab[endpoint];
+        let peer = self.peers.slab[peer].id;
+        let record = &mut self.breakers.slab[breaker];
+        match record.refusals.record(peer) {
+            Reason::Own => (Outcome::Ignored, true),
+            Reason::Common => (Outcome::Failure, false),
+            Reason::BecameCommon(before) => {
+                let breaker = record.id;
+                for id in before {
+                    if let Some(peer) = self.peers.find(id) {
+                        self.peers.slab[peer].slow_lane = false;
+                    }
+                }
+                self.stats.common_refusals += 1;
+                out.notice(Notice::CommonRefusal { breaker, cause });
+                (Outcome::Failure, false)
+            }
         }
     }
 
@@ -64,6 +91,9 @@ impl Manager {
             window.record(limit, sample, dialed_at, record.in_flight, self.now);
         }
         record.in_flight -= 1;
+        if outcome == Outcome::Success {
+            record.refusals.clear();
+        }
         let policy = profile.at(mode);
         let draws = Draws::new(self.policies.config.seed, record.id.0);
         let (_, transition) =

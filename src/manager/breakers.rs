@@ -11,6 +11,7 @@ use crate::container::slab::Slab;
 use crate::id::BreakerId;
 use crate::limit::Limit;
 use crate::manager::gates::Gates;
+use crate::manager::refusals::Refusals;
 use crate::window::Recent;
 
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct BreakerRecord {
     pub(crate) window: Option<Limit>,
     /// Tokens of its rate, if it has one.
     pub(crate) bucket: Option<Bucket>,
+    /// Whom its servers refused for reasons of its own.
+    pub(crate) refusals: Refusals,
     /// Connections lost behind it in the last seconds.
     pub(crate) losses: Recent,
     /// Endpoints that name it.

@@ -120,7 +120,7 @@ impl Manager {
             return self.void_dial(slot, told, out);
         }
         let endpoint = self.conns.slab[slot].endpoint;
-        let outcome = self.outcome_of(endpoint, cause);
+        let (outcome, own_cause) = self.outcome_of(endpoint, cause, out);
         let breaker = self.breakers.slab[self.endpoints.slab[endpoint].breaker].profile;
         let longest = self.policies.breaker(breaker).normal.max_retry_after();
         let retry_after = retry_after.map(|hint| hint.min(longest));
@@ -137,7 +137,7 @@ impl Manager {
         }
         peer.own_failures = 0;
         peer.timed_out = cause == DialCause::Timeout;
-        peer.slow_lane = cause.is_peer_specific();
+        peer.slow_lane = own_cause;
         let (profile, first) = (peer.profile, peer.first_endpoint);
         let endpoint = &mut self.endpoints.slab[conn.endpoint];
         let forgotten = self.now.since(endpoint.failed_at) > MEMORY;

@@ -15,6 +15,7 @@ use crate::manager::calls::{DOOMED, bound_for, waiting_for};
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Peer, Phase};
+use crate::manager::refusals::Refusals;
 use crate::time::Time;
 use crate::window::Recent;
 
@@ -45,6 +46,7 @@ impl Manager {
             in_flight: 0,
             window: policy.window.as_ref().map(Limit::new),
             bucket: policy.rate.as_ref().map(|rate| Bucket::full(rate, self.now)),
+            refusals: Refusals::default(),
             losses: Recent::default(),
             endpoints: 0,
             calls: 0,

@@ -23,6 +23,7 @@ mod out;
 mod pacer;
 mod peers;
 mod phase;
+mod refusals;
 mod retry;
 mod session;
 mod snapshot;

@@ -18,11 +18,16 @@ impl Manager {
         let failures = self.failures(slot);
         let delay = self.draw_backoff(slot, failures);
         let peer = &mut self.peers.slab[slot];
-        peer.failures = failures.saturating_add(1);
+        // What befalls every peer alike gives none of them up.
+        let common = !peer.slow_lane
+            && matches!(cause, PeerCause::DialFailed(cause) if cause.is_peer_specific());
+        let max_attempts = self.policies.peer(peer.profile).profile.max_attempts;
+        let counts = !(common && max_attempts.is_some());
+        peer.failures = failures.saturating_add(u32::from(counts));
         peer.epoch = self.network.epoch;
         peer.previous_delay = delay;
-        let (failures, profile) = (peer.failures, peer.profile);
-        if self.policies.peer(profile).profile.max_attempts.is_some_and(|max| failures >= max) {
+        let failures = peer.failures;
+        if counts && max_attempts.is_some_and(|max| failures >= max) {
             return self.give_up(slot, PeerCause::TooManyAttempts, out);
         }
         // The jitter comes on top of the servers' hints: everybody was given the same one.

@@ -112,6 +112,8 @@ pub(crate) struct Breaker {
     /// How many dials in flight its server was found to take.
     pub(crate) window: Option<Limit>,
     pub(crate) losses: Vec<Time>,
+    /// Whom it refused for reasons of its own, with no success since.
+    pub(crate) refused: BTreeSet<PeerId>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,6 +134,7 @@ pub(crate) struct Counted {
     pub(crate) ignored: u64,
     pub(crate) backwards: u64,
     pub(crate) slept: u64,
+    pub(crate) common_refusals: u64,
     pub(crate) failures: DialFailures,
     pub(crate) losses: Losses,
 }
@@ -158,6 +161,8 @@ pub(crate) struct Model {
     pub(crate) dials: Vec<(Time, BreakerId)>,
     /// The dial that this step's event puts an end to.
     pub(crate) dropped: Option<ConnId>,
+    /// The refusal that shows that everybody is refused, to be told.
+    pub(crate) common_due: Option<(BreakerId, DialCause)>,
     pub(crate) counted: Counted,
     pub(crate) calls: Calls,
 }
@@ -182,6 +187,7 @@ impl Model {
             pings: BTreeMap::new(),
             dials: Vec::new(),
             dropped: None,
+            common_due: None,
             counted: Counted::default(),
             calls: Calls::default(),
         }
@@ -272,6 +278,7 @@ impl Model {
                         window: window_policy(&self.config.breaker_profiles[profile])
                             .map(|policy| Limit::new(&policy)),
                         losses: Vec::new(),
+                        refused: BTreeSet::new(),
                     };
                     self.breakers.insert(*breaker, fresh);
                 }
@@ -578,6 +585,9 @@ impl Model {
         }
         let conn = &self.conns[&id];
         let (breaker, generation, permit) = (conn.breaker.unwrap(), conn.generation, conn.permit);
+        if outcome == Some(true) {
+            self.breakers.get_mut(&breaker).unwrap().refused.clear();
+        }
         self.judge(breaker, generation, permit, outcome, None, None);
     }
 
@@ -652,8 +662,20 @@ impl Model {
         let own = own.filter(|endpoint| endpoint.breaker == breaker).count();
         let shared = self.endpoints_behind(breaker) > own;
         self.peers.get_mut(&conn.peer).unwrap().coming_back = true;
-        let uncounted = cause.is_ours() || cause.is_peer_specific() && shared;
         let void = self.down || conn.since < self.up_at;
+        let mut own = cause.is_peer_specific();
+        if own && shared && !void {
+            let refused = &mut self.breakers.get_mut(&breaker).unwrap().refused;
+            // Three are nobody's own reason, and the third is told.
+            let before = refused.len();
+            refused.insert(conn.peer);
+            own = refused.len() < 3;
+            self.common_due = (before < 3 && !own).then_some((breaker, cause));
+            if before < 3 && !own {
+                self.counted.common_refusals += 1;
+            }
+        }
+        let uncounted = cause.is_ours() || own && shared;
         let counts = !void && !uncounted;
         self.dial_ended(id, counts.then_some(false));
         if void {
@@ -661,6 +683,7 @@ impl Model {
         }
         let longest = self.breaker_profile(&self.breakers[&breaker]).breaker.max_retry_after;
         let mut policy = self.policy(conn.peer);
+        let max_attempts = self.profile(&self.peers[&conn.peer]).max_attempts;
         let peer = self.peers.get_mut(&conn.peer).unwrap();
         if cause.is_ours() {
             let (least, most) = policy.bounds(peer.own_failures, peer.previous);
@@ -670,14 +693,15 @@ impl Model {
             return;
         }
         peer.own_failures = 0;
-        if cause.is_peer_specific() {
+        if own {
             policy = policy.with_cap_times(10);
         }
         let hint = hint.unwrap_or_default().min(longest);
         let (least, most) = policy.bounds(peer.failures, peer.previous);
         peer.asked = self.now + hint;
         peer.expected_wait = Some(Wait { hint, least, most, remembered: true });
-        peer.failures += 1;
+        let common = cause.is_peer_specific() && !own;
+        peer.failures += u32::from(!(common && max_attempts.is_some()));
     }
 
     fn lose(&mut self, id: ConnId, cause: LossCause) {
@@ -1142,6 +1166,11 @@ impl Model {
                 self.counted.ignored += 1;
                 Ok(())
             }
+            Notice::CommonRefusal { breaker, cause } => {
+                let due = self.common_due.take();
+                ensure!(due == Some((*breaker, *cause)), "due is {due:?}");
+                Ok(())
+            }
             Notice::WatchOnly { breaker, on } => {
                 let asked = Event::WatchOnly { breaker: *breaker, on: *on };
                 ensure!(step.event == asked, "nobody asked");
@@ -1161,6 +1190,7 @@ impl Model {
     }
 
     fn settle(&mut self, judged: Time, manager: &Manager) -> Verdict {
+        ensure!(self.common_due.is_none(), "not told: {:?}", self.common_due);
         for (id, breaker) in &self.breakers {
             ensure!(breaker.due.is_none(), "{id} should be {:?}", breaker.due);
             let state = manager.breaker_state(*id);
@@ -1262,6 +1292,7 @@ impl Model {
             ignored: stats.ignored,
             backwards: stats.clock_backwards,
             slept: stats.slept,
+            common_refusals: stats.common_refusals,
             failures: stats.dial_failures,
             losses: stats.losses,
         };

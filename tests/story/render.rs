@@ -94,6 +94,9 @@ fn render_notice(notice: &Notice) -> String {
             };
             format!("{breaker} {from}→{}", breaker_state(*to))
         }
+        Notice::CommonRefusal { breaker, cause } => {
+            format!("{breaker}: everybody is refused ({})", word(cause))
+        }
         Notice::CallWaits { call, on, until } => {
             let until = until.map(|until| format!(" until {}", at(until))).unwrap_or_default();
             format!("{call} waits for {}{until}", word(on))

@@ -109,7 +109,7 @@ impl Out {
         // Without `..`: a new count must be published too.
         let Stats {
             peers, breakers, dials_in_flight, dials, dials_succeeded, dials_cancelled,
-            dial_failures, losses, adopted, refused, sessions_resumed, sessions_lost, given_up,
+            dial_failures, losses, common_refusals, adopted, refused, sessions_resumed, sessions_lost, given_up,
             suspected, cleared, pings, pongs, calls_now, attempts_in_flight, calls, calls_done,
             rejections, give_ups, attempts, attempts_cancelled, attempt_failures, retries, hedges,
             budget_refusals, stale, ignored, clock_backwards, slept, measured, degraded,
@@ -136,6 +136,8 @@ impl Out {
             }));
         self.counters("steadfast_connections_lost_total", "Connections that ended.", "cause",
             each!(losses as Losses { eof, reset, replaced, kicked, protocol, suspected, local }));
+        self.counter("steadfast_common_refusals_total",
+            "Times that a server refused everybody.", *common_refusals);
         self.counters("steadfast_inbound_total", "Connections that peers made.", "outcome", [
             ("adopted", *adopted),
             ("refused", *refused),

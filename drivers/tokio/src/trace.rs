@@ -30,6 +30,7 @@ const fn level(notice: &Notice) -> Level {
         Notice::Peer { to: PeerState::Failed, .. }
         | Notice::Breaker { to: State::Open { .. } | State::ForcedOpen, .. }
         | Notice::SessionLost { .. }
+        | Notice::CommonRefusal { .. }
         | Notice::Suspected { .. }
         | Notice::Degraded { .. }
         | Notice::Slept { .. } => Level::WARN,
@@ -90,6 +91,9 @@ pub(crate) fn tell((now, notice): Noticed) {
         Notice::Cleared { peer, conn, suspected_for } => {
             let suspected_for_ms = millis(suspected_for);
             tell!(level, peer = peer.0, %conn, suspected_for_ms, "connection spoke again");
+        }
+        Notice::CommonRefusal { breaker, cause } => {
+            tell!(level, breaker = breaker.0, ?cause, "everybody is refused");
         }
         Notice::Degraded { peer, latency, loss } => {
             let latency_ms = millis(latency);

@@ -35,6 +35,7 @@ use crate::manager::endpoints::{DISPLACED, EndpointRecord};
 use crate::manager::environment::Network;
 use crate::manager::gates::Gates;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Peer, Phase, WOKEN};
+use crate::manager::refusals::Refusals;
 use crate::phi::Phi;
 use crate::probe::Probe;
 use crate::stats::Stats;
@@ -43,8 +44,8 @@ use crate::window::Recent;
 
 /// The version of the snapshots that this crate writes and reads.
 ///
-/// 1 knew no calls.
-const VERSION: u32 = 2;
+/// 1 knew no calls, 2 no doubts about ourselves.
+const VERSION: u32 = 3;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
 ///
@@ -240,6 +241,7 @@ mirror! { BreakerMirror of BreakerRecord {
         profile: u16,
         breaker: Breaker,
         in_flight: u32,
+        refusals: Refusals,
         losses: Recent,
         endpoints: u32,
         calls: u32,

@@ -1,9 +1,12 @@
 //! What two states of one shape have in common.
 
+use alloc::collections::BTreeMap;
+
 use crate::id::{AttemptId, BreakerId, CallId, ConnId, PeerId, PingId};
 use crate::manager::calls::CallPhase;
 use crate::manager::conns::ConnPhase;
 use crate::manager::peers::Phase;
+use crate::manager::refusals::Refusals;
 use crate::manager::snapshot::Snapshot;
 use crate::time::{Time, nanos};
 
@@ -45,8 +48,10 @@ impl Snapshot {
             relative(&mut timer.deadline);
             timer.sequence = rank;
         }
+        let mut places = BTreeMap::new();
         for (slot, entry) in (0..).zip(&mut self.peers.slots) {
             let Some(peer) = entry else { continue };
+            places.insert(peer.id, PeerId(slot));
             peer.id = PeerId(slot);
             peer.failures = if peer.epoch == epoch { peer.failures } else { 0 };
             peer.epoch = 0;
@@ -119,6 +124,11 @@ impl Snapshot {
         for (slot, entry) in (0..).zip(&mut self.breakers.slots) {
             let Some(breaker) = entry else { continue };
             breaker.id = BreakerId(slot);
+            let Refusals { first, second, .. } = &mut breaker.refusals;
+            for peer in [first, second] {
+                // One that was removed is like no other.
+                *peer = peer.map(|id| places.get(&id).copied().unwrap_or(PeerId(u64::MAX)));
+            }
             breaker.tickets = 0;
             breaker.breaker = breaker.breaker.clone().shape(now);
             if let Some(gates) = &mut breaker.gates {

@@ -66,6 +66,7 @@ impl Snapshot {
             held(gates, &at("gates"), "impossible state")?;
             let guards = breaker.calls == 0 || breaker.gates.is_some();
             held(guards, &at("gates"), "missing, though there are calls")?;
+            held(breaker.refusals.is_valid(), &at("refusals"), "impossible state")?;
             held(breaker.losses.is_valid(), &at("losses"), "impossible state")?;
             held(breaker.tickets <= MAX_NUMBER, &at("tickets"), "no room to go on")?;
         }

@@ -153,9 +153,11 @@ impl History {
         let mut peers: BTreeSet<PeerId> = peers.collect();
         peers.extend(peer_of_event(&step.event, whose));
         let breakers = actions.iter().filter_map(|action| match action {
-            Action::Notice(Notice::Breaker { breaker, .. } | Notice::WatchOnly { breaker, .. }) => {
-                Some(*breaker)
-            }
+            Action::Notice(
+                Notice::Breaker { breaker, .. }
+                | Notice::WatchOnly { breaker, .. }
+                | Notice::CommonRefusal { breaker, .. },
+            ) => Some(*breaker),
             _ => None,
         });
         let mut breakers: BTreeSet<BreakerId> = breakers.collect();

@@ -185,6 +185,9 @@ fn notice(notice: &Notice) -> String {
         Notice::Cleared { peer, conn, suspected_for } => {
             format!("{peer} cleared: {conn} spoke after {suspected_for:?}")
         }
+        Notice::CommonRefusal { breaker, cause } => {
+            format!("{breaker} refuses everybody: {}", word(cause))
+        }
         Notice::Degraded { peer, latency, loss } => {
             format!("{peer} degraded: {latency:?}, {loss} ppm lost")
         }
