@@ -225,6 +225,18 @@ pub enum PeerCause {
     Revived,
 }
 
+/// What convicted a silent connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Conviction {
+    /// It was silent for longer than its detector allows.
+    Silence,
+    /// It missed as many pings as its profile allows.
+    Pings,
+}
+
 /// Something that happened inside, for logs, metrics and people.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -279,6 +291,45 @@ pub enum Notice {
         mean: Option<Duration>,
         /// Its standard deviation.
         std: Option<Duration>,
+        /// How much speaks against ourselves, see [`self_health`](crate::self_health).
+        self_health: u8,
+        /// What convicted it.
+        by: Conviction,
+    },
+    /// A connection has been silent for longer than usual: it is on the way to suspicion. Ended by
+    /// [`Trusted`](Notice::Trusted), by [`Suspected`](Notice::Suspected) or by its end.
+    Doubted {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        conn: ConnId,
+        /// For how long it has been silent.
+        silence: Duration,
+    },
+    /// A doubted connection spoke, before it was suspected.
+    Trusted {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        conn: ConnId,
+        /// How long it was doubted.
+        doubted_for: Duration,
+    },
+    /// So many connections behind one breaker are silent at once that it may be us: each has one more
+    /// detection time before it is suspected. Told once for all.
+    MassSuspicion {
+        /// Which breaker they are behind.
+        breaker: BreakerId,
+        /// How many are silent.
+        silent: u32,
+        /// How many are connected.
+        connected: u32,
+    },
+    /// How much speaks against ourselves has changed, see [`self_health`](crate::self_health). A
+    /// score that falls by itself is told when it matters next.
+    SelfHealth {
+        /// From 0 to the highest that is configured.
+        score: u8,
     },
     /// A suspected connection spoke again.
     Cleared {

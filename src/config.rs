@@ -13,6 +13,8 @@ use core::time::Duration;
 use crate::bucket::{BucketConfig, BucketPolicy, Rate};
 use crate::error::ConfigError;
 use crate::id::{BreakerProfileId, CallProfileId, MAX_SLOTS, PeerProfileId};
+use crate::ratio::Ratio;
+use crate::self_health::{SelfHealthConfig, SelfHealthPolicy};
 
 pub use breakers::{BreakerGroup, BreakerProfile};
 pub(crate) use breakers::{BreakerProfilePolicy, Mode};
@@ -38,6 +40,18 @@ pub struct Config {
     pub pacer: PacerConfig,
     /// What happens when the driver comes back late.
     pub sleep: SleepConfig,
+    /// How we doubt ourselves; `None`: never.
+    #[cfg_attr(feature = "serde", serde(default = "default_self_health"))]
+    pub self_health: Option<SelfHealthConfig>,
+    /// What happens when many fall silent at once; `None`: nothing in particular.
+    #[cfg_attr(feature = "serde", serde(default = "default_mass_guard"))]
+    pub mass_guard: Option<MassGuardConfig>,
+    /// Pings per second over all connections; `None` by default, no bound. A million peers that are
+    /// silent for 30 s each are 33,000 pings a second. A rate below the number of such peers by their
+    /// ping interval makes checks that much rarer: an overdue ping waits, and its peer is not judged
+    /// for what it was not asked.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub ping_rate: Option<BucketConfig>,
     /// The settings that peers refer to by place.
     pub peer_profiles: Vec<PeerProfile>,
     /// The settings that breakers refer to by place.
@@ -59,6 +73,9 @@ impl Config {
             limits: Limits::default(),
             pacer: PacerConfig::default(),
             sleep: SleepConfig::default(),
+            self_health: default_self_health(),
+            mass_guard: default_mass_guard(),
+            ping_rate: None,
             peer_profiles: vec![PeerProfile::default()],
             breaker_profiles: vec![BreakerProfile::default()],
             call_profiles: default_call_profiles(),
@@ -138,6 +155,16 @@ impl Config {
         });
         calls.chain(hedged).chain(breakers).collect()
     }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the default of a field that is optional")]
+fn default_self_health() -> Option<SelfHealthConfig> {
+    Some(SelfHealthConfig::default())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the default of a field that is optional")]
+fn default_mass_guard() -> Option<MassGuardConfig> {
+    Some(MassGuardConfig::default())
 }
 
 /// Also those of a configuration that was written before there were calls.
@@ -227,6 +254,39 @@ impl Default for SleepConfig {
     }
 }
 
+/// When many fall silent at once, it may be us.
+///
+/// If so many of the connections behind one breaker are doubted or worse, those that are to be
+/// suspected get one more detection time, once, and a ping where their profile has pings. A dead
+/// region is thus found after twice the time, once; an observer that was cut off loses nobody.
+///
+/// Source: Eureka, which stops expiring when too many of its clients fall silent together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct MassGuardConfig {
+    /// With how many connections behind a breaker it begins; 20.
+    pub min_peers: u32,
+    /// How many may be silent at once without meaning anything; 10.
+    pub min_silent: u32,
+    /// Which share of them may be; 25 %. At most 1.
+    pub share: Ratio,
+    /// For how long, after silent ones were given up all the same, others are not waited for again
+    /// behind the same breaker; 60 s.
+    pub believe_for: Duration,
+}
+
+impl Default for MassGuardConfig {
+    fn default() -> Self {
+        Self {
+            min_peers: 20,
+            min_silent: 10,
+            share: Ratio::percent(25),
+            believe_for: Duration::from_secs(60),
+        }
+    }
+}
+
 /// A validated configuration, in the form that the flows use.
 #[derive(Clone, Debug)]
 pub(crate) struct Policies {
@@ -235,6 +295,8 @@ pub(crate) struct Policies {
     pub(crate) breakers: Vec<BreakerProfilePolicy>,
     pub(crate) calls: Vec<CallPolicy>,
     pub(crate) pacer_rate: Option<BucketPolicy>,
+    pub(crate) ping_rate: Option<BucketPolicy>,
+    pub(crate) self_health: Option<SelfHealthPolicy>,
 }
 
 impl Policies {
@@ -254,6 +316,20 @@ impl Policies {
         positive_rate(config.pacer.assumed_rate)
             .map_err(|error| pacer(error.within("assumed_rate")))?;
         within("pacer.fleet_size", config.pacer.fleet_size, 1, u32::MAX)?;
+        let ping_rate = match config.ping_rate {
+            Some(rate) => Some(rate.validate().map_err(|error| error.within("ping_rate"))?),
+            None => None,
+        };
+        let self_health = match config.self_health {
+            Some(health) => Some(health.validate().map_err(|error| error.within("self_health"))?),
+            None => None,
+        };
+        if let Some(MassGuardConfig { share, .. }) = config.mass_guard
+            && (share.denominator == 0 || share.numerator > share.denominator)
+        {
+            let problem = format!("is {share}, must be at most 1");
+            return Err(ConfigError::new("share", problem).within("mass_guard"));
+        }
         within("peer_profiles", count(config.peer_profiles.len()), 1, u32::from(u16::MAX))?;
         within("breaker_profiles", count(config.breaker_profiles.len()), 1, u32::from(u16::MAX))?;
         within("call_profiles", count(config.call_profiles.len()), 1, u32::from(u16::MAX))?;
@@ -281,6 +357,8 @@ impl Policies {
             breakers: breakers.collect::<Result<_, _>>()?,
             calls: calls.collect::<Result<_, _>>()?,
             pacer_rate,
+            ping_rate,
+            self_health,
             config: config.clone(),
         })
     }

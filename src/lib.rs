@@ -61,8 +61,8 @@
 //!   [`Manager::snapshot`] takes the whole state along.
 //! - [`Ledger`] checks that a driver keeps its side of the contract.
 //! - The parts are useful alone: [`backoff`], [`breaker`], [`bucket`], [`budget`],
-//!   [`bulkhead`], [`hedge`], [`histogram`], [`limit`], [`phi`], [`probe`], [`throttle`],
-//!   [`window`], and [`draw`] for their jitter. Each takes `now` as an argument and knows nothing
+//!   [`bulkhead`], [`hedge`], [`histogram`], [`limit`], [`phi`], [`probe`], [`self_health`],
+//!   [`throttle`], [`window`], and [`draw`] for their jitter. Each takes `now` as an argument and knows nothing
 //!   of the others' users.
 //! - `recording` (feature `recording`) writes runs into files and lives through them again.
 //! - `strategy` (feature `proptest`) generates scripts of events and a world to play them in.
@@ -113,6 +113,7 @@ pub mod probe;
 #[cfg(feature = "recording")]
 #[cfg_attr(docsrs, doc(cfg(feature = "recording")))]
 pub mod recording;
+pub mod self_health;
 #[cfg(feature = "proptest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
 pub mod strategy;
@@ -120,7 +121,7 @@ pub mod throttle;
 pub mod window;
 
 pub use action::{
-    Action, GiveUpReason, Ignored, Notice, PeerCause, PeerState, RejectReason, WaitsFor,
+    Action, Conviction, GiveUpReason, Ignored, Notice, PeerCause, PeerState, RejectReason, WaitsFor,
 };
 pub use config::Config;
 pub use error::ConfigError;

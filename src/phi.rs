@@ -172,6 +172,17 @@ impl PhiPolicy {
         Ok(Self { threshold_milli, z, ..*self })
     }
 
+    /// The same detector read early: at phi 3, or the threshold if that is lower, and with half the
+    /// pause. What it finds is on the way to suspicion.
+    ///
+    /// Source: Akka warns at two thirds of the pause; `ScyllaDB` has several listeners on one detector.
+    #[must_use]
+    pub fn doubting(&self) -> Self {
+        let threshold_milli = self.threshold_milli.min(3_000);
+        let z = z_of_phi(f64::from(threshold_milli) / 1_000.0, self.scale);
+        Self { threshold_milli, z, pause: self.pause / 2.0, ..*self }
+    }
+
     /// At which phi a peer is suspected, in thousandths.
     #[must_use]
     pub const fn threshold_milli(&self) -> u32 {
@@ -251,6 +262,12 @@ impl Phi {
         let margin = policy.pause + policy.z * self.deviation(policy);
         let silence = self.centre(policy) + margin;
         Duration::from_nanos(whole(libm::ceil(silence)))
+    }
+
+    /// The part of it that is caution: the pause and the deviations.
+    #[must_use]
+    pub fn margin(&self, policy: &PhiPolicy) -> Duration {
+        Duration::from_nanos(whole(policy.pause + policy.z * self.deviation(policy)))
     }
 
     /// Phi of a silence in thousandths, rounded to the nearest; at most 1,000,000, never NaN.

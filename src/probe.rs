@@ -17,8 +17,9 @@
 //! Source: gRPC A8 (keepalive from the last byte read) and Envoy's active health checks
 //! (`unhealthy_threshold`, `healthy_threshold`).
 
+use crate::draw::uniform;
 use crate::error::ConfigError;
-use crate::time::Time;
+use crate::time::{Time, nanos};
 use core::time::Duration;
 
 /// What active checks are made of.
@@ -34,6 +35,9 @@ pub struct ProbeConfig {
     pub unhealthy_threshold: u32,
     /// How many pings must then be answered for it to be healthy again; default 1.
     pub healthy_threshold: u32,
+    /// Whether the first ping to one that has not spoken yet comes at a moment of the interval that is
+    /// its own, so that a million who came up together are not pinged together; default yes.
+    pub spread: bool,
 }
 
 /// Source: gRPC A8 for the 10 s floor of the interval; twice 10 s of timeout after 10 s of silence
@@ -45,6 +49,7 @@ impl Default for ProbeConfig {
             timeout: Duration::from_secs(10),
             unhealthy_threshold: 2,
             healthy_threshold: 1,
+            spread: true,
         }
     }
 }
@@ -88,6 +93,21 @@ impl ProbePolicy {
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         self.0.timeout
+    }
+
+    /// The same checks with another timeout, for an observer who has reason to be patient.
+    #[must_use]
+    pub const fn with_timeout(&self, timeout: Duration) -> Self {
+        Self(ProbeConfig { timeout, ..self.0 })
+    }
+
+    /// After how much silence the first ping is due to one who has not spoken at all: uniform over
+    /// the interval, if it is spread.
+    #[must_use]
+    pub fn first_after(&self, random: u64) -> Duration {
+        let interval = nanos(self.0.interval);
+        let after = if self.0.spread { uniform(random, 1, interval) } else { interval };
+        Duration::from_nanos(after)
     }
 }
 

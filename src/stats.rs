@@ -44,6 +44,16 @@ pub struct Stats {
     pub suspected: u64,
     /// Suspicions that turned out wrong because the connection spoke again.
     pub cleared: u64,
+    /// Doubts: silences that were on the way to suspicion.
+    pub doubted: u64,
+    /// Doubts that ended before they became a suspicion.
+    pub doubts_cleared: u64,
+    /// Connections that were not suspected yet because too many were silent at once.
+    pub held: u64,
+    /// Times that so many were.
+    pub mass_suspicions: u64,
+    /// Times that more began to speak against ourselves.
+    pub self_doubts: u64,
     /// Pings sent.
     pub pings: u64,
     /// Pongs heard, late ones included.
@@ -111,6 +121,11 @@ impl Stats {
             self.given_up,
             self.suspected,
             self.cleared,
+            self.doubted,
+            self.doubts_cleared,
+            self.held,
+            self.mass_suspicions,
+            self.self_doubts,
             self.pings,
             self.pongs,
             self.calls,
@@ -155,6 +170,11 @@ impl Stats {
             given_up,
             suspected,
             cleared,
+            doubted,
+            doubts_cleared,
+            held,
+            mass_suspicions,
+            self_doubts,
             pings,
             pongs,
             calls_now,
@@ -213,6 +233,11 @@ impl Stats {
             (&mut self.given_up, given_up),
             (&mut self.suspected, suspected),
             (&mut self.cleared, cleared),
+            (&mut self.doubted, doubted),
+            (&mut self.doubts_cleared, doubts_cleared),
+            (&mut self.held, held),
+            (&mut self.mass_suspicions, mass_suspicions),
+            (&mut self.self_doubts, self_doubts),
             (&mut self.pings, pings),
             (&mut self.pongs, pongs),
             (&mut self.calls, calls),

@@ -15,13 +15,14 @@ use steadfast::bucket::{BucketConfig, Rate};
 use steadfast::budget::BudgetConfig;
 use steadfast::bulkhead::BulkheadConfig;
 use steadfast::config::{
-    BreakerGroup, BreakerProfile, CallProfile, Detector, GateConfig, HealthConfig, OpenOn,
-    PeerProfile, Signs,
+    BreakerGroup, BreakerProfile, CallProfile, Detector, GateConfig, HealthConfig, MassGuardConfig,
+    OpenOn, PeerProfile, Signs,
 };
 use steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast::limit::LimitConfig;
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
+use steadfast::self_health::SelfHealthConfig;
 use steadfast::throttle::ThrottleConfig;
 use steadfast::window::Span;
 use steadfast::{CallFailure, Config, Manager, Ratio};
@@ -110,6 +111,15 @@ fn every_setting_that_is_refused_is_named_with_what_is_wrong() {
         ("max_endpoints = 0", |c| c.limits.max_endpoints = 0),
         ("max_endpoints = 65", |c| c.limits.max_endpoints = 65),
         ("max_work_per_step = 15", |c| c.limits.max_work_per_step = 15),
+        ("a ping rate of 0", |c| c.ping_rate = rate(0, Duration::from_secs(1), 1)),
+        ("a mass of more than all", |c| {
+            let share = Ratio::percent(101);
+            c.mass_guard = Some(MassGuardConfig { share, ..MassGuardConfig::default() });
+        }),
+        ("a detection that gets shorter", |c| {
+            let max_stretch = Ratio::percent(99);
+            c.self_health = Some(SelfHealthConfig { max_stretch, ..SelfHealthConfig::default() });
+        }),
         ("no peer profile", |c| c.peer_profiles.clear()),
         ("no breaker profile", |c| c.breaker_profiles.clear()),
         ("two profiles of one name", |c| c.peer_profiles.push(PeerProfile::default())),

@@ -79,7 +79,17 @@ fn the_foundation_stands_on_itself() {
 #[test]
 fn a_leaf_knows_no_id_no_event_no_timer_and_no_other_leaf() {
     let imports = imports();
-    for leaf in ["backoff", "bucket", "bulkhead", "histogram", "limit", "phi", "probe", "window"] {
+    for leaf in [
+        "backoff",
+        "bucket",
+        "bulkhead",
+        "histogram",
+        "limit",
+        "phi",
+        "probe",
+        "self_health",
+        "window",
+    ] {
         may_know(leaf, &imports[&format!("{leaf}.rs")], &FOUNDATION);
     }
     // But for those that are made of another.
@@ -107,8 +117,18 @@ fn the_containers_know_nothing_of_resilience() {
 #[test]
 fn the_configuration_knows_the_leaves_and_not_their_users() {
     let leaves = [
-        "backoff", "breaker", "bucket", "budget", "bulkhead", "hedge", "limit", "phi", "probe",
-        "throttle", "window",
+        "backoff",
+        "breaker",
+        "bucket",
+        "budget",
+        "bulkhead",
+        "hedge",
+        "limit",
+        "phi",
+        "probe",
+        "self_health",
+        "throttle",
+        "window",
     ];
     let allowed = [&FOUNDATION[..], &leaves, &["config", "event", "id"]].concat();
     for file in ["config.rs", "config/breakers.rs", "config/calls.rs", "config/peers.rs"] {
@@ -153,7 +173,7 @@ fn the_tables_know_no_flow() {
         let code = text.split("#[cfg(test)]").next().unwrap();
         for line in code.lines().filter(|line| line.trim_start().starts_with("use crate::manager"))
         {
-            let known = ["peers::NONE", "gates::Gates", "refusals::Refusals"];
+            let known = ["peers::NONE", "gates::Gates", "refusals::Refusals", "crowd::"];
             assert!(known.iter().any(|known| line.contains(known)), "{table}.rs: {line}");
         }
     }

@@ -41,6 +41,11 @@ fn with(change: impl FnOnce(&mut steadfast::config::PeerProfile)) -> Config {
     config
 }
 
+/// Pings that do not spread, likewise.
+fn punctual() -> ProbeConfig {
+    ProbeConfig { spread: false, ..ProbeConfig::default() }
+}
+
 #[test]
 fn a_first_connection() {
     assert_snapshot!(story(
@@ -476,7 +481,7 @@ fn inbound_connections_are_refused_unless_the_profile_takes_them() {
 fn a_peer_that_misses_two_pings_is_dropped() {
     assert_snapshot!(story(
         with(|peer| {
-            peer.health.signs = Signs::Pings(ProbeConfig::default());
+            peer.health.signs = Signs::Pings(punctual());
             peer.health.detector = Detector::Deadline(secs(60));
         }),
         "breaker b1
@@ -620,7 +625,7 @@ fn a_host_without_sockets_is_asked_ever_more_slowly() {
 
 #[test]
 fn a_talkative_peer_that_missed_pings_is_cleared_by_pings_it_answers() {
-    let pings = ProbeConfig { healthy_threshold: 2, ..ProbeConfig::default() };
+    let pings = ProbeConfig { healthy_threshold: 2, ..punctual() };
     assert_snapshot!(story(
         with(|peer| {
             peer.health.signs = Signs::Pings(pings);
@@ -948,7 +953,7 @@ fn a_probe_that_an_outage_of_ours_cut_off_tells_nothing_about_the_server() {
 #[test]
 fn a_ping_dies_with_its_connection() {
     assert_snapshot!(story(
-        with(|peer| peer.health.signs = Signs::Pings(ProbeConfig::default())),
+        with(|peer| peer.health.signs = Signs::Pings(punctual())),
         "breaker b1
          peer p1 b1
          connect p1

@@ -45,6 +45,7 @@ fn lively() -> Manager {
     let deadline = Detector::Deadline(Duration::from_secs(3));
     named("pings", Signs::Pings(ProbeConfig::default()), deadline);
     named("phi", Signs::Heartbeats, Detector::Phi(PhiConfig::default()));
+    config.ping_rate = Some(BucketConfig { rate: Rate::per_second(1), burst: 2 });
     config.pacer.rate = Some(BucketConfig { rate: Rate::per_second(100), burst: 100 });
     config.breaker_profiles[0].breaker.consecutive_failures = Some(2);
     config.breaker_profiles[0].rate = Some(BucketConfig { rate: Rate::per_second(50), burst: 50 });
@@ -301,6 +302,19 @@ fn what_no_manager_can_be_in_is_refused_by_its_place() {
         ("/conns/slots/0/process", json!(7)),
         ("/conns/slots/0/rhythm", json!({"mean": 1, "var": 1, "samples": 3})),
         ("/conns/slots/0/attentive", json!(false)),
+        ("/conns/slots/0/trust", json!({"held": {"at": 5}})),
+        ("/conns/slots/0/excused", huge.clone()),
+        ("/breakers/slots/0/crowd/up", json!(7)),
+        ("/breakers/slots/0/crowd/doubted", json!(7)),
+        ("/breakers/slots/0/crowd/held", json!(7)),
+        ("/breakers/slots/0/refusals/second", json!(3)),
+        ("/breakers/slots/0/refusals/common", json!(true)),
+        ("/pinger", json!(null)),
+        ("/self_health/score", json!(8)),
+        ("/self_health/score", json!(7)),
+        ("/lists/asking", json!([far])),
+        ("/lists/asking", json!([0, 0])),
+        ("/lists/asking", json!([1])),
         ("/generations", json!([])),
         ("/generations/0", huge.clone()),
         ("/pings", json!([0])),

@@ -9,6 +9,8 @@ use crate::backoff::{BackoffConfig, BackoffPolicy};
 use crate::error::ConfigError;
 use crate::phi::{PhiConfig, PhiPolicy};
 use crate::probe::{ProbeConfig, ProbePolicy};
+use crate::ratio::Ratio;
+use crate::time::nanos;
 
 /// When a peer tries again after the loss of a stable connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +79,10 @@ pub struct HealthConfig {
     pub detector: Detector,
     /// What to do then; drop.
     pub on_suspect: OnSuspect,
+    /// Whether to tell when a silence is on the way to suspicion
+    /// ([`Notice::Doubted`](crate::Notice::Doubted)); yes. That is after two thirds of a deadline, at
+    /// phi 3 and half the pause, or with the first ping that is missed.
+    pub tell_doubts: bool,
     /// Smoothed latency from which a peer counts as degraded.
     pub max_latency: Option<Duration>,
     /// Smoothed loss, in parts per million, from which a peer counts as degraded.
@@ -89,6 +95,7 @@ impl Default for HealthConfig {
             signs: Signs::Unmonitored,
             detector: Detector::Deadline(Duration::from_secs(30)),
             on_suspect: OnSuspect::Drop,
+            tell_doubts: true,
             max_latency: None,
             max_loss: None,
         }
@@ -153,6 +160,9 @@ impl Default for PeerProfile {
     }
 }
 
+/// The share of a deadline after which a silence is doubted.
+const DOUBT: Ratio = Ratio::new(2, 3);
+
 /// By how much the slow lane's cap is longer.
 const SLOW_LANE: u32 = 10;
 
@@ -169,6 +179,8 @@ pub(crate) struct PeerPolicy {
 pub(crate) struct WatchPolicy {
     pub(crate) pings: Option<ProbePolicy>,
     pub(crate) detector: DetectorPolicy,
+    /// The same detector read early.
+    pub(crate) doubt: DetectorPolicy,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -231,6 +243,12 @@ impl WatchPolicy {
                 Some(probe.validate().map_err(|error| error.within("pings").within("signs"))?)
             }
         };
-        Ok(Some(Self { pings, detector }))
+        let doubt = match detector {
+            DetectorPolicy::Deadline(deadline) => {
+                DetectorPolicy::Deadline(Duration::from_nanos(DOUBT.of(nanos(deadline))))
+            }
+            DetectorPolicy::Phi(phi) => DetectorPolicy::Phi(phi.doubting()),
+        };
+        Ok(Some(Self { pings, detector, doubt }))
     }
 }

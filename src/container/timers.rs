@@ -28,9 +28,11 @@ pub(crate) enum TimerKind {
     Attempt = 6,
     /// A breaker's rate of calls has a token again.
     CallPace = 7,
+    /// The budget for pings has a token again.
+    PingPace = 8,
 }
 
-const KINDS: usize = 8;
+const KINDS: usize = 9;
 
 /// The heap of timers that concern nobody else.
 const OWN: usize = 0;
@@ -43,7 +45,7 @@ const PROMISED: usize = 2;
 impl TimerKind {
     const fn heap(self) -> usize {
         match self {
-            Self::Peer | Self::Pace | Self::Pacer | Self::CallPace => OWN,
+            Self::Peer | Self::Pace | Self::Pacer | Self::CallPace | Self::PingPace => OWN,
             Self::Conn | Self::Breaker | Self::Attempt => JUDGING,
             Self::Call => PROMISED,
         }

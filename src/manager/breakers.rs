@@ -10,6 +10,7 @@ use crate::container::map::{Map, Named};
 use crate::container::slab::Slab;
 use crate::id::BreakerId;
 use crate::limit::Limit;
+use crate::manager::crowd::Crowd;
 use crate::manager::gates::Gates;
 use crate::manager::refusals::Refusals;
 use crate::window::Recent;
@@ -27,6 +28,8 @@ pub(crate) struct BreakerRecord {
     pub(crate) bucket: Option<Bucket>,
     /// Whom its servers refused for reasons of its own.
     pub(crate) refusals: Refusals,
+    /// The connections that are up behind it.
+    pub(crate) crowd: Crowd,
     /// Connections lost behind it in the last seconds.
     pub(crate) losses: Recent,
     /// Endpoints that name it.

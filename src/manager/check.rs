@@ -17,6 +17,7 @@ use crate::container::timers::TimerKind;
 use crate::manager::Manager;
 use crate::manager::breakers::RING;
 use crate::manager::conns::{ConnPhase, LIVE, ORPHANS};
+use crate::manager::crowd::{Crowd, Trust};
 use crate::manager::endpoints::DISPLACED;
 use crate::manager::peers::{BACKING_OFF, FAILED, Phase, WOKEN};
 use crate::stats::{BreakerCounts, PeerCounts};
@@ -233,11 +234,25 @@ impl Manager {
                 }
                 ConnPhase::Up => {
                     let pings = watch.is_some_and(|watch| watch.pings.is_some());
-                    let watched = watch.is_some() && (conn.suspected_at.is_none() || pings);
-                    hold(NAME, armed || !watched, place, || "watched by no timer".into())?;
+                    let watched = watch.is_some() && (!conn.trust.is_suspected() || pings);
+                    // Its timer moves it on, or its place in the line of those to be pinged.
+                    let asking = self.pinger.line.is_linked(slot);
+                    hold(NAME, armed || asking || !watched, place, || {
+                        "watched by no timer".into()
+                    })?;
                 }
             }
-            let attentive = conn.suspected_at.is_some() || conn.ping.is_some();
+            let up = conn.phase == ConnPhase::Up;
+            let asking = self.pinger.line.is_linked(slot);
+            let pinged = watch.is_some_and(|watch| watch.pings.is_some());
+            let may_ask = up && pinged && conn.probe.sent_at().is_none();
+            hold(NAME, !asking || may_ask, place, || "in line for a ping that is not due".into())?;
+            let trusted = conn.trust == Trust::Full;
+            let fits = (up && watch.is_some()) || trusted;
+            hold(NAME, fits, place, || format!("{:?}, and not watched", conn.trust))?;
+            let fits = !conn.probe.is_unhealthy() || !trusted;
+            hold(NAME, fits, place, || "trusted though it missed its pings".into())?;
+            let attentive = !trusted || conn.ping.is_some() || asking;
             hold(NAME, conn.attentive || !attentive, place, || "deaf to its answer".into())?;
         }
         Ok(())
@@ -251,9 +266,16 @@ impl Manager {
         let mut probes = in_flight.clone();
         let mut awaited = Vec::new();
         let mut endpoints = in_flight.clone();
+        let mut crowds = vec![Crowd::default(); in_flight.len()];
         for (_, conn) in self.conns.slab.iter() {
-            let ConnPhase::Dialing { permit, .. } = conn.phase else { continue };
-            let slot = self.endpoints.slab[conn.endpoint].breaker;
+            let Some(endpoint) = self.endpoints.slab.get(conn.endpoint) else { continue };
+            let slot = endpoint.breaker;
+            let ConnPhase::Dialing { permit, .. } = conn.phase else {
+                if let Some(crowd) = crowds.get_mut(slot as usize) {
+                    crowd.join(conn.trust);
+                }
+                continue;
+            };
             bump(&mut in_flight, slot);
             if self.breakers.slab[slot].breaker.awaits(permit) {
                 awaited.push((slot, permit));
@@ -293,6 +315,10 @@ impl Manager {
         for (slot, record) in self.breakers.slab.iter() {
             let place = || format!("breakers[{slot}]");
             let counted = |counts: &[u32]| counts.get(slot as usize).copied().unwrap_or_default();
+            let Crowd { up, doubted, held, .. } = record.crowd;
+            let crowd = crowds.get(slot as usize).copied().unwrap_or_default();
+            let right = (up, doubted, held) == (crowd.up, crowd.doubted, crowd.held);
+            hold("crowds", right, place, || format!("{:?}, counted {crowd:?}", record.crowd))?;
             let profile = self.policies.breaker(record.profile);
             let state = record.breaker.state();
             let outstanding = record.breaker.outstanding();

@@ -103,6 +103,7 @@ impl Manager {
         // Coming up counts as the first heartbeat.
         conn.last_beat = Some(self.now);
         conn.rhythm = rhythm;
+        self.join_crowd(slot);
         self.arm_watch(slot);
     }
 
@@ -153,7 +154,9 @@ impl Manager {
     /// caller to set.
     pub(crate) fn drop_conn(&mut self, slot: u32) -> Option<Conn> {
         self.timers.disarm(TimerKind::Conn, slot);
+        self.pinger.line.unlink(slot);
         let conn = self.conns.remove(slot)?;
+        self.leave_crowd(conn.endpoint, conn.trust);
         if let Some(endpoint) = self.endpoints.slab.get_mut(conn.endpoint) {
             endpoint.rhythm = conn.rhythm;
         }

@@ -6,6 +6,7 @@ use crate::breaker::Permit;
 use crate::container::list::Lists;
 use crate::container::slab::Slab;
 use crate::id::{ConnId, MAX_GENERATION, PingId};
+use crate::manager::crowd::Trust;
 use crate::phi::Phi;
 use crate::probe::Probe;
 use crate::time::Time;
@@ -42,12 +43,16 @@ pub(crate) struct Conn {
     pub(crate) process: u32,
     /// Whether anything was heard since it came up.
     pub(crate) heard: bool,
-    /// Whether hearing from it means more than noting the moment: suspected, or a ping is out.
+    /// Whether hearing from it means more than noting the moment: it is doubted, or a ping is out or
+    /// due.
     pub(crate) attentive: bool,
     pub(crate) phase: ConnPhase,
     /// When it was dialed, then when it came up.
     pub(crate) since: Time,
-    pub(crate) suspected_at: Option<Time>,
+    /// What speaks against it.
+    pub(crate) trust: Trust,
+    /// Before this moment its silence does not count: it was to be pinged and was not.
+    pub(crate) excused: Time,
     pub(crate) rhythm: Option<Phi>,
     pub(crate) probe: Probe,
     /// The ping that is out.
@@ -77,7 +82,8 @@ impl Conn {
             attentive: false,
             phase,
             since: now,
-            suspected_at: None,
+            trust: Trust::Full,
+            excused: Time::ZERO,
             rhythm: None,
             probe: Probe::default(),
             ping: None,

@@ -69,6 +69,7 @@ impl Manager {
             self.hold(late.min(sleep.max_hold));
             self.stats.slept += 1;
             out.notice(Notice::Slept { late, hold_until: self.sleep.hold_until });
+            self.blame_ourselves(out);
         }
     }
 

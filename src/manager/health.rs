@@ -1,20 +1,16 @@
-//! Signs of life, pings, suspicion, and peers that are up but no good.
+//! Signs of life, and peers that are up but no good.
 //!
 //! Hearing from a connection touches its record and no timer; the timer looks at the record when it
 //! fires and arms itself for the moment that follows from it.
 
 use core::time::Duration;
 
-use crate::action::{Action, Ignored, Notice};
-use crate::config::{DetectorPolicy, OnSuspect, WatchPolicy};
-use crate::container::timers::TimerKind;
-use crate::event::LossCause;
+use crate::action::{Ignored, Notice};
+use crate::config::DetectorPolicy;
 use crate::id::{ConnId, PingId};
 use crate::manager::Manager;
-use crate::manager::conns::{Conn, ConnPhase};
+use crate::manager::conns::ConnPhase;
 use crate::manager::out::Out;
-use crate::phi::Phi;
-use crate::probe::{Heard, ProbeVerdict};
 use crate::time::{Time, nanos};
 
 /// Samples from which on a detector's deadline moves on with each heartbeat, so that its timer is
@@ -119,144 +115,6 @@ impl Manager {
         let conn = &self.conns.slab[slot];
         if conn.phase == ConnPhase::Up && conn.rhythm.is_some_and(|it| it.samples() < SETTLED) {
             self.arm_watch(slot);
-        }
-    }
-
-    /// The rare half of hearing: a ping is settled, a suspicion was wrong.
-    fn attend(&mut self, slot: u32, out: &mut Out<'_>) {
-        let conn = &mut self.conns.slab[slot];
-        conn.ping = None;
-        if conn.probe.sent_at().is_some() {
-            // A peer that missed pings must answer as many as the profile asks for.
-            let _: Heard = conn.probe.heard();
-        }
-        let unhealthy = conn.probe.is_unhealthy();
-        conn.attentive = unhealthy;
-        if let Some(suspected_at) = conn.suspected_at.take_if(|_| !unhealthy) {
-            self.stats.cleared += 1;
-            let (peer, conn) = (self.peers.slab[conn.peer].id, conn.id);
-            let suspected_for = self.now.since(suspected_at);
-            out.notice(Notice::Cleared { peer, conn, suspected_for });
-        }
-        self.arm_watch(slot);
-    }
-}
-
-/// # Silence
-impl Manager {
-    pub(crate) fn on_conn_timer(&mut self, slot: u32, out: &mut Out<'_>) {
-        match self.conns.slab[slot].phase {
-            ConnPhase::Dialing { deadline, .. } => self.on_dial_timer(slot, deadline, out),
-            ConnPhase::Up if self.now < self.sleep.hold_until => {
-                self.timers.arm(TimerKind::Conn, slot, self.sleep.hold_until);
-            }
-            ConnPhase::Up => self.judge(slot, out),
-        }
-    }
-
-    /// Looks at the record: pings if a ping is due, suspects if the silence is too long.
-    fn judge(&mut self, slot: u32, out: &mut Out<'_>) {
-        let conn = &self.conns.slab[slot];
-        let profile = self.peers.slab[conn.peer].profile;
-        let policy = self.policies.peer(profile);
-        let Some(watch) = policy.watch else { return };
-        let drop = policy.profile.health.on_suspect == OnSuspect::Drop;
-        let mut silent = conn.suspected_at.is_none()
-            && self.heard_at(conn) + self.suspect_after(conn, &watch) <= self.now;
-        if let Some(pings) = watch.pings {
-            let last = self.heard_at(conn);
-            let now = self.now;
-            match self.conns.slab[slot].probe.expire(&pings, last, now) {
-                ProbeVerdict::Wait => {}
-                ProbeVerdict::Ping => self.ping(slot, out),
-                ProbeVerdict::Missed => self.conns.slab[slot].ping = None,
-                ProbeVerdict::Unhealthy => {
-                    let conn = &mut self.conns.slab[slot];
-                    conn.ping = None;
-                    silent |= conn.suspected_at.is_none();
-                }
-            }
-        }
-        if silent {
-            self.suspect(slot, drop, out);
-        }
-        if !(silent && drop) {
-            self.arm_watch(slot);
-        }
-    }
-
-    /// Tells of a connection that has been silent for too long, and drops it if the profile says so.
-    fn suspect(&mut self, slot: u32, drop: bool, out: &mut Out<'_>) {
-        let conn = &self.conns.slab[slot];
-        let silence = self.now.since(conn.last_heard);
-        let peer = &self.peers.slab[conn.peer];
-        let phi = self.phi_of(conn, peer.profile);
-        let (id, conn_id) = (peer.id, conn.id);
-        let rhythm = conn.rhythm.as_ref();
-        let (mean, std) = (rhythm.map(Phi::mean), rhythm.map(Phi::std));
-        self.stats.suspected += 1;
-        out.notice(Notice::Suspected { peer: id, conn: conn_id, silence, phi, mean, std });
-        if drop {
-            out.push(Action::Close { conn: conn_id });
-            return self.lose(slot, LossCause::Suspected, out);
-        }
-        let conn = &mut self.conns.slab[slot];
-        conn.suspected_at = Some(self.now);
-        conn.last_beat = None;
-        conn.attentive = true;
-    }
-
-    fn ping(&mut self, slot: u32, out: &mut Out<'_>) {
-        let now = self.now;
-        let ping = self.conns.next_ping(slot);
-        let conn = &mut self.conns.slab[slot];
-        conn.probe.pinged(now);
-        conn.attentive = true;
-        conn.ping = ping;
-        let id = conn.id;
-        if let Some(ping) = ping {
-            self.stats.pings += 1;
-            out.push(Action::Ping { ping, conn: id });
-        }
-    }
-
-    /// Arms the timer for the moment at which the connection must be looked at next.
-    pub(crate) fn arm_watch(&mut self, slot: u32) {
-        let conn = &self.conns.slab[slot];
-        let profile = self.peers.slab[conn.peer].profile;
-        let deadline = self.policies.peer(profile).watch.and_then(|watch| {
-            let last = self.heard_at(conn);
-            let judged = conn.suspected_at.is_none();
-            let suspect_at = judged.then(|| last + self.suspect_after(conn, &watch));
-            let ping_at = watch.pings.map(|pings| conn.probe.deadline(&pings, last));
-            suspect_at.into_iter().chain(ping_at).min()
-        });
-        match deadline {
-            Some(deadline) => self.timers.arm(TimerKind::Conn, slot, deadline),
-            None => self.timers.disarm(TimerKind::Conn, slot),
-        }
-    }
-
-    /// From when silence counts: while the network was down nobody could speak.
-    fn heard_at(&self, conn: &Conn) -> Time {
-        conn.last_heard.max(self.network.up_at)
-    }
-
-    fn suspect_after(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
-        match (&watch.detector, &conn.rhythm) {
-            (DetectorPolicy::Deadline(deadline), _) => *deadline,
-            (DetectorPolicy::Phi(policy), Some(rhythm)) => rhythm.suspect_after(policy),
-            (DetectorPolicy::Phi(_), None) => Duration::MAX,
-        }
-    }
-
-    /// Phi of the connection's silence in thousandths, if its profile has a phi detector.
-    pub(crate) fn phi_of(&self, conn: &Conn, profile: u16) -> Option<u32> {
-        match (self.policies.peer(profile).watch?.detector, &conn.rhythm) {
-            (DetectorPolicy::Phi(policy), Some(rhythm)) => {
-                Some(rhythm.phi_milli(&policy, self.now.since(self.heard_at(conn))))
-            }
-            _ => None,
         }
     }
 }

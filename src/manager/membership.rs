@@ -12,6 +12,8 @@ use crate::limit::Limit;
 use crate::manager::Manager;
 use crate::manager::breakers::BreakerRecord;
 use crate::manager::calls::{DOOMED, bound_for, waiting_for};
+use crate::manager::conns::{Conn, ConnPhase};
+use crate::manager::crowd::Crowd;
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Peer, Phase};
@@ -47,6 +49,7 @@ impl Manager {
             window: policy.window.as_ref().map(Limit::new),
             bucket: policy.rate.as_ref().map(|rate| Bucket::full(rate, self.now)),
             refusals: Refusals::default(),
+            crowd: Crowd::default(),
             losses: Recent::default(),
             endpoints: 0,
             calls: 0,
@@ -214,6 +217,11 @@ impl Manager {
         {
             self.cancel_dial(dial, out);
         }
+        let up = conn.filter(|&conn| self.conns.slab[conn].phase == ConnPhase::Up);
+        if let Some(up) = up {
+            let Conn { endpoint, trust, .. } = self.conns.slab[up];
+            self.leave_crowd(endpoint, trust);
+        }
         let memory = self.detach_endpoints(slot);
         self.attach_endpoints(slot, endpoints, &memory);
         let successor = used.filter(|_| keeps).and_then(|used| {
@@ -226,6 +234,9 @@ impl Manager {
         if let Some(conn) = conn {
             self.conns.slab[conn].endpoint = successor.unwrap_or(NONE);
             self.peers.slab[slot].last_endpoint = successor.unwrap_or(NONE);
+        }
+        if let Some(up) = up {
+            self.join_crowd(up);
         }
         match phase {
             Phase::Waiting => self.enqueue(slot, PeerCause::Asked, out),

@@ -8,6 +8,7 @@ mod calls;
 mod check;
 mod connection;
 mod conns;
+mod crowd;
 mod dial;
 mod endpoints;
 mod environment;
@@ -23,10 +24,12 @@ mod out;
 mod pacer;
 mod peers;
 mod phase;
+mod pinger;
 mod refusals;
 mod retry;
 mod session;
 mod snapshot;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -40,6 +43,7 @@ use crate::container::timers::{Timer, TimerKind, Timers};
 use crate::digest::Digest;
 use crate::error::ConfigError;
 use crate::event::Event;
+use crate::self_health::SelfHealth;
 use crate::stats::Stats;
 use crate::time::{Time, nanos};
 use breakers::Breakers;
@@ -51,6 +55,7 @@ use group::Group;
 use out::Out;
 use pacer::Pacer;
 use peers::Peers;
+use pinger::Pinger;
 
 pub use check::Violation;
 pub use snapshot::{RestoreError, Snapshot};
@@ -106,6 +111,10 @@ pub struct Manager {
     groups: Vec<Group>,
     calls: Calls,
     pacer: Pacer,
+    pinger: Pinger,
+    self_health: SelfHealth,
+    /// The score of our own health that was last told.
+    told_self_health: u8,
     timers: Timers,
     stats: Stats,
     run: Digest,
@@ -126,6 +135,9 @@ impl Manager {
         let run = Digest::new(config.seed);
         Ok(Self {
             pacer: Pacer::new(policies.pacer_rate.as_ref()),
+            pinger: Pinger::new(policies.ping_rate.as_ref()),
+            self_health: SelfHealth::default(),
+            told_self_health: 0,
             groups: config.breaker_groups.iter().map(|_| Group::default()).collect(),
             policies,
             now: Time::ZERO,
@@ -274,6 +286,8 @@ impl Manager {
             TimerKind::Peer => self.on_peer_timer(timer.slot, out),
             TimerKind::Pace => self.refresh_ring(timer.slot),
             TimerKind::Pacer => self.pacer.blocked = false,
+            // A token is there: the line of those to be pinged moves again.
+            TimerKind::PingPace => {}
             TimerKind::Conn => self.on_conn_timer(timer.slot, out),
             TimerKind::Breaker => self.on_breaker_timer(timer.slot, out),
             TimerKind::Call => self.on_call_timer(timer.slot, out),
@@ -294,6 +308,8 @@ impl Manager {
             self.pass_gates(call, out);
         } else if let Some(breaker) = self.calls.lines.front(calls::MOVING) {
             self.move_line(breaker, out);
+        } else if self.can_ping() {
+            self.ping_next(out);
         } else {
             return self.pace(out);
         }
@@ -309,6 +325,7 @@ impl Manager {
             || self.calls.places.front(calls::DOOMED).is_some()
             || self.calls.places.front(calls::RELEASED).is_some()
             || self.calls.lines.front(calls::MOVING).is_some()
+            || self.can_ping()
             || self.can_pace()
     }
 }

@@ -119,6 +119,14 @@ impl Manager {
         self.now
     }
 
+    /// How much speaks against ourselves at the latest moment seen; see
+    /// [`self_health`](crate::self_health). O(1).
+    #[must_use]
+    pub fn self_health(&self) -> u8 {
+        let policy = self.policies.self_health.as_ref();
+        policy.map_or(0, |policy| self.self_health.score(policy, self.now))
+    }
+
     /// How many dials may be in flight behind the breaker, as far as that is known by now; `None` if
     /// there is no such breaker. O(1).
     #[must_use]

@@ -33,13 +33,14 @@ use steadfast::bucket::{BucketConfig, Rate};
 use steadfast::budget::BudgetConfig;
 use steadfast::bulkhead::BulkheadConfig;
 use steadfast::config::{
-    BreakerProfile, CallProfile, Detector, FirstRetry, GateConfig, HealthConfig, NotConnected,
-    OnSuspect, OpenOn, PeerProfile, Signs,
+    BreakerProfile, CallProfile, Detector, FirstRetry, GateConfig, HealthConfig, MassGuardConfig,
+    NotConnected, OnSuspect, OpenOn, PeerProfile, Signs,
 };
 use steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast::limit::LimitConfig;
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
+use steadfast::self_health::SelfHealthConfig;
 use steadfast::strategy::{Act, Op, Script, Shape, Step, World, Wrong};
 use steadfast::throttle::ThrottleConfig;
 use steadfast::window::Span;
@@ -78,6 +79,7 @@ fn config() -> Config {
         timeout: ms(700),
         unhealthy_threshold: 2,
         healthy_threshold: 2,
+        spread: true,
     };
     let pings = PeerProfile {
         name: "pings".into(),
@@ -159,6 +161,15 @@ fn config() -> Config {
     config.pacer.max_in_flight = 4;
     config.pacer.fleet_size = 2;
     config.pacer.rate = Some(BucketConfig { rate: Rate::per_second(4), burst: 6 });
+    config.ping_rate = Some(BucketConfig { rate: Rate::per_second(3), burst: 3 });
+    // The model knows when we were late, and not who was mistaken.
+    config.self_health = Some(SelfHealthConfig { min_mistakes: 1_000, ..Default::default() });
+    config.mass_guard = Some(MassGuardConfig {
+        min_peers: 2,
+        min_silent: 1,
+        believe_for: secs(8),
+        ..MassGuardConfig::default()
+    });
     config.peer_profiles = vec![plain, pings, phi, asked, quitter];
     config.breaker_profiles = vec![narrow, paced];
     config

@@ -53,6 +53,7 @@ pub(crate) struct Conn {
     pub(crate) since: Time,
     pub(crate) last_heard: Time,
     pub(crate) heard: bool,
+    pub(crate) doubted: bool,
     pub(crate) suspected: bool,
     /// The ping that is out, and since when.
     pub(crate) ping: Option<(PingId, Time)>,
@@ -114,6 +115,8 @@ pub(crate) struct Breaker {
     pub(crate) losses: Vec<Time>,
     /// Whom it refused for reasons of its own, with no success since.
     pub(crate) refused: BTreeSet<PeerId>,
+    /// When somebody was last suspected although many were silent.
+    pub(crate) believed: Option<Time>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,6 +131,9 @@ pub(crate) struct Counted {
     pub(crate) given_up: u64,
     pub(crate) suspected: u64,
     pub(crate) cleared: u64,
+    pub(crate) doubted: u64,
+    pub(crate) mass_suspicions: u64,
+    pub(crate) self_doubts: u64,
     pub(crate) pings: u64,
     pub(crate) pongs: u64,
     pub(crate) stale: u64,
@@ -156,6 +162,14 @@ pub(crate) struct Model {
     pub(crate) peers: BTreeMap<PeerId, Peer>,
     pub(crate) breakers: BTreeMap<BreakerId, Breaker>,
     pub(crate) conns: BTreeMap<ConnId, Conn>,
+    /// How much spoke against ourselves when something last did, and when.
+    pub(crate) lateness: (u8, Time),
+    /// What was last told of that.
+    pub(crate) told_self_health: u8,
+    /// When we may count as late again.
+    pub(crate) late_from: Time,
+    /// When pings were sent.
+    pub(crate) pinged: Vec<Time>,
     /// Each ping ever sent, and on which connection.
     pub(crate) pings: BTreeMap<PingId, ConnId>,
     pub(crate) dials: Vec<(Time, BreakerId)>,
@@ -184,6 +198,10 @@ impl Model {
             peers: BTreeMap::new(),
             breakers: BTreeMap::new(),
             conns: BTreeMap::new(),
+            lateness: (0, Time::ZERO),
+            told_self_health: 0,
+            late_from: Time::ZERO,
+            pinged: Vec::new(),
             pings: BTreeMap::new(),
             dials: Vec::new(),
             dropped: None,
@@ -279,6 +297,7 @@ impl Model {
                             .map(|policy| Limit::new(&policy)),
                         losses: Vec::new(),
                         refused: BTreeSet::new(),
+                        believed: None,
                     };
                     self.breakers.insert(*breaker, fresh);
                 }
@@ -854,9 +873,17 @@ impl Model {
                 };
                 let silence = self.now.since(record.last_heard);
                 // Whoever missed pings is asked again at once.
-                let asked_early = silence < pings.interval && !record.suspected;
+                let fresh = !record.heard || record.last_heard < self.up_at;
+                let asked_early = silence < pings.interval && !record.suspected && !fresh;
                 ensure!(!asked_early, "pings after {silence:?}");
                 self.conns.get_mut(conn).unwrap().ping = Some((*ping, self.now));
+                self.pinged.push(self.now);
+                let rate = self.config.ping_rate.unwrap();
+                for (pings, since) in (1_u128..).zip(self.pinged.iter().rev()) {
+                    let earned = self.now.since(*since).as_nanos() * u128::from(rate.rate.count);
+                    let allowed = u128::from(rate.burst) + earned / rate.rate.per.as_nanos();
+                    ensure!(pings <= allowed, "{pings} pings since {since}, {allowed} allowed");
+                }
                 Ok(())
             }
             Action::Adopt { conn, peer, tag } => {
@@ -903,6 +930,7 @@ impl Model {
             since: self.now,
             last_heard: self.now,
             heard: false,
+            doubted: false,
             suspected: false,
             ping: None,
         };
@@ -1081,7 +1109,8 @@ impl Model {
                 ensure!(!record.suspected, "it is suspected already");
                 let heard = self.now.since(record.last_heard);
                 ensure!(*silence == heard, "silent for {heard:?}");
-                record.suspected = true;
+                ensure!(record.doubted, "it was not doubted before");
+                let breaker = record.breaker;
                 let judged_from = record.last_heard.max(self.up_at);
                 let health = self.profile(&self.peers[peer]).health;
                 ensure!(self.now >= self.hold_until, "suspects while judgement holds");
@@ -1090,11 +1119,58 @@ impl Model {
                     (Signs::Unmonitored, _) => false,
                     (Signs::Heartbeats, Detector::Deadline(span)) => judged_from + span <= self.now,
                     (Signs::Pings(pings), Detector::Deadline(span)) => {
-                        judged_from + span <= self.now || heard >= pings.interval + pings.timeout
+                        judged_from + span <= self.now
+                            || heard >= pings.timeout * pings.unhealthy_threshold
                     }
                     (_, Detector::Phi(phi)) => judged_from + phi.acceptable_pause <= self.now,
                 };
                 ensure!(long, "not silent for long");
+                if let Some(breaker) = breaker.filter(|it| self.is_mass(*it)) {
+                    // Whoever is silent among many has twice as long, unless it was true just now.
+                    let believe_for = self.config.mass_guard.unwrap().believe_for;
+                    let now = self.now;
+                    let record = self.breakers.get_mut(&breaker).unwrap();
+                    let believed = record.believed.replace(now);
+                    let believed = believed.is_some_and(|at| now < at + believe_for);
+                    if let (Signs::Heartbeats, Detector::Deadline(span)) =
+                        (health.signs, health.detector)
+                    {
+                        ensure!(believed || heard >= 2 * span, "suspected among many at once");
+                    }
+                }
+                let record = self.conns.get_mut(conn).unwrap();
+                (record.suspected, record.doubted) = (true, false);
+                Ok(())
+            }
+            Notice::Doubted { peer, conn, silence } => {
+                self.counted.doubted += 1;
+                let record = self.conns.get_mut(conn).ok_or("no such connection")?;
+                ensure!(record.stage == Stage::Up && record.peer == *peer, "not up");
+                ensure!(!record.doubted && !record.suspected, "it is doubted already");
+                ensure!(*silence == self.now.since(record.last_heard), "not so silent");
+                ensure!(self.now >= self.hold_until && !self.down, "judged while nothing is");
+                record.doubted = true;
+                Ok(())
+            }
+            Notice::Trusted { conn, .. } => {
+                let record = self.conns.get_mut(conn).ok_or("no such connection")?;
+                let back = record.last_heard < self.up_at;
+                ensure!(record.doubted && (record.last_heard == self.now || back), "why");
+                record.doubted = false;
+                Ok(())
+            }
+            Notice::MassSuspicion { breaker, silent, connected } => {
+                self.counted.mass_suspicions += 1;
+                let counted = self.crowd(*breaker);
+                ensure!(counted == (*silent, *connected), "counted {counted:?}");
+                ensure!(self.is_mass(*breaker), "these are not many");
+                Ok(())
+            }
+            Notice::SelfHealth { score } => {
+                ensure!(*score == self.self_health(), "it is {}", self.self_health());
+                ensure!(*score != self.told_self_health, "it was told");
+                self.counted.self_doubts += u64::from(*score > self.told_self_health);
+                self.told_self_health = *score;
                 Ok(())
             }
             Notice::Cleared { conn, .. } => {
@@ -1154,6 +1230,10 @@ impl Model {
                 // A network that comes back in the same step holds too.
                 ensure!(*hold_until <= held, "holds until {held}");
                 self.hold_until = held;
+                if self.now >= self.late_from {
+                    self.lateness = ((self.self_health() + 1).min(7), self.now);
+                    self.late_from = self.now + Duration::from_secs(1);
+                }
                 Ok(())
             }
             Notice::Ignored(
@@ -1189,7 +1269,16 @@ impl Model {
         Time::ZERO + until.since(Time::ZERO + self.offline)
     }
 
+    /// It fades by one in twenty seconds.
+    fn self_health(&self) -> u8 {
+        let (score, since) = self.lateness;
+        let faded = self.now.since(since).as_secs() / 20;
+        score.saturating_sub(u8::try_from(faded).unwrap_or(u8::MAX))
+    }
+
     fn settle(&mut self, judged: Time, manager: &Manager) -> Verdict {
+        let ours = (manager.self_health(), self.self_health());
+        ensure!(ours.0 == ours.1, "{ours:?} against ourselves");
         ensure!(self.common_due.is_none(), "not told: {:?}", self.common_due);
         for (id, breaker) in &self.breakers {
             ensure!(breaker.due.is_none(), "{id} should be {:?}", breaker.due);
@@ -1198,6 +1287,9 @@ impl Model {
             if let State::Open { until } = breaker.state {
                 ensure!(until > judged || self.down, "{id} should be half-open since {until}");
             }
+        }
+        if judged == self.now {
+            self.check_silences()?;
         }
         // Removed peers are told of as disconnected first.
         self.peers.retain(|id, peer| {
@@ -1264,6 +1356,38 @@ impl Model {
         self.compare_stats(manager, peers, breakers)
     }
 
+    /// Of those who are up behind the breaker, the doubted, and all.
+    fn crowd(&self, breaker: BreakerId) -> (u32, u32) {
+        let up = |conn: &&Conn| conn.stage == Stage::Up && conn.breaker == Some(breaker);
+        let count = |n: usize| u32::try_from(n).unwrap();
+        let doubted = self.conns.values().filter(up).filter(|conn| conn.doubted).count();
+        (count(doubted), count(self.conns.values().filter(up).count()))
+    }
+
+    fn is_mass(&self, breaker: BreakerId) -> bool {
+        let guard = self.config.mass_guard.unwrap();
+        let (doubted, up) = self.crowd(breaker);
+        let share = guard.share.of(u64::from(up)).max(u64::from(guard.min_silent));
+        up >= guard.min_peers && u64::from(doubted) > share
+    }
+
+    /// Nobody who is silent is forgotten: a quarter longer for our own sake, and as long again if
+    /// many are silent.
+    fn check_silences(&self) -> Verdict {
+        for (id, conn) in self.conns.iter().filter(|(_, conn)| conn.stage == Stage::Up) {
+            let health = self.profile(&self.peers[&conn.peer]).health;
+            let (Signs::Heartbeats, Detector::Deadline(span)) = (health.signs, health.detector)
+            else {
+                continue;
+            };
+            let from = conn.last_heard.max(self.up_at);
+            let end = (from + span + span / 4).max(self.hold_until) + span;
+            let judged = conn.suspected || self.down || self.now < end;
+            ensure!(judged, "{id} should have been suspected at {end}");
+        }
+        Ok(())
+    }
+
     fn compare_stats(
         &self,
         manager: &Manager,
@@ -1286,6 +1410,9 @@ impl Model {
             given_up: stats.given_up,
             suspected: stats.suspected,
             cleared: stats.cleared,
+            doubted: stats.doubted,
+            mass_suspicions: stats.mass_suspicions,
+            self_doubts: stats.self_doubts,
             pings: stats.pings,
             pongs: stats.pongs,
             stale: stats.stale,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use steadfast::breaker::State;
-use steadfast::{Action, GiveUpReason, Ignored, Notice, PeerCause, PeerState, Time};
+use steadfast::{Action, Conviction, GiveUpReason, Ignored, Notice, PeerCause, PeerState, Time};
 
 pub(crate) fn word(value: impl serde::Serialize) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap().replace('_', " ")
@@ -71,14 +71,30 @@ fn render_notice(notice: &Notice) -> String {
         }
         Notice::FailedOver { peer, from, to } => format!("{peer} goes over {from}→{to}"),
         Notice::SessionLost { peer } => format!("session of {peer} lost"),
-        Notice::Suspected { conn, silence, phi, mean, std, .. } => {
+        Notice::Suspected { conn, silence, phi, mean, std, self_health, by, .. } => {
             let mut text = format!("suspect {conn}, silent for {}", long(silence));
             if let (Some(phi), Some(mean), Some(std)) = (phi, mean, std) {
                 let phi = format!("{}.{:03}", phi / 1_000, phi % 1_000);
                 write!(text, ", phi {phi}, mean {} ± {}", long(mean), long(std)).unwrap();
             }
+            if *by == Conviction::Pings {
+                text.push_str(", by its pings");
+            }
+            if *self_health > 0 {
+                write!(text, ", {self_health} against us").unwrap();
+            }
             text
         }
+        Notice::Doubted { conn, silence, .. } => {
+            format!("doubt {conn}, silent for {}", long(silence))
+        }
+        Notice::Trusted { conn, doubted_for, .. } => {
+            format!("trust {conn} after {}", long(doubted_for))
+        }
+        Notice::MassSuspicion { breaker, silent, connected } => {
+            format!("{breaker}: {silent} of {connected} silent, each gets as long again")
+        }
+        Notice::SelfHealth { score } => format!("{score} against us"),
         Notice::Cleared { conn, suspected_for, .. } => {
             format!("clear {conn} after {}", long(suspected_for))
         }

@@ -27,6 +27,10 @@ fn part(whole: &Config, shards: usize, shard: usize) -> Result<Config, StartErro
         bucket.rate.count = share(bucket.rate.count, shards, shard)?;
         bucket.burst = share(bucket.burst, shards, shard)?;
     }
+    if let Some(bucket) = &mut part.ping_rate {
+        bucket.rate.count = share(bucket.rate.count, shards, shard)?;
+        bucket.burst = share(bucket.burst, shards, shard)?;
+    }
     part.pacer.assumed_rate.count = share(part.pacer.assumed_rate.count, shards, shard)?;
     Ok(part)
 }

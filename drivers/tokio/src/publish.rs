@@ -110,7 +110,7 @@ impl Out {
         let Stats {
             peers, breakers, dials_in_flight, dials, dials_succeeded, dials_cancelled,
             dial_failures, losses, common_refusals, adopted, refused, sessions_resumed, sessions_lost, given_up,
-            suspected, cleared, pings, pongs, calls_now, attempts_in_flight, calls, calls_done,
+            suspected, cleared, doubted, doubts_cleared, held, mass_suspicions, self_doubts, pings, pongs, calls_now, attempts_in_flight, calls, calls_done,
             rejections, give_ups, attempts, attempts_cancelled, attempt_failures, retries, hedges,
             budget_refusals, stale, ignored, clock_backwards, slept, measured, degraded,
             latency_sum_ns: _, loss_sum: _, latency: _, call_time: _, time_to_recover: _,
@@ -149,6 +149,14 @@ impl Out {
         self.counter("steadfast_peers_given_up_total", "Peers given up.", *given_up);
         self.counter("steadfast_suspicions_total", "Connections under suspicion.", *suspected);
         self.counter("steadfast_suspicions_cleared_total", "Suspicions that were wrong.", *cleared);
+        self.counter("steadfast_doubts_total", "Silences on the way to suspicion.", *doubted);
+        self.counter("steadfast_doubts_cleared_total", "Doubts that came to nothing.",
+            *doubts_cleared);
+        self.counter("steadfast_suspicions_held_total", "Suspicions held back among many.", *held);
+        self.counter("steadfast_mass_suspicions_total", "Times that many were silent at once.",
+            *mass_suspicions);
+        self.counter("steadfast_self_doubts_total", "Times that more spoke against ourselves.",
+            *self_doubts);
         self.counter("steadfast_pings_total", "Pings sent.", *pings);
         self.counter("steadfast_pongs_total", "Pongs heard.", *pongs);
         self.gauge("steadfast_peers_measured", "Peers with a measured connection now.", *measured);

@@ -31,6 +31,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Breaker { to: State::Open { .. } | State::ForcedOpen, .. }
         | Notice::SessionLost { .. }
         | Notice::CommonRefusal { .. }
+        | Notice::MassSuspicion { .. }
         | Notice::Suspected { .. }
         | Notice::Degraded { .. }
         | Notice::Slept { .. } => Level::WARN,
@@ -41,6 +42,7 @@ const fn level(notice: &Notice) -> Level {
         | Notice::Breaker { .. }
         | Notice::FailedOver { .. }
         | Notice::Cleared { .. }
+        | Notice::SelfHealth { .. }
         | Notice::Recovered { .. }
         | Notice::WatchOnly { .. }
         | Notice::Load { .. } => Level::INFO,
@@ -74,7 +76,7 @@ pub(crate) fn tell((now, notice): Noticed) {
             tell!(level, peer = peer.0, from = from.0, to = to.0, "peer changed its endpoint");
         }
         Notice::SessionLost { peer } => tell!(level, peer = peer.0, "session is lost"),
-        Notice::Suspected { peer, conn, silence, phi, mean, std } => {
+        Notice::Suspected { peer, conn, silence, phi, mean, std, self_health, by } => {
             let silence_ms = millis(silence);
             let (mean_ms, std_ms) = (mean.map(millis), std.map(millis));
             tell!(
@@ -85,6 +87,8 @@ pub(crate) fn tell((now, notice): Noticed) {
                 phi_thousandths = phi,
                 mean_ms,
                 std_ms,
+                self_health,
+                ?by,
                 "connection is silent"
             );
         }
@@ -92,6 +96,18 @@ pub(crate) fn tell((now, notice): Noticed) {
             let suspected_for_ms = millis(suspected_for);
             tell!(level, peer = peer.0, %conn, suspected_for_ms, "connection spoke again");
         }
+        Notice::Doubted { peer, conn, silence } => {
+            let silence_ms = millis(silence);
+            tell!(level, peer = peer.0, %conn, silence_ms, "connection may be silent");
+        }
+        Notice::Trusted { peer, conn, doubted_for } => {
+            let doubted_for_ms = millis(doubted_for);
+            tell!(level, peer = peer.0, %conn, doubted_for_ms, "connection was not silent");
+        }
+        Notice::MassSuspicion { breaker, silent, connected } => {
+            tell!(level, breaker = breaker.0, silent, connected, "many are silent at once");
+        }
+        Notice::SelfHealth { score } => tell!(level, score, "our own health has changed"),
         Notice::CommonRefusal { breaker, cause } => {
             tell!(level, breaker = breaker.0, ?cause, "everybody is refused");
         }

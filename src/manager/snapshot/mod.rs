@@ -31,13 +31,16 @@ use crate::manager::calls::{
     self, Attempt, Call, CallPhase, DOOMED, MOVING, RELEASED, bound_for, waiting_for,
 };
 use crate::manager::conns::{Conn, ConnPhase, LIVE, ORPHANS};
+use crate::manager::crowd::{Crowd, Trust};
 use crate::manager::endpoints::{DISPLACED, EndpointRecord};
 use crate::manager::environment::Network;
 use crate::manager::gates::Gates;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Peer, Phase, WOKEN};
+use crate::manager::pinger::ASKING;
 use crate::manager::refusals::Refusals;
 use crate::phi::Phi;
 use crate::probe::Probe;
+use crate::self_health::SelfHealth;
 use crate::stats::Stats;
 use crate::time::Time;
 use crate::window::Recent;
@@ -67,6 +70,10 @@ pub struct Snapshot {
     #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
     pacer: Option<Bucket>,
     pacer_blocked: bool,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "serde::Deserialize::deserialize"))]
+    pinger: Option<Bucket>,
+    self_health: SelfHealth,
+    told_self_health: u8,
     process: u32,
     peers: Table<PeerMirror>,
     endpoints: Table<EndpointMirror>,
@@ -103,6 +110,8 @@ struct ListsMirror {
     failed: Vec<u32>,
     live: Vec<u32>,
     orphans: Vec<u32>,
+    /// The connections that wait for a ping.
+    asking: Vec<u32>,
     displaced: Vec<u32>,
     /// Those who wait for each breaker, by its slot.
     queues: Vec<Vec<u32>>,
@@ -221,6 +230,8 @@ mirror! { EndpointMirror of EndpointRecord {
 mirror! { ConnMirror of Conn {
     values {
         id: ConnId,
+        trust: Trust,
+        excused: Time,
         last_heard: Time,
         peer: u32,
         process: u32,
@@ -231,7 +242,7 @@ mirror! { ConnMirror of Conn {
         probe: Probe,
         pings_before: u64,
     }
-    options { last_beat: Time, suspected_at: Time, rhythm: Phi, ping: PingId, }
+    options { last_beat: Time, rhythm: Phi, ping: PingId, }
     slots { endpoint, }
 }}
 
@@ -242,6 +253,7 @@ mirror! { BreakerMirror of BreakerRecord {
         breaker: Breaker,
         in_flight: u32,
         refusals: Refusals,
+        crowd: Crowd,
         losses: Recent,
         endpoints: u32,
         calls: u32,
@@ -349,6 +361,9 @@ impl Manager {
             relaxed: self.load.relaxed,
             pacer: self.pacer.bucket,
             pacer_blocked: self.pacer.blocked,
+            pinger: self.pinger.bucket,
+            self_health: self.self_health,
+            told_self_health: self.told_self_health,
             process: self.conns.process,
             peers: Table::of(&self.peers.slab, PeerMirror::of),
             endpoints: Table::of(&self.endpoints.slab, EndpointMirror::of),
@@ -365,6 +380,7 @@ impl Manager {
                 failed: list(&self.peers.lists, FAILED),
                 live: list(&self.conns.lists, LIVE),
                 orphans: list(&self.conns.lists, ORPHANS),
+                asking: list(&self.pinger.line, ASKING),
                 displaced: list(&self.endpoints.queues, DISPLACED),
                 queues: breakers.map(|slot| self.endpoints.line(slot).collect()).collect(),
                 ring: list(&self.breakers.ring, RING),

@@ -15,6 +15,7 @@ use crate::manager::conns::{LIVE, ORPHANS};
 use crate::manager::endpoints::{DISPLACED, queue};
 use crate::manager::environment::{Load, Sleep};
 use crate::manager::peers::{BACKING_OFF, FAILED, WOKEN};
+use crate::manager::pinger::ASKING;
 use crate::manager::snapshot::{
     AttemptMirror, BreakerMirror, CallMirror, ConnMirror, EndpointMirror, PeerMirror, RestoreError,
     Snapshot, Table, VERSION, damaged,
@@ -46,6 +47,9 @@ impl Manager {
         manager.load = Load { smoothed: snapshot.load, relaxed: snapshot.relaxed };
         manager.pacer.bucket = snapshot.pacer;
         manager.pacer.blocked = snapshot.pacer_blocked;
+        manager.pinger.bucket = snapshot.pinger;
+        manager.self_health = snapshot.self_health;
+        manager.told_self_health = snapshot.told_self_health;
         manager.pacer.in_flight = snapshot.stats.as_ref().map_or(0, |stats| stats.dials_in_flight);
         manager.stats = snapshot.stats.ok_or_else(|| damaged("stats", "missing"))?;
 
@@ -70,6 +74,7 @@ impl Manager {
         fill(&mut manager.peers.lists, FAILED, &lists.failed, "lists.failed")?;
         fill(&mut manager.conns.lists, LIVE, &lists.live, "lists.live")?;
         fill(&mut manager.conns.lists, ORPHANS, &lists.orphans, "lists.orphans")?;
+        fill(&mut manager.pinger.line, ASKING, &lists.asking, "lists.asking")?;
         fill(&mut manager.breakers.ring, RING, &lists.ring, "lists.ring")?;
         fill(&mut manager.endpoints.queues, DISPLACED, &lists.displaced, "lists.displaced")?;
         for (slot, members) in (0..).zip(&lists.queues) {

@@ -33,6 +33,7 @@ impl Snapshot {
         ] {
             relative(time);
         }
+        self.self_health = self.self_health.shape(relative);
         let (epoch, process) = (self.network.epoch, self.process);
         let offline = self.network.clone().into_record().offline_ns(now);
         self.network.epoch = 0;
@@ -80,7 +81,8 @@ impl Snapshot {
             relative(&mut conn.last_heard);
             relative(&mut conn.since);
             conn.last_beat.as_mut().map(relative);
-            conn.suspected_at.as_mut().map(relative);
+            conn.trust.since_mut().map(relative);
+            relative(&mut conn.excused);
             if let ConnPhase::Dialing { deadline, permit, .. } = &mut conn.phase {
                 relative(deadline);
                 let endpoint = conn.endpoint.and_then(|slot| self.endpoints.get(slot));
@@ -124,6 +126,7 @@ impl Snapshot {
         for (slot, entry) in (0..).zip(&mut self.breakers.slots) {
             let Some(breaker) = entry else { continue };
             breaker.id = BreakerId(slot);
+            relative(&mut breaker.crowd.believed_until);
             let Refusals { first, second, .. } = &mut breaker.refusals;
             for peer in [first, second] {
                 // One that was removed is like no other.

@@ -28,6 +28,20 @@ impl Snapshot {
             _ => false,
         };
         held(pacer, &|| "pacer".into(), "does not fit pacer.rate")?;
+        let pinger = match (&self.pinger, &policies.ping_rate) {
+            (None, None) => true,
+            (Some(bucket), Some(rate)) => bucket.is_valid(rate),
+            _ => false,
+        };
+        held(pinger, &|| "pinger".into(), "does not fit ping_rate")?;
+        let doubts = match &policies.self_health {
+            Some(policy) => {
+                self.self_health.is_valid(policy)
+                    && self.self_health.score(policy, self.now) <= self.told_self_health
+            }
+            None => self.self_health.score_is_zero() && self.told_self_health == 0,
+        };
+        held(doubts, &|| "self_health".into(), "impossible state")?;
         held(self.load <= 1_000_000, &|| "load".into(), "more than 1,000,000")?;
         held(self.next_sequence <= MAX_NUMBER, &|| "next_sequence".into(), "no room to go on")?;
         let stats = self.stats.as_ref().is_none_or(Stats::is_valid);
@@ -133,6 +147,7 @@ impl Snapshot {
                 None => conn.probe == Probe::default(),
             };
             held(probe, &at("probe"), "impossible state")?;
+            held(conn.excused <= self.now, &at("excused"), "lies ahead")?;
             let rhythm = fits(policies, peer.profile, conn.rhythm.as_ref());
             held(rhythm, &at("rhythm"), "impossible state")?;
             let ping = conn.ping.is_none_or(|ping| {
@@ -161,7 +176,9 @@ impl Snapshot {
             let known = members.iter().all(|&peer| self.peers.get(peer).is_some());
             held(known, &|| format!("lists.{name}"), "a peer that is not there")?;
         }
-        for (name, members) in [("live", &lists.live), ("orphans", &lists.orphans)] {
+        for (name, members) in
+            [("live", &lists.live), ("orphans", &lists.orphans), ("asking", &lists.asking)]
+        {
             let known = members.iter().all(|&conn| self.conns.get(conn).is_some());
             held(known, &|| format!("lists.{name}"), "a connection that is not there")?;
         }
@@ -251,7 +268,7 @@ impl Snapshot {
                 }
                 TimerKind::Call => self.calls.get(timer.slot).is_some(),
                 TimerKind::Attempt => self.attempts.get(timer.slot).is_some(),
-                TimerKind::Pacer => timer.slot == 0,
+                TimerKind::Pacer | TimerKind::PingPace => timer.slot == 0,
                 TimerKind::Conn => self.conns.get(timer.slot).is_some(),
             };
             held(known, &|| format!("timers[{place}].slot"), "not there")?;

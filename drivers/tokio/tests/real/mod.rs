@@ -28,6 +28,7 @@ pub(crate) const PINGS: ProbeConfig = ProbeConfig {
     timeout: Duration::from_secs(1),
     unhealthy_threshold: 2,
     healthy_threshold: 1,
+    spread: true,
 };
 
 /// After so much silence a connection is suspect, and not before.

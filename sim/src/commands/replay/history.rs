@@ -156,7 +156,8 @@ impl History {
             Action::Notice(
                 Notice::Breaker { breaker, .. }
                 | Notice::WatchOnly { breaker, .. }
-                | Notice::CommonRefusal { breaker, .. },
+                | Notice::CommonRefusal { breaker, .. }
+                | Notice::MassSuspicion { breaker, .. },
             ) => Some(*breaker),
             _ => None,
         });
@@ -225,6 +226,8 @@ fn peer_of(action: &Action, whose: impl Fn(ConnId) -> Option<PeerId>) -> Option<
             | Notice::SessionLost { peer }
             | Notice::Suspected { peer, .. }
             | Notice::Cleared { peer, .. }
+            | Notice::Doubted { peer, .. }
+            | Notice::Trusted { peer, .. }
             | Notice::Degraded { peer, .. }
             | Notice::Recovered { peer }
             | Notice::Ignored(

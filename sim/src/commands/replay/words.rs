@@ -185,6 +185,16 @@ fn notice(notice: &Notice) -> String {
         Notice::Cleared { peer, conn, suspected_for } => {
             format!("{peer} cleared: {conn} spoke after {suspected_for:?}")
         }
+        Notice::Doubted { peer, conn, silence } => {
+            format!("{peer} doubted: {conn} silent for {silence:?}")
+        }
+        Notice::Trusted { peer, conn, doubted_for } => {
+            format!("{peer} trusted again: {conn} spoke after {doubted_for:?}")
+        }
+        Notice::MassSuspicion { breaker, silent, connected } => {
+            format!("{silent} of {connected} behind {breaker} silent: each gets as long again")
+        }
+        Notice::SelfHealth { score } => format!("{score} against ourselves"),
         Notice::CommonRefusal { breaker, cause } => {
             format!("{breaker} refuses everybody: {}", word(cause))
         }

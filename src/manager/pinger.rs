@@ -1,0 +1,105 @@
+//! Pings under a budget: whoever is to be asked and may not yet stands in line.
+
+use crate::action::Action;
+use crate::bucket::{Acquire, Bucket, BucketPolicy};
+use crate::config::WatchPolicy;
+use crate::container::list::Lists;
+use crate::container::timers::TimerKind;
+use crate::manager::Manager;
+use crate::manager::conns::Conn;
+use crate::manager::out::Out;
+use crate::probe::ProbePolicy;
+use crate::time::Time;
+
+/// What bounds pings over all connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Pinger {
+    pub(crate) bucket: Option<Bucket>,
+    /// The connections whose ping is overdue, the first to come first.
+    pub(crate) line: Lists,
+}
+
+/// The list of the connections that wait for the budget.
+pub(crate) const ASKING: u32 = 0;
+
+impl Pinger {
+    pub(crate) fn new(rate: Option<&BucketPolicy>) -> Self {
+        Self { bucket: rate.map(|rate| Bucket::full(rate, Time::ZERO)), line: Lists::new() }
+    }
+}
+
+impl Manager {
+    /// Pings now if nobody waits and the budget allows, or lines up.
+    pub(crate) fn want_ping(&mut self, slot: u32, out: &mut Out<'_>) {
+        if self.pinger.bucket.is_none() {
+            return self.ping(slot, out);
+        }
+        if !self.pinger.line.is_linked(slot) {
+            self.pinger.line.push_back(ASKING, slot);
+            // Hearing from it takes it out of the line again.
+            self.conns.slab[slot].attentive = true;
+        }
+    }
+
+    /// Whether the first in line may be looked at.
+    pub(crate) fn can_ping(&self) -> bool {
+        self.pinger.line.front(ASKING).is_some()
+            && !self.network.down
+            && self.timers.deadline(TimerKind::PingPace, 0).is_none()
+    }
+
+    /// Pings the first in line, or waits for the next token. The timeout begins now, and so does
+    /// what the peer could not know of: it was not asked.
+    pub(crate) fn ping_next(&mut self, out: &mut Out<'_>) {
+        let Some(slot) = self.pinger.line.front(ASKING) else { return };
+        if let (Some(bucket), Some(rate)) = (&mut self.pinger.bucket, &self.policies.ping_rate) {
+            let at = bucket.ready_at(rate, self.now);
+            if at > self.now {
+                return self.timers.arm(TimerKind::PingPace, 0, at);
+            }
+            // At the end of time all that is to come is now.
+            let _: Acquire = bucket.acquire(rate, self.now);
+        }
+        self.pinger.line.unlink(slot);
+        let profile = self.peers.slab[self.conns.slab[slot].peer].profile;
+        if let Some(WatchPolicy { pings: Some(pings), .. }) = self.policies.peer(profile).watch {
+            let since = self.now.minus_nanos(crate::time::nanos(pings.interval()));
+            let heard_at = self.heard_at(&self.conns.slab[slot]);
+            let conn = &mut self.conns.slab[slot];
+            if conn.probe.missed() == 0 && !conn.probe.is_unhealthy() {
+                conn.excused = since.max(heard_at);
+            }
+        }
+        self.ping(slot, out);
+        self.arm_watch(slot);
+    }
+
+    fn ping(&mut self, slot: u32, out: &mut Out<'_>) {
+        let now = self.now;
+        let ping = self.conns.next_ping(slot);
+        let conn = &mut self.conns.slab[slot];
+        conn.probe.pinged(now);
+        conn.attentive = true;
+        conn.ping = ping;
+        let id = conn.id;
+        if let Some(ping) = ping {
+            self.stats.pings += 1;
+            out.push(Action::Ping { ping, conn: id });
+        }
+    }
+
+    /// When the next ping of the connection is due, or the answer to the one that is out.
+    ///
+    /// The first one after many came up together, or after the network came back to all of them,
+    /// is due at a moment of the interval that is the peer's own.
+    pub(crate) fn ping_due(&self, conn: &Conn, pings: &ProbePolicy) -> Time {
+        let last = self.heard_at(conn);
+        let due = conn.probe.deadline(pings, last);
+        let fresh = !conn.heard || conn.last_heard < self.network.up_at;
+        if !fresh || conn.probe.sent_at().is_some() || conn.probe.is_unhealthy() {
+            return due;
+        }
+        let random = self.draw_phase(conn.peer);
+        due.min(last + pings.first_after(random))
+    }
+}
