@@ -34,7 +34,7 @@ use steadfast::budget::BudgetConfig;
 use steadfast::bulkhead::BulkheadConfig;
 use steadfast::config::{
     BreakerProfile, CallProfile, Detector, FirstRetry, GateConfig, HealthConfig, NotConnected,
-    OnSuspect, OpenOn, PeerProfile, Signs,
+    OnSuspect, OpenOn, PeerProfile, Priority, Signs,
 };
 use steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast::limit::LimitConfig;
@@ -104,11 +104,13 @@ fn config() -> Config {
     };
     let asked = PeerProfile {
         name: "asked".into(),
+        priority: Priority::Background,
         health: HealthConfig { on_suspect: OnSuspect::Notify, ..pings.health },
         ..plain.clone()
     };
     let quitter = PeerProfile {
         name: "quitter".into(),
+        priority: Priority::Important,
         first_retry: FirstRetry::Backoff,
         backoff: BackoffConfig { jitter: Jitter::Decorrelated, ..backoff },
         max_attempts: Some(3),
