@@ -20,7 +20,7 @@ pub use breakers::{BreakerGroup, BreakerProfile};
 pub(crate) use breakers::{BreakerProfilePolicy, Mode};
 pub(crate) use calls::{CallPolicy, GatePolicy};
 pub use calls::{CallProfile, GateConfig, NotConnected, OpenOn};
-pub use peers::{Detector, FirstRetry, HealthConfig, OnSuspect, PeerProfile, Signs};
+pub use peers::{Detector, FirstRetry, HealthConfig, OnSuspect, PeerProfile, Priority, Signs};
 pub(crate) use peers::{DetectorPolicy, PeerPolicy, WatchPolicy};
 
 /// Everything that a manager is told once.

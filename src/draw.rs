@@ -25,7 +25,9 @@ pub enum Purpose {
     /// What is added to the wait that a server asked for, since it asked all for the same.
     RetryAfter = 6,
     /// When in the interval a peer is pinged first, see [`probe`](crate::probe).
-    PingPhase = 7,
+    PingPhase = 8,
+    /// When a connection is replaced by another one while it lasts.
+    Replacement = 7,
 }
 
 /// The draws of one id.

@@ -121,7 +121,8 @@ pub mod throttle;
 pub mod window;
 
 pub use action::{
-    Action, Conviction, GiveUpReason, Ignored, Notice, PeerCause, PeerState, RejectReason, WaitsFor,
+    Action, Conviction, GiveUpReason, Ignored, MoveCause, Notice, PeerCause, PeerState,
+    RejectReason, WaitsFor,
 };
 pub use config::Config;
 pub use error::ConfigError;
@@ -134,7 +135,7 @@ pub use ledger::{Breach, Ledger};
 pub use manager::{Blocked, GateView, Manager, RestoreError, Snapshot, Violation, Why, WhyCall};
 pub use ratio::{ParseRatioError, Ratio};
 pub use stats::{
-    AttemptFailures, BreakerCounts, CallCounts, DialFailures, GiveUps, Losses, PeerCounts,
+    AttemptFailures, BreakerCounts, CallCounts, DialFailures, GiveUps, Losses, Moves, PeerCounts,
     Rejections, Stats,
 };
 pub use time::Time;

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::action::{GiveUpReason, PeerState, RejectReason};
+use crate::action::{GiveUpReason, MoveCause, PeerState, RejectReason};
 use crate::breaker::State;
 use crate::event::{CallFailure, DialCause, LossCause};
 use crate::histogram::Histogram;
@@ -30,6 +30,10 @@ pub struct Stats {
     pub losses: Losses,
     /// Times that refusals for the peers' own reasons turned out to be everybody's.
     pub common_refusals: u64,
+    /// Servers that said that they would leave, by connection.
+    pub go_aways: u64,
+    /// Connections replaced while they lasted, by cause.
+    pub moves: Moves,
     /// Inbound connections taken.
     pub adopted: u64,
     /// Inbound connections refused.
@@ -114,6 +118,7 @@ impl Stats {
             self.dials_succeeded,
             self.dials_cancelled,
             self.common_refusals,
+            self.go_aways,
             self.adopted,
             self.refused,
             self.sessions_resumed,
@@ -143,6 +148,7 @@ impl Stats {
         counts.iter().all(|&count| count <= MAX_COUNT)
             && self.dial_failures.is_valid()
             && self.losses.is_valid()
+            && self.moves.is_valid()
             && self.rejections.is_valid()
             && self.give_ups.is_valid()
             && self.attempt_failures.is_valid()
@@ -163,6 +169,8 @@ impl Stats {
             dial_failures,
             losses,
             common_refusals,
+            go_aways,
+            moves,
             adopted,
             refused,
             sessions_resumed,
@@ -205,6 +213,7 @@ impl Stats {
         self.breakers.merge(breakers);
         self.dial_failures.merge(dial_failures);
         self.losses.merge(losses);
+        self.moves.merge(moves);
         self.calls_now.merge(calls_now);
         self.rejections.merge(rejections);
         self.give_ups.merge(give_ups);
@@ -226,6 +235,7 @@ impl Stats {
             (&mut self.dials_succeeded, dials_succeeded),
             (&mut self.dials_cancelled, dials_cancelled),
             (&mut self.common_refusals, common_refusals),
+            (&mut self.go_aways, go_aways),
             (&mut self.adopted, adopted),
             (&mut self.refused, refused),
             (&mut self.sessions_resumed, sessions_resumed),
@@ -340,6 +350,18 @@ counts! {
         forced_open = ForcedOpen,
         /// Admitting all by order.
         disabled = Disabled,
+    }
+}
+
+counts! {
+    /// Connections replaced while they lasted, by cause.
+    Moves(MoveCause: u64) {
+        /// To an endpoint that the peer prefers.
+        failed_back = FailedBack,
+        /// Away from a server that said that it would leave.
+        drained = Drained,
+        /// By one that spoke first.
+        raced = Raced,
     }
 }
 

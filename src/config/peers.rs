@@ -30,6 +30,27 @@ pub enum FirstRetry {
     Immediate,
 }
 
+/// Who dials first, of those that wait for one breaker.
+///
+/// Whoever has waited for 30 s counts as one class higher, so that nobody starves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Priority {
+    /// Before all others.
+    Important,
+    /// In between.
+    #[default]
+    Normal,
+    /// After all others; so are connections that only replace one which works.
+    Background,
+}
+
+impl Priority {
+    /// All of them, the first to dial first.
+    pub const ALL: [Self; 3] = [Self::Important, Self::Normal, Self::Background];
+}
+
 /// Where a connection's signs of life come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -66,6 +87,11 @@ pub enum OnSuspect {
     Drop,
     /// Only tell.
     Notify,
+    /// Dial a second one at once and keep whichever speaks first; the silent one is closed when
+    /// the other one is up, or when that cannot be had either. A peer without endpoints: drop.
+    ///
+    /// Source: gRPC A8.
+    Race,
 }
 
 /// How connections of a profile are watched.
@@ -109,6 +135,9 @@ impl Default for HealthConfig {
 pub struct PeerProfile {
     /// The name by which [`Config::peer_profile`](crate::Config::peer_profile) finds it.
     pub name: String,
+    /// Who of those that wait for one breaker dials first; normal. Within a class those go first
+    /// whose session would still be resumed, by its end.
+    pub priority: Priority,
     /// The delay after each failed round of dials; 1 s, doubling to 120 s, full jitter (AWS CRT).
     pub backoff: BackoffConfig,
     /// The retry after the loss of a stable connection; spread, at most 120 s (Elastic Agent).
@@ -126,6 +155,11 @@ pub struct PeerProfile {
     /// How long a connection must last, and be heard where it is monitored, before failures are
     /// forgotten; 10 s.
     pub stable_after: Duration,
+    /// How long after it came up on another endpoint than the one it prefers the peer tries that one
+    /// again, while its connection lasts; 60 s, ± 50 %, doubling to 10 min while it fails. Only once
+    /// the preferred one's breaker has been closed for `stable_after`, and after all who have no
+    /// connection. `None`: never.
+    pub failback_after: Option<Duration>,
     /// How long the server keeps the session of a lost connection; none by default.
     pub session_ttl: Option<Duration>,
     /// Failed rounds in a row after which the peer is given up; never by default. A connection that
@@ -144,6 +178,7 @@ impl Default for PeerProfile {
     fn default() -> Self {
         Self {
             name: String::from("default"),
+            priority: Priority::Normal,
             backoff: BackoffConfig::default(),
             first_retry: FirstRetry::Spread { max: Duration::from_secs(120) },
             dial_timeout: Duration::from_secs(20),
@@ -151,6 +186,7 @@ impl Default for PeerProfile {
             max_dial_timeout: Duration::from_secs(60),
             attempt_delay: Duration::from_millis(250),
             stable_after: Duration::from_secs(10),
+            failback_after: Some(Duration::from_secs(60)),
             session_ttl: None,
             max_attempts: None,
             give_up_after: None,
@@ -208,6 +244,9 @@ impl PeerPolicy {
         }
         if let Some(give_up_after) = profile.give_up_after {
             positive("give_up_after", give_up_after)?;
+        }
+        if let Some(failback_after) = profile.failback_after {
+            positive("failback_after", failback_after)?;
         }
         if let Some(max_loss) = profile.health.max_loss {
             within("health.max_loss", max_loss, 1, 1_000_000)?;

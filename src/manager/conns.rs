@@ -46,6 +46,8 @@ pub(crate) struct Conn {
     /// Whether hearing from it means more than noting the moment: it is doubted, or a ping is out or
     /// due.
     pub(crate) attentive: bool,
+    /// Whether a failback made it.
+    pub(crate) failed_back: bool,
     pub(crate) phase: ConnPhase,
     /// When it was dialed, then when it came up.
     pub(crate) since: Time,
@@ -80,6 +82,7 @@ impl Conn {
             process,
             heard: false,
             attentive: false,
+            failed_back: false,
             phase,
             since: now,
             trust: Trust::Full,

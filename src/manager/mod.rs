@@ -26,6 +26,8 @@ mod peers;
 mod phase;
 mod pinger;
 mod refusals;
+mod replace;
+mod replacements;
 mod retry;
 mod session;
 mod snapshot;
@@ -39,6 +41,7 @@ use core::hash::Hash;
 
 use crate::action::Action;
 use crate::config::{Config, Policies};
+use crate::container::slab::Slab;
 use crate::container::timers::{Timer, TimerKind, Timers};
 use crate::digest::Digest;
 use crate::error::ConfigError;
@@ -56,6 +59,7 @@ use out::Out;
 use pacer::Pacer;
 use peers::Peers;
 use pinger::Pinger;
+use replacements::Replacement;
 
 pub use check::Violation;
 pub use snapshot::{RestoreError, Snapshot};
@@ -104,6 +108,7 @@ pub struct Manager {
     network: Network,
     load: Load,
     peers: Peers,
+    replacements: Slab<Replacement>,
     endpoints: Endpoints,
     conns: Conns,
     breakers: Breakers,
@@ -146,6 +151,7 @@ impl Manager {
             network: Network::default(),
             load: Load::default(),
             peers: Peers::new(hash_key),
+            replacements: Slab::new(),
             endpoints: Endpoints::new(),
             conns: Conns::new(),
             breakers: Breakers::new(hash_key),
@@ -210,6 +216,9 @@ impl Manager {
                 self.on_dial_failed(conn, cause, retry_after, out);
             }
             Event::Lost { conn, cause } => self.on_lost(conn, cause, out),
+            Event::GoAway { conn, leaves_in, reconnect_in } => {
+                self.on_go_away(conn, leaves_in, reconnect_in, out);
+            }
             Event::Heard { conn } => self.on_heard(conn, out),
             Event::Heartbeat { conn } => self.on_heartbeat(conn, out),
             Event::Pong { ping } => self.on_pong(ping, out),

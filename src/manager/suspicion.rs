@@ -152,10 +152,12 @@ impl Manager {
         let (mean, std) = (rhythm.map(Phi::mean), rhythm.map(Phi::std));
         let self_health = self.self_health();
         let on_suspect = self.policies.peer(record.profile).profile.health.on_suspect;
+        let owner = conn.peer;
         self.stats.suspected += 1;
         let told = Notice::Suspected { peer, conn: id, silence, phi, mean, std, self_health, by };
         out.notice(told);
-        if on_suspect == OnSuspect::Drop {
+        let raced = on_suspect == OnSuspect::Race && self.race(owner);
+        if !raced && on_suspect != OnSuspect::Notify {
             out.push(Action::Close { conn: id });
             return self.lose(slot, LossCause::Suspected, out);
         }
@@ -187,9 +189,11 @@ impl Manager {
                 self.set_trust(slot, Trust::Full);
                 self.stats.cleared += 1;
                 let conn = &self.conns.slab[slot];
-                let (peer, conn) = (self.peers.slab[conn.peer].id, conn.id);
+                let owner = conn.peer;
+                let (peer, conn) = (self.peers.slab[owner].id, conn.id);
                 let suspected_for = self.now.since(at);
                 out.notice(Notice::Cleared { peer, conn, suspected_for });
+                self.end_race(owner, out);
             }
         }
         let conn = &mut self.conns.slab[slot];

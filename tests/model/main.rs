@@ -34,7 +34,7 @@ use steadfast::budget::BudgetConfig;
 use steadfast::bulkhead::BulkheadConfig;
 use steadfast::config::{
     BreakerProfile, CallProfile, Detector, FirstRetry, GateConfig, HealthConfig, MassGuardConfig,
-    NotConnected, OnSuspect, OpenOn, PeerProfile, Signs,
+    NotConnected, OnSuspect, OpenOn, PeerProfile, Priority, Signs,
 };
 use steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast::limit::LimitConfig;
@@ -70,6 +70,7 @@ fn config() -> Config {
         failover_timeout: secs(1),
         max_dial_timeout: secs(6),
         stable_after: secs(2),
+        failback_after: Some(secs(4)),
         session_ttl: Some(secs(5)),
         inbound: true,
         ..PeerProfile::default()
@@ -106,11 +107,18 @@ fn config() -> Config {
     };
     let asked = PeerProfile {
         name: "asked".into(),
+        priority: Priority::Background,
         health: HealthConfig { on_suspect: OnSuspect::Notify, ..pings.health },
+        ..plain.clone()
+    };
+    let raced = PeerProfile {
+        name: "raced".into(),
+        health: HealthConfig { on_suspect: OnSuspect::Race, ..pings.health },
         ..plain.clone()
     };
     let quitter = PeerProfile {
         name: "quitter".into(),
+        priority: Priority::Important,
         first_retry: FirstRetry::Backoff,
         backoff: BackoffConfig { jitter: Jitter::Decorrelated, ..backoff },
         max_attempts: Some(3),
@@ -170,7 +178,7 @@ fn config() -> Config {
         believe_for: secs(8),
         ..MassGuardConfig::default()
     });
-    config.peer_profiles = vec![plain, pings, phi, asked, quitter];
+    config.peer_profiles = vec![plain, pings, phi, asked, raced, quitter];
     config.breaker_profiles = vec![narrow, paced];
     config
 }
@@ -240,7 +248,7 @@ fn shape() -> Shape {
     Shape {
         peers: 5,
         breakers: 2,
-        peer_profiles: 5,
+        peer_profiles: 6,
         breaker_profiles: 2,
         call_profiles: 4,
         lines: 1..=120,
@@ -635,7 +643,7 @@ fn crowd() -> impl Strategy<Value = Script> {
 fn the_scripts_reach_every_kind_of_action_notice_and_refusal() {
     let mut runner = TestRunner::deterministic();
     let mut reached = BTreeSet::new();
-    for _ in 0..2_000 {
+    for _ in 0..5_000 {
         let script = shape().script().new_tree(&mut runner).unwrap().current();
         let (_, steps) = play(&script, config());
         for action in steps.iter().flat_map(|step| &step.actions) {
@@ -648,6 +656,7 @@ fn the_scripts_reach_every_kind_of_action_notice_and_refusal() {
                 Action::Reject { reason, .. } => format!("{name} {reason:?}"),
                 Action::GiveUp { reason, .. } => format!("{name} {reason:?}"),
                 Action::Notice(Notice::CallWaits { on, .. }) => format!("{name} {on:?}"),
+                Action::Notice(Notice::Moved { cause, .. }) => format!("{name} {cause:?}"),
                 _ => name,
             });
         }

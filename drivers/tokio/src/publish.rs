@@ -14,7 +14,7 @@ use ::metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe
 use ::metrics::{gauge, histogram};
 use steadfast::histogram::Histogram;
 use steadfast::{
-    AttemptFailures, BreakerCounts, CallCounts, DialFailures, GiveUps, Losses, PeerCounts,
+    AttemptFailures, BreakerCounts, CallCounts, DialFailures, GiveUps, Losses, Moves, PeerCounts,
     Rejections, Stats,
 };
 use tokio::time::sleep;
@@ -109,8 +109,10 @@ impl Out {
         // Without `..`: a new count must be published too.
         let Stats {
             peers, breakers, dials_in_flight, dials, dials_succeeded, dials_cancelled,
-            dial_failures, losses, common_refusals, adopted, refused, sessions_resumed, sessions_lost, given_up,
-            suspected, cleared, doubted, doubts_cleared, held, mass_suspicions, self_doubts, pings, pongs, calls_now, attempts_in_flight, calls, calls_done,
+            dial_failures, losses, go_aways, moves, common_refusals, adopted, refused,
+            sessions_resumed, sessions_lost, given_up, suspected, cleared, doubted, doubts_cleared,
+            held, mass_suspicions, self_doubts, pings, pongs, calls_now, attempts_in_flight, calls,
+            calls_done,
             rejections, give_ups, attempts, attempts_cancelled, attempt_failures, retries, hedges,
             budget_refusals, stale, ignored, clock_backwards, slept, measured, degraded,
             latency_sum_ns: _, loss_sum: _, latency: _, call_time: _, time_to_recover: _,
@@ -138,6 +140,10 @@ impl Out {
             each!(losses as Losses { eof, reset, replaced, kicked, protocol, suspected, local }));
         self.counter("steadfast_common_refusals_total",
             "Times that a server refused everybody.", *common_refusals);
+        self.counter("steadfast_go_aways_total", "Connections whose server said it would leave.",
+            *go_aways);
+        self.counters("steadfast_connections_moved_total", "Connections replaced in time.", "cause",
+            each!(moves as Moves { failed_back, drained, raced }));
         self.counters("steadfast_inbound_total", "Connections that peers made.", "outcome", [
             ("adopted", *adopted),
             ("refused", *refused),

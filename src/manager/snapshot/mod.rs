@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::action::PeerState;
+use crate::action::{MoveCause, PeerState};
 use crate::breaker::{Breaker, Permit};
 use crate::bucket::Bucket;
 use crate::config::Config;
@@ -26,7 +26,7 @@ use crate::event::CallFailure;
 use crate::id::{AttemptId, BreakerId, CallId, ConnId, EndpointId, PeerId, PingId};
 use crate::limit::Limit;
 use crate::manager::Manager;
-use crate::manager::breakers::{BreakerRecord, RING};
+use crate::manager::breakers::{BreakerRecord, HELD_BACK, RING};
 use crate::manager::calls::{
     self, Attempt, Call, CallPhase, DOOMED, MOVING, RELEASED, bound_for, waiting_for,
 };
@@ -38,6 +38,7 @@ use crate::manager::gates::Gates;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Peer, Phase, WOKEN};
 use crate::manager::pinger::ASKING;
 use crate::manager::refusals::Refusals;
+use crate::manager::replacements::{Replacement, Stage};
 use crate::phi::Phi;
 use crate::probe::Probe;
 use crate::self_health::SelfHealth;
@@ -47,7 +48,7 @@ use crate::window::Recent;
 
 /// The version of the snapshots that this crate writes and reads.
 ///
-/// 1 knew no calls, 2 no doubts about ourselves.
+/// 1 knew no calls, 2 no replacements and no doubts about ourselves.
 const VERSION: u32 = 3;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
@@ -76,6 +77,7 @@ pub struct Snapshot {
     told_self_health: u8,
     process: u32,
     peers: Table<PeerMirror>,
+    replacements: Table<ReplacementMirror>,
     endpoints: Table<EndpointMirror>,
     conns: Table<ConnMirror>,
     generations: Vec<u64>,
@@ -116,6 +118,7 @@ struct ListsMirror {
     /// Those who wait for each breaker, by its slot.
     queues: Vec<Vec<u32>>,
     ring: Vec<u32>,
+    held_back: Vec<u32>,
     live_calls: Vec<u32>,
     orphan_calls: Vec<u32>,
     released: Vec<u32>,
@@ -206,9 +209,16 @@ mirror! { PeerMirror of Peer {
         session_until: Time,
         backoff_draws: u32,
         retry_draws: u32,
+        replacement_draws: u32,
     }
     options { measured: (u64, u32), }
-    slots { first_endpoint, last_endpoint, }
+    slots { first_endpoint, last_endpoint, replacement, }
+}}
+
+mirror! { ReplacementMirror of Replacement {
+    values { peer: u32, cause: MoveCause, stage: Stage, failures: u32, }
+    options {}
+    slots {}
 }}
 
 mirror! { EndpointMirror of EndpointRecord {
@@ -220,7 +230,10 @@ mirror! { EndpointMirror of EndpointRecord {
         failures: u32,
         failed_at: Time,
         not_before: Time,
+        avoid_until: Time,
+        hasty: u8,
         ticket: u64,
+        resume_by: Time,
         several: bool,
     }
     options { rhythm: Phi, }
@@ -237,6 +250,7 @@ mirror! { ConnMirror of Conn {
         process: u32,
         heard: bool,
         attentive: bool,
+        failed_back: bool,
         phase: ConnPhase,
         since: Time,
         probe: Probe,
@@ -254,6 +268,7 @@ mirror! { BreakerMirror of BreakerRecord {
         in_flight: u32,
         refusals: Refusals,
         crowd: Crowd,
+        dial_ns: u64,
         losses: Recent,
         endpoints: u32,
         calls: u32,
@@ -366,6 +381,7 @@ impl Manager {
             told_self_health: self.told_self_health,
             process: self.conns.process,
             peers: Table::of(&self.peers.slab, PeerMirror::of),
+            replacements: Table::of(&self.replacements, ReplacementMirror::of),
             endpoints: Table::of(&self.endpoints.slab, EndpointMirror::of),
             conns: Table::of(&self.conns.slab, ConnMirror::of),
             generations: self.conns.generations.clone(),
@@ -384,6 +400,7 @@ impl Manager {
                 displaced: list(&self.endpoints.queues, DISPLACED),
                 queues: breakers.map(|slot| self.endpoints.line(slot).collect()).collect(),
                 ring: list(&self.breakers.ring, RING),
+                held_back: list(&self.breakers.ring, HELD_BACK),
                 live_calls: list(&self.calls.lists, calls::LIVE),
                 orphan_calls: list(&self.calls.lists, calls::ORPHANS),
                 released: list(&self.calls.places, RELEASED),
