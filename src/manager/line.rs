@@ -23,7 +23,7 @@ impl Manager {
     /// that admit, or behind all of its breakers while none does (the first to admit it wins).
     pub(crate) fn enqueue(&mut self, slot: u32, cause: PeerCause, out: &mut Out<'_>) {
         let first = self.peers.slab[slot].first_endpoint;
-        if self.network.down {
+        if self.network.is_still() {
             // A round ends by what the other side does, and now it can do nothing.
             self.endpoints.each(first, |_, endpoint| endpoint.tried = false);
         }
