@@ -44,7 +44,8 @@ pub use watch::Violation;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// Whether the manager's invariants are checked after every step; `None`: in worlds of at most
-    /// 1,000 peers. They are always checked before the first fault, after the last, and at the end.
+    /// 1,000 peers after each of the first 100,000 steps, and after every 101st from then on. They
+    /// are always checked before the first fault, after the last, and at the end.
     pub invariants: Option<bool>,
     /// Whether the core's `Ledger` watches the drivers.
     pub ledger: bool,
@@ -60,6 +61,28 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { invariants: None, ledger: true, extra_ticks: 0.0, restores: 0.0, hash_key: 0x5eed }
+    }
+}
+
+/// When the invariants are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checks {
+    /// After every step.
+    Always,
+    /// After every step of a short run, and after some of a long one's.
+    Often,
+    /// At the few moments when they always are.
+    Seldom,
+}
+
+impl Checks {
+    const fn are_due(self, step: u64) -> bool {
+        match self {
+            Self::Always => true,
+            // 101 is prime: whatever comes at regular intervals, it does not miss it for ever.
+            Self::Often => step <= 100_000 || step.is_multiple_of(101),
+            Self::Seldom => false,
+        }
     }
 }
 
@@ -151,7 +174,7 @@ pub(crate) struct World<'a> {
     ideal_s: Option<f64>,
     /// Dials succeed at once, before the scenario begins.
     warming: bool,
-    check_always: bool,
+    checks: Checks,
     events: u64,
     actions: u64,
     invariant_checks: u64,
@@ -223,7 +246,11 @@ impl<'a> World<'a> {
             measures: Measures::new(plan.peers, traced),
             ideal_s: None,
             warming: true,
-            check_always: options.invariants.unwrap_or(plan.peers <= 1_000),
+            checks: match options.invariants {
+                Some(true) => Checks::Always,
+                None if plan.peers <= 1_000 => Checks::Often,
+                Some(false) | None => Checks::Seldom,
+            },
             events: 0,
             actions: 0,
             invariant_checks: 0,
@@ -434,7 +461,7 @@ impl<'a> World<'a> {
             let rule = format!("the driver broke a rule: {breach}");
             return Err(self.violation(manager, rule, after));
         }
-        if self.check_always {
+        if self.checks.are_due(self.events) {
             self.check(manager, after)?;
         }
         if self.options.restores > 0.0 {
