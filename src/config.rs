@@ -18,7 +18,7 @@ pub use breakers::{BreakerGroup, BreakerProfile};
 pub(crate) use breakers::{BreakerProfilePolicy, Mode};
 pub(crate) use calls::{CallPolicy, GatePolicy};
 pub use calls::{CallProfile, GateConfig, NotConnected, OpenOn};
-pub use peers::{Detector, FirstRetry, HealthConfig, OnSuspect, PeerProfile, Signs};
+pub use peers::{Detector, FirstRetry, HealthConfig, OnSuspect, PeerProfile, Priority, Signs};
 pub(crate) use peers::{DetectorPolicy, PeerPolicy, WatchPolicy};
 
 /// Everything that a manager is told once.
@@ -185,8 +185,12 @@ pub struct PacerConfig {
     /// Dials per second over all breakers, for those who know what their own host bears.
     pub rate: Option<BucketConfig>,
     /// The rate from which the first retry after a mass loss is spread where neither the breaker
-    /// nor the pacer is told one; 500 a second.
+    /// nor the pacer is told one; 5,000 a second. It keeps managers apart that lost the same server;
+    /// what protects the server are the dials in flight.
     pub assumed_rate: Rate,
+    /// How many managers like this one have peers behind the same servers; 1. The first retry after
+    /// a mass loss is spread over what all of them lose.
+    pub fleet_size: u32,
 }
 
 impl Default for PacerConfig {
@@ -194,7 +198,8 @@ impl Default for PacerConfig {
         Self {
             max_in_flight: 256,
             rate: None,
-            assumed_rate: Rate { count: 500, per: Duration::from_secs(1) },
+            assumed_rate: Rate { count: 5_000, per: Duration::from_secs(1) },
+            fleet_size: 1,
         }
     }
 }
@@ -248,6 +253,7 @@ impl Policies {
         };
         positive_rate(config.pacer.assumed_rate)
             .map_err(|error| pacer(error.within("assumed_rate")))?;
+        within("pacer.fleet_size", config.pacer.fleet_size, 1, u32::MAX)?;
         within("peer_profiles", count(config.peer_profiles.len()), 1, u32::from(u16::MAX))?;
         within("breaker_profiles", count(config.breaker_profiles.len()), 1, u32::from(u16::MAX))?;
         within("call_profiles", count(config.call_profiles.len()), 1, u32::from(u16::MAX))?;

@@ -99,6 +99,12 @@ pub(crate) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// One eighth of the way from `old` to `sample`: the smoothing of TCP's round-trip time (RFC 6298).
+pub(crate) fn smooth(old: u64, sample: u64) -> u64 {
+    let sum = 7 * u128::from(old) + u128::from(sample);
+    u64::try_from(sum / 8).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -119,6 +119,7 @@ fn every_setting_that_is_refused_is_named_with_what_is_wrong() {
         ("global rate per 0 s", |c| c.pacer.rate = rate(1, ZERO, 1)),
         ("global burst = 0", |c| c.pacer.rate = rate(1, Duration::from_secs(1), 0)),
         ("assumed rate of 0", |c| c.pacer.assumed_rate.count = 0),
+        ("fleet of 0", |c| c.pacer.fleet_size = 0),
         ("assumed rate per 0 s", |c| c.pacer.assumed_rate.per = ZERO),
         ("factor below 1", |c| peer(c).backoff.factor = Ratio::new(9, 10)),
         ("factor without denominator", |c| peer(c).backoff.factor = Ratio::new(2, 0)),

@@ -21,14 +21,16 @@ pub struct BreakerProfile {
     pub name: String,
     /// When it opens, for how long, and what closes it again.
     pub breaker: BreakerConfig,
-    /// Dials in flight at once, at most; 64. The herd protection: keep it below the server's capacity
-    /// per second × the dial timeout, or nothing is ever served in time.
+    /// Dials in flight at once, at most; 256. Where the window is off this is the herd protection:
+    /// keep it below the server's capacity per second × the dial timeout, or nothing is ever served
+    /// in time.
     pub max_in_flight: u32,
     /// Finds, below that bound, how many dials in flight the server takes: more while all of them
     /// succeed and are all used, fewer when dials time out or are refused. What happens while the
-    /// breaker is open or probing tells nothing of the pace. `None` by default: always
-    /// `max_in_flight`. Whoever is not told the server's pace sets that to 256, and this to begin at
-    /// 64 and end at 256.
+    /// breaker is open or probing tells nothing of the pace. From 64 on, between 1 and 256. `None`:
+    /// always `max_in_flight`.
+    ///
+    /// Source: measured, 64 and 256 of six policies (20,000 peers, a server of 100 handshakes/s).
     pub window: Option<LimitConfig>,
     /// Dials per second, for those who know their server.
     pub rate: Option<BucketConfig>,
@@ -48,8 +50,8 @@ impl Default for BreakerProfile {
         Self {
             name: String::from("default"),
             breaker: BreakerConfig::for_dials(),
-            max_in_flight: 64,
-            window: None,
+            max_in_flight: 256,
+            window: Some(LimitConfig { initial: 64, max: 256, ..LimitConfig::default() }),
             rate: None,
             adaptive: false,
             watch_only: false,
@@ -192,8 +194,9 @@ impl BreakerProfilePolicy {
     }
 
     /// How long `dials` dials take at the rate that is told or assumed.
-    pub(crate) fn time_for(&self, dials: u32) -> Duration {
-        let rate = Ratio::new(dials, self.spread_rate.count);
-        Duration::from_nanos(rate.of(nanos(self.spread_rate.per)))
+    pub(crate) fn time_for(&self, dials: u64) -> Duration {
+        let total = u128::from(dials) * u128::from(nanos(self.spread_rate.per));
+        let span = total / u128::from(self.spread_rate.count.max(1));
+        Duration::from_nanos(u64::try_from(span).unwrap_or(u64::MAX))
     }
 }

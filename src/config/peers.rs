@@ -28,6 +28,27 @@ pub enum FirstRetry {
     Immediate,
 }
 
+/// Who dials first, of those that wait for one breaker.
+///
+/// Whoever has waited for 30 s counts as one class higher, so that nobody starves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Priority {
+    /// Before all others.
+    Important,
+    /// In between.
+    #[default]
+    Normal,
+    /// After all others; so are connections that only replace one which works.
+    Background,
+}
+
+impl Priority {
+    /// All of them, the first to dial first.
+    pub const ALL: [Self; 3] = [Self::Important, Self::Normal, Self::Background];
+}
+
 /// Where a connection's signs of life come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -102,6 +123,9 @@ impl Default for HealthConfig {
 pub struct PeerProfile {
     /// The name by which [`Config::peer_profile`](crate::Config::peer_profile) finds it.
     pub name: String,
+    /// Who of those that wait for one breaker dials first; normal. Within a class those go first
+    /// whose session would still be resumed, by its end.
+    pub priority: Priority,
     /// The delay after each failed round of dials; 1 s, doubling to 120 s, full jitter (AWS CRT).
     pub backoff: BackoffConfig,
     /// The retry after the loss of a stable connection; spread, at most 120 s (Elastic Agent).
@@ -137,6 +161,7 @@ impl Default for PeerProfile {
     fn default() -> Self {
         Self {
             name: String::from("default"),
+            priority: Priority::Normal,
             backoff: BackoffConfig::default(),
             first_retry: FirstRetry::Spread { max: Duration::from_secs(120) },
             dial_timeout: Duration::from_secs(20),

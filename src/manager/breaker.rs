@@ -9,10 +9,9 @@ use crate::draw::Draws;
 use crate::event::DialCause;
 use crate::limit::Sample;
 use crate::manager::Manager;
-use crate::manager::breakers::RING;
-use crate::manager::endpoints::{DISPLACED, queue};
+use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::out::Out;
-use crate::time::Time;
+use crate::time::{Time, nanos, smooth};
 
 impl Manager {
     /// What a failed dial counts as behind the endpoint's breaker.
@@ -64,10 +63,20 @@ impl Manager {
             window.record(limit, sample, dialed_at, record.in_flight, self.now);
         }
         record.in_flight -= 1;
+        if outcome == Outcome::Success {
+            let took = nanos(took);
+            let first = record.dial_ns == 0;
+            record.dial_ns = if first { took } else { smooth(record.dial_ns, took) };
+        }
         let policy = profile.at(mode);
         let draws = Draws::new(self.policies.config.seed, record.id.0);
         let (_, transition) =
             record.breaker.record(policy, permit, outcome, took, retry_after, self.now, &draws);
+        if !self.is_scarce() {
+            self.breakers.ring.splice(HELD_BACK, RING);
+        } else if !self.holds_much(slot) && self.breakers.ring.unlink(slot) {
+            self.breakers.ring.push_back(RING, slot);
+        }
         self.breaker_moved(slot, transition, out);
     }
 
@@ -92,7 +101,7 @@ impl Manager {
             let (breaker, profile) = (record.id, record.profile);
             let admitted = admits(from) || record.breaker.is_watch_only();
             if admitted && !record.breaker.admits() {
-                self.endpoints.queues.splice(queue(slot, true), DISPLACED);
+                self.endpoints.displace(slot);
             }
             if let Some(group) = self.group_of(profile) {
                 group.leave(from);
@@ -139,7 +148,7 @@ impl Manager {
     /// now, and takes it out otherwise. Releasing 100,000 is this one link.
     pub(crate) fn refresh_ring(&mut self, slot: u32) {
         let linked = self.breakers.ring.is_linked(slot);
-        if !linked && self.endpoints.first_waiting(slot).is_none() {
+        if !linked && !self.endpoints.is_awaited(slot) {
             // Most breakers guard calls, and nobody waits for them here.
             return;
         }
@@ -157,7 +166,7 @@ impl Manager {
         let record = &self.breakers.slab[slot];
         let profile = self.policies.breaker(record.profile);
         record.in_flight < record.max_in_flight(profile)
-            && self.endpoints.first_waiting(slot).is_some()
+            && self.endpoints.is_awaited(slot)
             && self.timers.deadline(TimerKind::Pace, slot).is_none()
             && record.breaker.has_room(&profile.normal)
     }

@@ -20,6 +20,8 @@ pub(crate) struct BreakerRecord {
     pub(crate) breaker: Breaker,
     /// Dials in flight behind it.
     pub(crate) in_flight: u32,
+    /// How long a dial that succeeds takes, smoothed, in nanoseconds.
+    pub(crate) dial_ns: u64,
     /// How many there may be, as far as that is found out.
     pub(crate) window: Option<Limit>,
     /// Tokens of its rate, if it has one.
@@ -52,12 +54,14 @@ impl Named for BreakerRecord {
 
 /// The ring of the runnable breakers.
 pub(crate) const RING: u32 = 0;
+/// The list of those among them that hold many of the last places in flight, which are for others.
+pub(crate) const HELD_BACK: u32 = 1;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Breakers {
     pub(crate) slab: Slab<BreakerRecord>,
     pub(crate) map: Map,
-    /// A breaker is on it while somebody waits for it and it could let a dial through.
+    /// A breaker is on one of them while somebody waits for it and it could let a dial through.
     pub(crate) ring: Lists,
 }
 

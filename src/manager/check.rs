@@ -15,7 +15,7 @@ use crate::action::PeerState;
 use crate::breaker::State;
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;
-use crate::manager::breakers::RING;
+use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::conns::{ConnPhase, LIVE, ORPHANS};
 use crate::manager::endpoints::DISPLACED;
 use crate::manager::peers::{BACKING_OFF, FAILED, Phase, WOKEN};
@@ -134,6 +134,29 @@ impl Manager {
                 )?;
             }
         }
+        for slot in self.breakers.ring.iter(HELD_BACK) {
+            let right = self.is_scarce() && self.holds_much(slot);
+            hold(NAME, right, || format!("breakers[{slot}]"), || "held back for nobody".into())?;
+        }
+        let sessions = self.endpoints.slab.iter().filter(|(_, it)| it.resume_by > Time::ZERO);
+        let mut counted = 0;
+        for (slot, endpoint) in sessions {
+            let noted = self.endpoints.has_session(slot, self.class_of(slot));
+            let ok = noted && self.endpoints.queues.is_linked(slot);
+            counted += 1;
+            hold(
+                NAME,
+                ok,
+                || format!("endpoints[{slot}]"),
+                || format!("out of line with a session until {}", endpoint.resume_by),
+            )?;
+        }
+        hold(
+            NAME,
+            counted == self.endpoints.sessions(),
+            || "sessions".into(),
+            || format!("{} in order, counted {counted}", self.endpoints.sessions()),
+        )?;
         for (anchor, current) in [(LIVE, true), (ORPHANS, false)] {
             for slot in self.conns.lists.iter(anchor) {
                 let ok = (self.conns.slab[slot].process == self.conns.process) == current;
@@ -326,7 +349,7 @@ impl Manager {
                 || format!("{state:?}, in the ring: {}", self.breakers.ring.is_linked(slot)),
             )?;
             // A half-open breaker that somebody waits for has a probe out or room for one.
-            let waited_for = self.endpoints.first_waiting(slot).is_some();
+            let waited_for = self.endpoints.is_awaited(slot);
             let stuck = state == State::HalfOpen
                 && waited_for
                 && outstanding == 0

@@ -1,5 +1,8 @@
 //! The peers' endpoints: what each remembers, and its place in its breaker's queue.
 
+use alloc::collections::BTreeSet;
+
+use crate::config::Priority;
 use crate::container::list::Lists;
 use crate::container::slab::Slab;
 use crate::id::EndpointId;
@@ -23,6 +26,9 @@ pub(crate) struct EndpointRecord {
     pub(crate) not_before: Time,
     /// The number of its place in the queue, from its breaker's counter.
     pub(crate) ticket: u64,
+    /// Until when its peer's session lives, while it waits among the sessions; else the epoch of
+    /// time.
+    pub(crate) resume_by: Time,
     /// Whether its peer has other endpoints.
     pub(crate) several: bool,
     /// What the detector learned on the last connection to it.
@@ -32,22 +38,27 @@ pub(crate) struct EndpointRecord {
 /// The list of endpoints whose breaker opened while their peer has another one to try.
 pub(crate) const DISPLACED: u32 = 0;
 
-/// The list of endpoints that wait for the breaker in `slot`: those whose peer has no other one, or
-/// those whose peer has `several`. Together, by their tickets, they are the breaker's line; apart,
-/// so that only the second need be moved when the breaker opens.
-pub(crate) const fn queue(slot: u32, several: bool) -> u32 {
-    2 * slot + 1 + several as u32
+/// The list of endpoints that wait for the breaker in `slot`: of one class, those whose peer has no
+/// other one or those whose peer has `several`. Together, by their tickets, they are the class's
+/// line; apart, so that only the second need be moved when the breaker opens.
+pub(crate) const fn queue(slot: u32, class: Priority, several: bool) -> u32 {
+    1 + 2 * (Priority::ALL.len() as u32 * slot + class as u32) + several as u32
 }
+
+/// Whose session ends when, among those that wait: breaker, class, end, ticket, endpoint.
+type Session = (u32, Priority, Time, u64, u32);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     pub(crate) slab: Slab<EndpointRecord>,
     pub(crate) queues: Lists,
+    /// Beside their places in the queues: the sessions among them by the moment of their end.
+    sessions: BTreeSet<Session>,
 }
 
 impl Endpoints {
     pub(crate) const fn new() -> Self {
-        Self { slab: Slab::new(), queues: Lists::new() }
+        Self { slab: Slab::new(), queues: Lists::new(), sessions: BTreeSet::new() }
     }
 
     /// The chain that begins at `first`, in order of preference.
@@ -67,20 +78,101 @@ impl Endpoints {
         }
     }
 
-    /// The first endpoint that waits for the breaker.
-    pub(crate) fn first_waiting(&self, breaker: u32) -> Option<u32> {
-        self.line(breaker).next()
+    /// Puts the endpoint at the end of its breaker's line for that class, under that ticket, and
+    /// among its sessions if there is one to be resumed by then.
+    pub(crate) fn line_up(&mut self, slot: u32, class: Priority, ticket: u64, resume_by: Time) {
+        let endpoint = &mut self.slab[slot];
+        (endpoint.ticket, endpoint.resume_by) = (ticket, resume_by);
+        let (breaker, several) = (endpoint.breaker, endpoint.several);
+        self.queues.push_back(queue(breaker, class, several), slot);
+        self.note_session(slot, class);
+    }
+
+    /// Puts an endpoint that is in line among the sessions, if it has one.
+    pub(crate) fn note_session(&mut self, slot: u32, class: Priority) {
+        let EndpointRecord { breaker, resume_by, ticket, .. } = self.slab[slot];
+        if resume_by > Time::ZERO {
+            self.sessions.insert((breaker, class, resume_by, ticket, slot));
+        }
+    }
+
+    /// Takes the endpoint out of line; `false` if it was in none.
+    pub(crate) fn leave_line(&mut self, slot: u32, class: Priority) -> bool {
+        let Some(endpoint) = self.slab.get_mut(slot) else { return false };
+        let resume_by = core::mem::take(&mut endpoint.resume_by);
+        if resume_by > Time::ZERO {
+            self.sessions.remove(&(endpoint.breaker, class, resume_by, endpoint.ticket, slot));
+        }
+        self.queues.unlink(slot)
+    }
+
+    /// Moves all that wait for the breaker and have another endpoint to the displaced; one link for
+    /// each class.
+    pub(crate) fn displace(&mut self, breaker: u32) {
+        for class in Priority::ALL {
+            self.queues.splice(queue(breaker, class, true), DISPLACED);
+        }
+    }
+
+    /// Whether anybody waits for the breaker.
+    pub(crate) fn is_awaited(&self, breaker: u32) -> bool {
+        Priority::ALL.into_iter().any(|class| self.first_of(breaker, class).is_some())
+    }
+
+    /// The first of its class that waits for the breaker.
+    pub(crate) fn first_of(&self, breaker: u32, class: Priority) -> Option<u32> {
+        self.class_line(breaker, class).next()
+    }
+
+    /// Of its class and of those with a session the one whose session ends first after `then`.
+    pub(crate) fn first_session(&self, breaker: u32, class: Priority, then: Time) -> Option<u32> {
+        let from = (breaker, class, then.plus_nanos(1), 0, 0);
+        let to = (breaker, class, Time::MAX, u64::MAX, u32::MAX);
+        self.sessions.range(from..=to).next().map(|session| session.4)
+    }
+
+    /// Whether anybody of that class who waits for the breaker has a session.
+    pub(crate) fn has_sessions(&self, breaker: u32, class: Priority) -> bool {
+        self.first_session(breaker, class, Time::ZERO).is_some()
+    }
+
+    /// Whether the endpoint stands among the sessions of that class.
+    pub(crate) fn has_session(&self, slot: u32, class: Priority) -> bool {
+        let EndpointRecord { breaker, resume_by, ticket, .. } = self.slab[slot];
+        self.sessions.contains(&(breaker, class, resume_by, ticket, slot))
+    }
+
+    /// How many wait among the sessions.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// All of a class that wait for the breaker, the first to come first.
+    pub(crate) fn class_line(&self, breaker: u32, class: Priority) -> impl Iterator<Item = u32> {
+        self.merged(
+            [(class, false), (class, true)]
+                .map(move |(class, several)| queue(breaker, class, several)),
+        )
     }
 
     /// All that wait for the breaker, the first to come first.
     pub(crate) fn line(&self, breaker: u32) -> impl Iterator<Item = u32> {
-        let mut single = self.queues.iter(queue(breaker, false)).peekable();
-        let mut several = self.queues.iter(queue(breaker, true)).peekable();
+        let first = queue(breaker, Priority::Important, false);
+        self.merged(core::array::from_fn::<u32, { 2 * Priority::ALL.len() }, _>(|place| {
+            first + place as u32
+        }))
+    }
+
+    /// The members of these queues by their tickets.
+    fn merged<const N: usize>(&self, queues: [u32; N]) -> impl Iterator<Item = u32> {
+        let mut queues = queues.map(|queue| self.queues.iter(queue).peekable());
         let ticket = |endpoint: u32| self.slab[endpoint].ticket;
-        core::iter::from_fn(move || match (single.peek(), several.peek()) {
-            (Some(&one), Some(&other)) if ticket(one) > ticket(other) => several.next(),
-            (None, Some(_)) => several.next(),
-            _ => single.next(),
+        core::iter::from_fn(move || {
+            let heads = queues.iter_mut().filter_map(|queue| {
+                let head = queue.peek().copied()?;
+                Some((ticket(head), queue))
+            });
+            heads.min_by_key(|(ticket, _)| *ticket)?.1.next()
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::manager::conns::{Conn, ConnPhase};
 use crate::manager::out::Out;
 use crate::phi::Phi;
 use crate::probe::{Heard, ProbeVerdict};
-use crate::time::{Time, nanos};
+use crate::time::{Time, nanos, smooth};
 
 /// Samples from which on a detector's deadline moves on with each heartbeat, so that its timer is
 /// never late. Before, the deviation can shrink so fast that the deadline comes nearer: by
@@ -319,12 +319,6 @@ impl Manager {
         let peer = &mut self.peers.slab[slot];
         self.stats.degraded -= u32::from(core::mem::take(&mut peer.degraded));
     }
-}
-
-/// One eighth of the way from `old` to `sample`: the smoothing of TCP's round-trip time (RFC 6298).
-fn smooth(old: u64, sample: u64) -> u64 {
-    let sum = 7 * u128::from(old) + u128::from(sample);
-    u64::try_from(sum / 8).unwrap_or(u64::MAX)
 }
 
 fn smooth_loss(old: u32, sample: u32) -> u32 {

@@ -1,11 +1,21 @@
-//! Standing in line: behind which breaker a peer waits, and which endpoint it prefers.
+//! Standing in line: behind which breaker a peer waits, which endpoint it prefers, who is next.
+
+use core::time::Duration;
 
 use crate::action::PeerCause;
 use crate::breaker::State;
+use crate::config::Priority;
 use crate::manager::Manager;
-use crate::manager::endpoints::{EndpointRecord, queue};
+use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Phase};
+use crate::time::Time;
+
+/// How many of those in line are looked at for a probe.
+const PROBERS: usize = 8;
+
+/// After how long a wait one counts as a class higher.
+const AGED_AFTER: Duration = Duration::from_secs(30);
 
 impl Manager {
     /// Gives the peer its place in line: behind the breaker of the endpoint it prefers among those
@@ -41,13 +51,74 @@ impl Manager {
     }
 
     fn line_up(&mut self, slot: u32) {
-        let endpoint = &mut self.endpoints.slab[slot];
-        let breaker = &mut self.breakers.slab[endpoint.breaker];
-        endpoint.ticket = breaker.tickets;
-        breaker.tickets += 1;
-        let (breaker, several) = (endpoint.breaker, endpoint.several);
-        self.endpoints.queues.push_back(queue(breaker, several), slot);
+        let EndpointRecord { peer, breaker, .. } = self.endpoints.slab[slot];
+        let record = &mut self.breakers.slab[breaker];
+        let ticket = record.tickets;
+        record.tickets += 1;
+        let session = self.peers.slab[peer].session_until;
+        let resume_by = if session > self.now { session } else { Time::ZERO };
+        self.endpoints.line_up(slot, self.class_of(slot), ticket, resume_by);
         self.refresh_ring(breaker);
+    }
+
+    /// Takes the endpoint out of line; `false` if it was in none.
+    pub(crate) fn leave_line(&mut self, slot: u32) -> bool {
+        self.endpoints.leave_line(slot, self.class_of(slot))
+    }
+
+    /// Before and after whom the endpoint's dial comes.
+    pub(crate) fn class_of(&self, endpoint: u32) -> Priority {
+        let peer = &self.peers.slab[self.endpoints.slab[endpoint].peer];
+        self.policies.peer(peer.profile).profile.priority
+    }
+
+    /// Since when it has waited for its dial.
+    fn waits_since(&self, endpoint: u32) -> Time {
+        self.peers.slab[self.endpoints.slab[endpoint].peer].since
+    }
+
+    /// The one to dial next behind the breaker: of the highest class, where whoever has waited long
+    /// counts as one higher, the one whose session ends first and could still be resumed, or else
+    /// whoever came first. Only the heads of lines are compared.
+    ///
+    /// Probes go to whoever was connected most recently among the first in line: a peer that never
+    /// got through says little about the server.
+    pub(crate) fn next_in_line(&self, slot: u32) -> Option<u32> {
+        let heads = Priority::ALL.into_iter().filter_map(|class| {
+            let since = self.waits_since(self.endpoints.first_of(slot, class)?);
+            let aged = self.now.since(since) >= AGED_AFTER;
+            Some(((class as u8).saturating_sub(u8::from(aged)), since, class))
+        });
+        let (_, _, class) = heads.min()?;
+        let record = &self.breakers.slab[slot];
+        if record.breaker.state() == State::HalfOpen {
+            let connected_at =
+                |endpoint: u32| self.peers.slab[self.endpoints.slab[endpoint].peer].connected_at;
+            let first = self.endpoints.class_line(slot, class).take(PROBERS);
+            return first.reduce(|best, endpoint| {
+                if connected_at(endpoint) > connected_at(best) { endpoint } else { best }
+            });
+        }
+        // Who would be too late anyway waits like those without a session.
+        let in_time = self.now.plus_nanos(record.dial_ns);
+        let session = self.endpoints.first_session(slot, class, in_time);
+        session.or_else(|| self.endpoints.first_of(slot, class))
+    }
+
+    /// How many dial before this one that waits, at most, as the line stands now: those who left it
+    /// from its middle are counted as if they were still there.
+    pub(crate) fn ahead_of(&self, slot: u32) -> u64 {
+        let EndpointRecord { breaker, ticket, .. } = self.endpoints.slab[slot];
+        let own = self.class_of(slot);
+        let head = |class| self.endpoints.first_of(breaker, class);
+        let overtaken =
+            Priority::ALL.into_iter().any(|class| class != own && head(class).is_some())
+                || self.endpoints.has_sessions(breaker, own);
+        let first = Priority::ALL.into_iter().filter_map(head);
+        let first = first.map(|head| self.endpoints.slab[head].ticket).min().unwrap_or(ticket);
+        let record = &self.breakers.slab[breaker];
+        let last = if overtaken { record.tickets.saturating_sub(1) } else { ticket };
+        last.saturating_sub(first)
     }
 
     /// The endpoint to dial next: the first that was not yet tried in this round and whose breaker

@@ -43,6 +43,7 @@ impl Manager {
             profile: profile.0,
             breaker,
             in_flight: 0,
+            dial_ns: 0,
             window: policy.window.as_ref().map(Limit::new),
             bucket: policy.rate.as_ref().map(|rate| Bucket::full(rate, self.now)),
             losses: Recent::default(),
@@ -152,6 +153,7 @@ impl Manager {
                 failed_at: Time::ZERO,
                 not_before: Time::ZERO,
                 ticket: 0,
+                resume_by: Time::ZERO,
                 several,
                 rhythm: None,
             };
@@ -169,7 +171,7 @@ impl Manager {
         let slots: Vec<u32> = self.endpoints.chain(first).map(|(slot, _)| slot).collect();
         let mut records = Vec::with_capacity(slots.len());
         for slot in slots {
-            self.endpoints.queues.unlink(slot);
+            self.leave_line(slot);
             let Some(record) = self.endpoints.slab.remove(slot) else { continue };
             self.breakers.slab[record.breaker].endpoints -= 1;
             self.refresh_ring(record.breaker);

@@ -4,7 +4,6 @@ use crate::action::{Ignored, Notice, PeerCause};
 use crate::breaker::{Breaker, BreakerPolicy, Transition};
 use crate::id::{BreakerId, PeerId};
 use crate::manager::Manager;
-use crate::manager::endpoints::{DISPLACED, queue};
 use crate::manager::out::Out;
 use crate::manager::peers::{FAILED, Phase, WOKEN};
 use crate::time::Time;
@@ -41,7 +40,7 @@ impl Manager {
             return self.ignore(Ignored::AlreadySo, out);
         }
         if admitted && !breaker.admits() {
-            self.endpoints.queues.splice(queue(slot, true), DISPLACED);
+            self.endpoints.displace(slot);
         }
         out.notice(Notice::WatchOnly { breaker: id, on });
         self.breaker_moved(slot, None, out);

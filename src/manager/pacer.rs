@@ -1,11 +1,10 @@
 //! Who dials next: the ring of breakers, the limits in flight, the rates.
 
 use crate::action::PeerCause;
-use crate::breaker::State;
 use crate::bucket::{Bucket, BucketPolicy};
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;
-use crate::manager::breakers::RING;
+use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::out::Out;
 use crate::time::Time;
 
@@ -19,8 +18,8 @@ pub(crate) struct Pacer {
     pub(crate) blocked: bool,
 }
 
-/// How many of those in line are looked at for a probe.
-const PROBERS: usize = 8;
+/// The part of the places in flight that is kept for breakers which hold few.
+const RESERVED: u32 = 8;
 
 impl Pacer {
     pub(crate) fn new(rate: Option<&BucketPolicy>) -> Self {
@@ -54,6 +53,11 @@ impl Manager {
                 return false;
             }
         }
+        if self.is_scarce() && self.holds_much(slot) {
+            self.breakers.ring.unlink(slot);
+            self.breakers.ring.push_back(HELD_BACK, slot);
+            return true;
+        }
         let record = &self.breakers.slab[slot];
         let profile = self.policies.breaker(record.profile);
         if let (Some(bucket), Some(rate)) = (&record.bucket, &profile.rate) {
@@ -86,18 +90,16 @@ impl Manager {
         true
     }
 
-    /// The one to dial next. Probes go to whoever was connected most recently among the first in
-    /// line: a peer that never got through says little about the server.
-    fn next_in_line(&self, slot: u32) -> Option<u32> {
-        let mut waiting = self.endpoints.line(slot);
-        let first = waiting.next()?;
-        if self.breakers.slab[slot].breaker.state() != State::HalfOpen {
-            return Some(first);
-        }
-        let connected_at =
-            |endpoint: u32| self.peers.slab[self.endpoints.slab[endpoint].peer].connected_at;
-        Some(waiting.take(PROBERS - 1).fold(first, |best, endpoint| {
-            if connected_at(endpoint) > connected_at(best) { endpoint } else { best }
-        }))
+    /// Whether only the last eighth of the places in flight is left. Those are for breakers that
+    /// hold few: a region whose server hangs must not keep the others out.
+    pub(crate) fn is_scarce(&self) -> bool {
+        let max = self.policies.config.pacer.max_in_flight;
+        self.pacer.in_flight >= max - max / RESERVED
+    }
+
+    /// Whether the breaker holds more than its part of those last places: a quarter of them.
+    pub(crate) fn holds_much(&self, slot: u32) -> bool {
+        let part = self.policies.config.pacer.max_in_flight / RESERVED / 4;
+        self.breakers.slab[slot].in_flight >= part.max(1)
     }
 }

@@ -48,7 +48,7 @@ impl Manager {
         let mut endpoint = self.peers.slab[slot].first_endpoint;
         while endpoint != NONE {
             let EndpointRecord { next, breaker, .. } = self.endpoints.slab[endpoint];
-            if self.endpoints.queues.unlink(endpoint) {
+            if self.leave_line(endpoint) {
                 self.refresh_ring(breaker);
             }
             endpoint = next;

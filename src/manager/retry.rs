@@ -85,7 +85,8 @@ impl Manager {
         let lost_together = breaker.map_or(Duration::ZERO, |breaker| {
             let breaker = &self.breakers.slab[breaker];
             let policy = self.policies.breaker(breaker.profile);
-            policy.time_for(breaker.losses.count(self.now))
+            let lost = u64::from(breaker.losses.count(self.now));
+            policy.time_for(lost * u64::from(self.policies.config.pacer.fleet_size))
         });
         let spread = lost_together.max(base).min(max);
         if self.can_resume(slot) {

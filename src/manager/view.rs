@@ -182,16 +182,13 @@ impl Manager {
         Some(Why { state: peer.state(), since: peer.since, until, blocked, failures })
     }
 
-    /// Behind which breaker a waiting peer stands, and how far back at most: those who left the
-    /// line from its middle are counted as if they were still there.
+    /// Behind which breaker a waiting peer stands, and how far back at most.
     fn place_in_line(&self, first: u32) -> (Option<Time>, Option<Blocked>) {
         let waits = |(slot, _): &(u32, &EndpointRecord)| self.endpoints.queues.is_linked(*slot);
-        let Some((_, endpoint)) = self.endpoints.chain(first).find(waits) else {
+        let Some((slot, endpoint)) = self.endpoints.chain(first).find(waits) else {
             return (None, None);
         };
-        let head = self.endpoints.first_waiting(endpoint.breaker);
-        let head = head.map_or(endpoint.ticket, |head| self.endpoints.slab[head].ticket);
-        let ahead = endpoint.ticket.saturating_sub(head);
+        let ahead = self.ahead_of(slot);
         let record = &self.breakers.slab[endpoint.breaker];
         let (breaker, state) = (record.id, record.breaker.state());
         match state {

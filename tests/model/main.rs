@@ -34,7 +34,7 @@ use steadfast::budget::BudgetConfig;
 use steadfast::bulkhead::BulkheadConfig;
 use steadfast::config::{
     BreakerProfile, CallProfile, Detector, FirstRetry, GateConfig, HealthConfig, NotConnected,
-    OnSuspect, OpenOn, PeerProfile, Signs,
+    OnSuspect, OpenOn, PeerProfile, Priority, Signs,
 };
 use steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast::limit::LimitConfig;
@@ -104,11 +104,13 @@ fn config() -> Config {
     };
     let asked = PeerProfile {
         name: "asked".into(),
+        priority: Priority::Background,
         health: HealthConfig { on_suspect: OnSuspect::Notify, ..pings.health },
         ..plain.clone()
     };
     let quitter = PeerProfile {
         name: "quitter".into(),
+        priority: Priority::Important,
         first_retry: FirstRetry::Backoff,
         backoff: BackoffConfig { jitter: Jitter::Decorrelated, ..backoff },
         max_attempts: Some(3),
@@ -157,6 +159,7 @@ fn config() -> Config {
     config.limits.max_peers = 5;
     config.limits.max_breakers = 3;
     config.pacer.max_in_flight = 4;
+    config.pacer.fleet_size = 2;
     config.pacer.rate = Some(BucketConfig { rate: Rate::per_second(4), burst: 6 });
     config.peer_profiles = vec![plain, pings, phi, asked, quitter];
     config.breaker_profiles = vec![narrow, paced];

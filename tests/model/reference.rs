@@ -78,6 +78,8 @@ pub(crate) struct Peer {
     pub(crate) without_since: Time,
     /// Whether it was backing off after the last step, as `why` says.
     pub(crate) backing_off: bool,
+    /// At which closed breaker it waited for its turn after the last step, and since when.
+    pub(crate) waits: Option<(BreakerId, Time)>,
     /// What the next `RetryAt` of this step must lie between.
     /// Until when the server of its one endpoint asked to be left alone.
     pub(crate) asked: Time,
@@ -111,6 +113,8 @@ pub(crate) struct Breaker {
     pub(crate) ramp_from: Option<Time>,
     /// How many dials in flight its server was found to take.
     pub(crate) window: Option<Limit>,
+    /// How long its slowest successful dial took.
+    pub(crate) slowest: Duration,
     pub(crate) losses: Vec<Time>,
 }
 
@@ -242,6 +246,9 @@ impl Model {
     }
 }
 
+/// After how long one who waits counts as a class higher.
+const AGED: Duration = Duration::from_secs(30);
+
 fn window_policy(profile: &BreakerProfile) -> Option<LimitPolicy> {
     profile.window.map(|window| window.validate().unwrap())
 }
@@ -271,6 +278,7 @@ impl Model {
                         ramp_from: None,
                         window: window_policy(&self.config.breaker_profiles[profile])
                             .map(|policy| Limit::new(&policy)),
+                        slowest: Duration::ZERO,
                         losses: Vec::new(),
                     };
                     self.breakers.insert(*breaker, fresh);
@@ -308,6 +316,7 @@ impl Model {
                         session_until: Time::ZERO,
                         without_since: self.online(),
                         backing_off: false,
+                        waits: None,
                         asked: Time::ZERO,
                         expected_wait: None,
                     };
@@ -589,6 +598,9 @@ impl Model {
         });
         let in_flight = u32::try_from(others.count()).unwrap() + 1;
         let breaker = self.breakers.get_mut(&to).unwrap();
+        if outcome == Some(true) {
+            breaker.slowest = breaker.slowest.max(self.now.since(since));
+        }
         let policy = window_policy(&self.config.breaker_profiles[breaker.profile]);
         if let (Some(window), Some(policy), Some(well), State::Closed) =
             (&mut breaker.window, policy, outcome, breaker.state)
@@ -714,7 +726,8 @@ impl Model {
                 FirstRetry::Immediate => return,
                 FirstRetry::Spread { max } => {
                     // At no less than one dial a second, and whatever the rate is told to be.
-                    let recent = Duration::from_secs(u64::try_from(recent).unwrap());
+                    let fleet = u64::from(self.config.pacer.fleet_size);
+                    let recent = Duration::from_secs(u64::try_from(recent).unwrap() * fleet);
                     let spread = recent.max(profile.backoff.base).min(max);
                     let (hint, least) = (Duration::ZERO, Duration::ZERO);
                     peer.expected_wait =
@@ -916,6 +929,10 @@ impl Model {
         let found = breaker.window.as_ref().map_or(u32::MAX, Limit::current);
         let room = profile.max_in_flight.min(found);
         ensure!(behind < room, "{behind} of {room} in flight behind {breaker_id}");
+        if breaker.state == State::Closed && permit == Permit::Plain {
+            self.check_turn(peer, breaker_id)?;
+        }
+        let breaker = &self.breakers[&breaker_id];
         let generation = breaker.generation;
         let rates = [(profile.rate, Some(breaker_id)), (self.config.pacer.rate, None)];
         self.dials.push((self.now, breaker_id));
@@ -926,6 +943,26 @@ impl Model {
         }
         self.new_conn(id, peer, Some(to), (generation, permit), resume);
         self.peers.get_mut(&peer).unwrap().retry_at = None;
+        Ok(())
+    }
+
+    /// Nobody who waited at the closed breaker was passed over: neither one of a higher class, unless
+    /// this one has waited long, nor one of its class whose session would still be resumed.
+    fn check_turn(&self, dialed: PeerId, breaker: BreakerId) -> Verdict {
+        let own = &self.peers[&dialed];
+        let aged = own.waits.is_some_and(|(_, since)| self.now.since(since) >= AGED);
+        let in_time = self.now + self.breakers[&breaker].slowest;
+        let others = self.peers.iter().filter(|(id, other)| {
+            let waits = other.waits.is_some_and(|(at, _)| at == breaker);
+            let still = other.wanted && !other.failed && other.conn.is_none();
+            **id != dialed && waits && still && other.endpoints.len() == 1
+        });
+        for (id, other) in others {
+            let (class, theirs) = (self.profile(own).priority, self.profile(other).priority);
+            ensure!(aged || theirs >= class, "{id} is of a higher class");
+            let first = theirs == class && other.session_until > in_time;
+            ensure!(!first || own.session_until > self.now, "{id} has a session to lose");
+        }
         Ok(())
     }
 
@@ -1195,6 +1232,10 @@ impl Model {
             let right = failures == peer.failures || !peer.simple && failures <= peer.failures;
             ensure!(right, "{id} has {} failures: {why:?}", peer.failures);
             peer.backing_off = why.blocked == Some(Blocked::Backoff);
+            peer.waits = match why.blocked {
+                Some(Blocked::Turn { breaker, .. }) => Some((breaker, why.since)),
+                _ => None,
+            };
             let idle = matches!(state, PeerState::Connected | PeerState::Disconnected);
             ensure!(why.blocked.is_none() == idle, "{id} is blocked by {:?}", why.blocked);
             ensure!(why.since <= now, "{id} since {}", why.since);

@@ -8,7 +8,7 @@
 //!
 //! | breaker | profile | what it does |
 //! | --- | --- | --- |
-//! | of dials | `default` | holds the line of peers that wait to be dialed, at most 64 at a time |
+//! | of dials | `default` | holds the line of peers that wait to be dialed, as many at a time as its server takes, at most 256 |
 //! | of calls | `calls` | opens on failures, slow answers and calls that hang; bulkhead, budget |
 //! | of calls that may be hedged | `hedged` | the same, and knows how long answers take |
 //!

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use steadfast::backoff::BackoffConfig;
 use steadfast::bucket::{BucketConfig, Rate as CoreRate};
 use steadfast::config::{BreakerProfile, PacerConfig, PeerProfile, SleepConfig};
-use steadfast::limit::LimitConfig;
 use toml::Spanned;
 
 use super::calls::{CallSettings, GateSettings, OuterSettings};
@@ -163,10 +162,8 @@ settings! {
         tolerate: u32,
         /// When a probe without an answer has failed.
         probe_timeout: Span,
-        /// Dials in flight at once.
+        /// Dials in flight at once; with it the bound is given and not found out.
         max_in_flight: u32,
-        /// Whether the bound on dials in flight is found out, from 64 and up to 256.
-        window: bool,
         /// Dials per second.
         rate: Rate,
         /// How many may come at once, with `rate`.
@@ -189,6 +186,8 @@ settings! {
         burst: Spanned<u32>,
         /// From which rate the first retries are spread when none is told.
         assumed_rate: Rate,
+        /// How many managers like this one share the servers, as far as the client knows.
+        fleet_size: u32,
     }
 }
 
@@ -248,11 +247,9 @@ impl BreakerSettings {
         set(&mut to.breaker.close_after, self.close_after);
         set(&mut to.breaker.tolerate, self.tolerate);
         to.breaker.probe_timeout = self.probe_timeout.map(Into::into).or(to.breaker.probe_timeout);
-        if self.window == Some(true) {
-            let window = LimitConfig { initial: 64, max: 256, ..LimitConfig::default() };
-            (to.max_in_flight, to.window) = (window.max, Some(window));
+        if let Some(max_in_flight) = self.max_in_flight {
+            (to.max_in_flight, to.window) = (max_in_flight, None);
         }
-        set(&mut to.max_in_flight, self.max_in_flight);
         to.rate = bucket(self.rate, self.burst.as_ref()).or(to.rate);
         to
     }
@@ -263,6 +260,7 @@ impl PacerSettings {
         set(&mut to.max_in_flight, self.max_in_flight);
         to.rate = bucket(self.rate, self.burst.as_ref()).or(to.rate);
         set(&mut to.assumed_rate, self.assumed_rate.map(core_rate));
+        set(&mut to.fleet_size, self.fleet_size);
     }
 }
 

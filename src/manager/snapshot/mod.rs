@@ -26,7 +26,7 @@ use crate::event::CallFailure;
 use crate::id::{AttemptId, BreakerId, CallId, ConnId, EndpointId, PeerId, PingId};
 use crate::limit::Limit;
 use crate::manager::Manager;
-use crate::manager::breakers::{BreakerRecord, RING};
+use crate::manager::breakers::{BreakerRecord, HELD_BACK, RING};
 use crate::manager::calls::{
     self, Attempt, Call, CallPhase, DOOMED, MOVING, RELEASED, bound_for, waiting_for,
 };
@@ -106,6 +106,7 @@ struct ListsMirror {
     /// Those who wait for each breaker, by its slot.
     queues: Vec<Vec<u32>>,
     ring: Vec<u32>,
+    held_back: Vec<u32>,
     live_calls: Vec<u32>,
     orphan_calls: Vec<u32>,
     released: Vec<u32>,
@@ -211,6 +212,7 @@ mirror! { EndpointMirror of EndpointRecord {
         failed_at: Time,
         not_before: Time,
         ticket: u64,
+        resume_by: Time,
         several: bool,
     }
     options { rhythm: Phi, }
@@ -240,6 +242,7 @@ mirror! { BreakerMirror of BreakerRecord {
         profile: u16,
         breaker: Breaker,
         in_flight: u32,
+        dial_ns: u64,
         losses: Recent,
         endpoints: u32,
         calls: u32,
@@ -366,6 +369,7 @@ impl Manager {
                 displaced: list(&self.endpoints.queues, DISPLACED),
                 queues: breakers.map(|slot| self.endpoints.line(slot).collect()).collect(),
                 ring: list(&self.breakers.ring, RING),
+                held_back: list(&self.breakers.ring, HELD_BACK),
                 live_calls: list(&self.calls.lists, calls::LIVE),
                 orphan_calls: list(&self.calls.lists, calls::ORPHANS),
                 released: list(&self.calls.places, RELEASED),

@@ -2,14 +2,13 @@
 
 use alloc::format;
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use crate::container::list::Lists;
 use crate::container::map::{Map, Named};
 use crate::container::slab::Slab;
 use crate::digest::Digest;
 use crate::manager::Manager;
-use crate::manager::breakers::RING;
+use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::calls::{self, DOOMED, MOVING, RELEASED, bound_for, waiting_for};
 use crate::manager::conns::{LIVE, ORPHANS};
 use crate::manager::endpoints::{DISPLACED, queue};
@@ -71,13 +70,15 @@ impl Manager {
         fill(&mut manager.conns.lists, LIVE, &lists.live, "lists.live")?;
         fill(&mut manager.conns.lists, ORPHANS, &lists.orphans, "lists.orphans")?;
         fill(&mut manager.breakers.ring, RING, &lists.ring, "lists.ring")?;
+        fill(&mut manager.breakers.ring, HELD_BACK, &lists.held_back, "lists.held_back")?;
         fill(&mut manager.endpoints.queues, DISPLACED, &lists.displaced, "lists.displaced")?;
         for (slot, members) in (0..).zip(&lists.queues) {
             let place = format!("lists.queues[{slot}]");
-            for several in [false, true] {
-                let of_half = |&endpoint: &u32| manager.endpoints.slab[endpoint].several == several;
-                let half: Vec<u32> = members.iter().copied().filter(of_half).collect();
-                fill(&mut manager.endpoints.queues, queue(slot, several), &half, &place)?;
+            for &endpoint in members {
+                let class = manager.class_of(endpoint);
+                let queue = queue(slot, class, manager.endpoints.slab[endpoint].several);
+                fill(&mut manager.endpoints.queues, queue, &[endpoint], &place)?;
+                manager.endpoints.note_session(endpoint, class);
             }
         }
         let Self { calls, .. } = &mut manager;

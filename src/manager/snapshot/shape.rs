@@ -63,6 +63,7 @@ impl Snapshot {
         }
         for entry in self.endpoints.slots.iter_mut().flatten() {
             entry.ticket = 0;
+            relative(&mut entry.resume_by);
             relative(&mut entry.not_before);
             relative(&mut entry.failed_at);
         }

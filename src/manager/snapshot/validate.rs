@@ -166,8 +166,10 @@ impl Snapshot {
         }
         let known = lists.displaced.iter().all(|&slot| self.endpoints.get(slot).is_some());
         held(known, &|| "lists.displaced".into(), "an endpoint that is not there")?;
-        let known = lists.ring.iter().all(|&slot| self.breakers.get(slot).is_some());
-        held(known, &|| "lists.ring".into(), "a breaker that is not there")?;
+        for (name, members) in [("ring", &lists.ring), ("held_back", &lists.held_back)] {
+            let known = members.iter().all(|&slot| self.breakers.get(slot).is_some());
+            held(known, &|| format!("lists.{name}"), "a breaker that is not there")?;
+        }
         let queues = lists.queues.len() == self.breakers.slots.len();
         held(queues, &|| "lists.queues".into(), "not one for each breaker slot")?;
         for (slot, members) in lists.queues.iter().enumerate() {

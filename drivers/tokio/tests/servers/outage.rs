@@ -24,7 +24,7 @@ const PEERS: u32 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The limit in flight that nobody has touched.
-const IN_FLIGHT: u32 = 64;
+const IN_FLIGHT: u32 = 256;
 
 /// For how long the server is away.
 const AWAY: Duration = Duration::from_secs(3);
