@@ -145,17 +145,15 @@ enum Happening {
 /// A peer as the world sees it. There may be millions, so each is small.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
-    group: u32,
+    group: u16,
+    /// Which of its group's ways the last connection took.
+    way: u16,
     place: u32,
     manager: u32,
     dials: u32,
     beats: u32,
     pings: u32,
-    /// Which of its group's ways the last connection took.
-    way: u32,
     conn: Option<ConnId>,
-    /// Until when the server remembers its session.
-    session_until: Time,
     /// Since when the other side of its connection is gone; `MAX` if it is not.
     dead_since: Time,
 }
@@ -188,6 +186,8 @@ pub(crate) struct World<'a> {
     /// By group.
     circles: Vec<Circle>,
     peers: Vec<Peer>,
+    /// Until when servers remember the sessions of peers; nothing if no group has any.
+    sessions: Vec<Time>,
     /// News of many lost connections, wave by wave, each wave latest first.
     news: Vec<Vec<(Time, u32, ConnId)>>,
     /// What detectors said, by group, and by peer where one follows a recording.
@@ -257,7 +257,6 @@ impl<'a> World<'a> {
                     pings: 0,
                     way: 0,
                     conn: None,
-                    session_until: Time::ZERO,
                     dead_since: Time::MAX,
                 });
             }
@@ -273,6 +272,11 @@ impl<'a> World<'a> {
             servers: plan.servers.iter().map(Server::new).collect(),
             links: plan.links.iter().map(Road::new).collect(),
             circles: plan.groups.iter().map(|_| Circle::default()).collect(),
+            sessions: if plan.groups.iter().any(|group| group.session_ttl.is_some()) {
+                vec![Time::ZERO; peers.len()]
+            } else {
+                Vec::new()
+            },
             peers,
             news: Vec::new(),
             watches: vec![Watch::default(); plan.groups.len()],
@@ -476,7 +480,7 @@ impl<'a> World<'a> {
                     let (way, up) = (conn.way(), conn.phase == Phase::Up);
                     self.probe_over(manager, index, period);
                     let peer = &mut self.peers[index];
-                    (peer.conn, peer.way) = (Some(id), u32::try_from(way).unwrap_or(u32::MAX));
+                    (peer.conn, peer.way) = (Some(id), u16::try_from(way).unwrap_or(u16::MAX));
                     peer.dead_since = if up { Time::MAX } else { self.now };
                     self.greet(manager, id, index);
                     self.measures.connected(resumed);

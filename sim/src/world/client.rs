@@ -87,9 +87,11 @@ impl World<'_> {
 
     /// The server lost the peer's connection and keeps the session for a while.
     pub(super) fn forget_session_later(&mut self, peer: usize) {
-        let peer = &mut self.peers[peer];
-        if let Some(ttl) = self.plan.groups[peer.group as usize].session_ttl {
-            peer.session_until = self.now.plus_nanos(ttl.as_nanos());
+        let group = &self.plan.groups[self.peers[peer].group as usize];
+        if let Some(ttl) = group.session_ttl
+            && let Some(until) = self.sessions.get_mut(peer)
+        {
+            *until = self.now.plus_nanos(ttl.as_nanos());
         }
     }
 

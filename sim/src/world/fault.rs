@@ -137,9 +137,8 @@ impl World<'_> {
             }
             return;
         }
-        // Latest first, to be taken from the end; of one moment the first of them last.
-        news.reverse();
-        news.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
+        // Latest first, to be taken from the end.
+        news.sort_unstable_by_key(|(at, manager, id)| std::cmp::Reverse((*at, *manager, id.slot())));
         self.news.push(news);
         self.next_news(self.news.len() - 1);
     }

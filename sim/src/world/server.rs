@@ -146,11 +146,12 @@ impl World<'_> {
             return;
         };
         conn.phase = Phase::Answered;
-        let (attempt, resume, peer, way) = (conn.attempt(), conn.resume, conn.peer(), conn.way());
-        let peer = &self.peers[peer];
+        let (attempt, resume, owner, way) = (conn.attempt(), conn.resume, conn.peer(), conn.way());
+        let peer = &self.peers[owner];
         let group = &self.plan.groups[peer.group as usize];
         let name = group.peer_id(peer.place).0;
-        let resumed = resume && self.now <= peer.session_until;
+        let until = self.sessions.get(owner).copied().unwrap_or(Time::ZERO);
+        let resumed = resume && self.now <= until;
         let Some(&Way { link, .. }) = group.ways.get(way) else { return };
         if self.is_lost(link, Purpose::LostBack, name, attempt) {
             return;
