@@ -9,7 +9,7 @@ use steadfast::{Action, AttemptId, ConnId, Event, Ledger, Manager, Snapshot, Tim
 pub(crate) struct Conn {
     id: ConnId,
     peer: u32,
-    way: u32,
+    way: u16,
     pub(crate) phase: Phase,
     /// Whether the client asked for its old session.
     pub(crate) resume: bool,
@@ -125,7 +125,7 @@ impl Driver {
         let conn = Conn {
             id,
             peer: u32::try_from(peer).unwrap_or(u32::MAX),
-            way: u32::try_from(way).unwrap_or(u32::MAX),
+            way: u16::try_from(way).unwrap_or(u16::MAX),
             phase: Phase::Dialing,
             resume,
             attempt,

@@ -11,7 +11,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::draws::Draws;
 use crate::expect::Measured;
-use crate::measure::{Column, Facts};
+use crate::measure::{Column, Facts, Waits};
 use crate::schedule::Schedule;
 use crate::simulation::{Run, Verdict, reproduce};
 use crate::units::seconds;
@@ -210,7 +210,24 @@ impl<'a> Timeline<'a> {
         if facts.resumed > 0 {
             write!(f, "   sessions resumed {}", grouped(facts.resumed))?;
         }
-        writeln!(f)
+        writeln!(f)?;
+        Self::waits(f, "dead connections found after", &facts.detections)?;
+        Self::waits(f, "peers up after their hosts were back", &facts.returns)
+    }
+
+    /// How long something took, if it ever happened.
+    fn waits(f: &mut fmt::Formatter<'_>, what: &str, waits: &Waits) -> fmt::Result {
+        let shown = |share| match waits.quantile(share) {
+            Measured::Value(value) => Some(format!("{value:.1}s")),
+            Measured::AtLeast(least) => Some(format!("> {least:.1}s")),
+            Measured::Unknown => None,
+        };
+        match (shown(0.5), shown(0.99), shown(1.0)) {
+            (Some(half), Some(most), Some(all)) => {
+                writeln!(f, "{what}: p50 {half}   p99 {most}   longest {all}")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the detectors of recorded peers said, a line each.

@@ -138,7 +138,9 @@ impl World<'_> {
             return;
         }
         // Latest first, to be taken from the end.
-        news.sort_unstable_by_key(|(at, manager, id)| std::cmp::Reverse((*at, *manager, id.slot())));
+        news.sort_unstable_by_key(|(at, manager, id)| {
+            std::cmp::Reverse((*at, *manager, id.slot()))
+        });
         self.news.push(news);
         self.next_news(self.news.len() - 1);
     }

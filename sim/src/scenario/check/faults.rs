@@ -145,6 +145,11 @@ fn check_churn(
         let problem = "that group follows a recording of heartbeats";
         return Err(source.error(problem, &fault.on.span()));
     }
+    let mut calls = scenario.calls.values().filter_map(|calls| calls.peers.as_ref());
+    if calls.any(|peers| peers.get_ref() == group) {
+        let problem = "calls go over that group's connections, and would not notice";
+        return Err(source.error(problem, &fault.on.span()));
+    }
     match (&fault.trace, fault.stays, fault.away) {
         (Some(trace), None, None) => {
             let turns = trace::hosts(trace.get_ref(), source.folder());
