@@ -225,6 +225,19 @@ pub enum PeerCause {
     Revived,
 }
 
+/// Why a connection was replaced while it lasted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum MoveCause {
+    /// An endpoint that the peer prefers is well again.
+    FailedBack,
+    /// Its server said that it would leave.
+    Drained,
+    /// It was silent, and the other one spoke first.
+    Raced,
+}
+
 /// Something that happened inside, for logs, metrics and people.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -259,6 +272,28 @@ pub enum Notice {
         from: EndpointId,
         /// The endpoint of this one.
         to: EndpointId,
+    },
+    /// The server of this connection will leave.
+    Draining {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        conn: ConnId,
+        /// When it leaves, if it said so.
+        leaves_at: Option<Time>,
+        /// When another one will be dialed; `None` if none is wanted or there is nothing to dial.
+        replace_at: Option<Time>,
+    },
+    /// The connection was replaced by another one, without a moment in between.
+    Moved {
+        /// Whose.
+        peer: PeerId,
+        /// Where it led; `None` if that endpoint is gone or the peer had dialed us.
+        from: Option<EndpointId>,
+        /// Where it leads.
+        to: EndpointId,
+        /// Why.
+        cause: MoveCause,
     },
     /// The server did not take up a session that should still have been alive.
     SessionLost {

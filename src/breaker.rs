@@ -512,6 +512,15 @@ impl Breaker {
         }
     }
 
+    /// Since when it is closed; `None` if it is not.
+    #[must_use]
+    pub const fn closed_since(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Closed { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
     /// Whether it refuses nobody, see [`watch_only`](Self::watch_only).
     #[must_use]
     pub const fn is_watch_only(&self) -> bool {

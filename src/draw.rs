@@ -24,6 +24,8 @@ pub enum Purpose {
     Throttle = 5,
     /// What is added to the wait that a server asked for, since it asked all for the same.
     RetryAfter = 6,
+    /// When a connection is replaced by another one while it lasts.
+    Replacement = 7,
 }
 
 /// The draws of one id.

@@ -169,6 +169,16 @@ pub enum Event {
         /// Why.
         cause: LossCause,
     },
+    /// The server will leave: HTTP/2's `GOAWAY`, a lame duck, a drain. Another connection is made
+    /// before it does, and then this one is closed; also a sign of life.
+    GoAway {
+        /// Over which connection it said so.
+        conn: ConnId,
+        /// How long it will still serve; `None` if it did not say.
+        leaves_in: Option<Duration>,
+        /// How long it asked us to wait before we dial again; zero if it did not say.
+        reconnect_in: Duration,
+    },
     /// Anything at all came in over the connection. The hottest event: an index and a comparison.
     Heard {
         /// Which.

@@ -190,9 +190,10 @@ impl Ledger {
                 };
             }
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => (*conn, true),
-            Event::Heard { conn } | Event::Heartbeat { conn } | Event::Metrics { conn, .. } => {
-                (*conn, false)
-            }
+            Event::Heard { conn }
+            | Event::Heartbeat { conn }
+            | Event::GoAway { conn, .. }
+            | Event::Metrics { conn, .. } => (*conn, false),
             Event::Pong { ping } => {
                 let same_slot = |entry: &Entry| entry.conn.slot() == ping.slot();
                 let entry = self.conns.find_mut(hash(ping.slot()), same_slot);

@@ -120,7 +120,7 @@ pub mod throttle;
 pub mod window;
 
 pub use action::{
-    Action, GiveUpReason, Ignored, Notice, PeerCause, PeerState, RejectReason, WaitsFor,
+    Action, GiveUpReason, Ignored, MoveCause, Notice, PeerCause, PeerState, RejectReason, WaitsFor,
 };
 pub use config::Config;
 pub use error::ConfigError;
@@ -133,7 +133,7 @@ pub use ledger::{Breach, Ledger};
 pub use manager::{Blocked, GateView, Manager, RestoreError, Snapshot, Violation, Why, WhyCall};
 pub use ratio::{ParseRatioError, Ratio};
 pub use stats::{
-    AttemptFailures, BreakerCounts, CallCounts, DialFailures, GiveUps, Losses, PeerCounts,
+    AttemptFailures, BreakerCounts, CallCounts, DialFailures, GiveUps, Losses, Moves, PeerCounts,
     Rejections, Stats,
 };
 pub use time::Time;

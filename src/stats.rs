@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::action::{GiveUpReason, PeerState, RejectReason};
+use crate::action::{GiveUpReason, MoveCause, PeerState, RejectReason};
 use crate::breaker::State;
 use crate::event::{CallFailure, DialCause, LossCause};
 use crate::histogram::Histogram;
@@ -28,6 +28,10 @@ pub struct Stats {
     pub dial_failures: DialFailures,
     /// Connections that ended, by cause.
     pub losses: Losses,
+    /// Servers that said that they would leave, by connection.
+    pub go_aways: u64,
+    /// Connections replaced while they lasted, by cause.
+    pub moves: Moves,
     /// Inbound connections taken.
     pub adopted: u64,
     /// Inbound connections refused.
@@ -101,6 +105,7 @@ impl Stats {
             self.dials,
             self.dials_succeeded,
             self.dials_cancelled,
+            self.go_aways,
             self.adopted,
             self.refused,
             self.sessions_resumed,
@@ -125,6 +130,7 @@ impl Stats {
         counts.iter().all(|&count| count <= MAX_COUNT)
             && self.dial_failures.is_valid()
             && self.losses.is_valid()
+            && self.moves.is_valid()
             && self.rejections.is_valid()
             && self.give_ups.is_valid()
             && self.attempt_failures.is_valid()
@@ -144,6 +150,8 @@ impl Stats {
             dials_cancelled,
             dial_failures,
             losses,
+            go_aways,
+            moves,
             adopted,
             refused,
             sessions_resumed,
@@ -181,6 +189,7 @@ impl Stats {
         self.breakers.merge(breakers);
         self.dial_failures.merge(dial_failures);
         self.losses.merge(losses);
+        self.moves.merge(moves);
         self.calls_now.merge(calls_now);
         self.rejections.merge(rejections);
         self.give_ups.merge(give_ups);
@@ -201,6 +210,7 @@ impl Stats {
             (&mut self.dials, dials),
             (&mut self.dials_succeeded, dials_succeeded),
             (&mut self.dials_cancelled, dials_cancelled),
+            (&mut self.go_aways, go_aways),
             (&mut self.adopted, adopted),
             (&mut self.refused, refused),
             (&mut self.sessions_resumed, sessions_resumed),
@@ -310,6 +320,18 @@ counts! {
         forced_open = ForcedOpen,
         /// Admitting all by order.
         disabled = Disabled,
+    }
+}
+
+counts! {
+    /// Connections replaced while they lasted, by cause.
+    Moves(MoveCause: u64) {
+        /// To an endpoint that the peer prefers.
+        failed_back = FailedBack,
+        /// Away from a server that said that it would leave.
+        drained = Drained,
+        /// By one that spoke first.
+        raced = Raced,
     }
 }
 

@@ -109,6 +109,11 @@ pub enum Act {
     Heartbeat {
         conn: u8,
     },
+    GoAway {
+        conn: u8,
+        leaves_in: Option<Duration>,
+        reconnect_in: Duration,
+    },
     Pong {
         ping: u8,
     },
@@ -248,6 +253,7 @@ pub enum Fact {
     Lost,
     Heard,
     Heartbeat,
+    GoAway,
     Metrics,
 }
 
@@ -261,6 +267,7 @@ impl Fact {
             Self::Lost => Event::Lost { conn, cause: LossCause::Reset },
             Self::Heard => Event::Heard { conn },
             Self::Heartbeat => Event::Heartbeat { conn },
+            Self::GoAway => Event::GoAway { conn, leaves_in: None, reconnect_in: Duration::ZERO },
             Self::Metrics => {
                 Event::Metrics { conn, latency: Duration::from_millis(3), loss: 1_000 }
             }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use steadfast::Config;
 use steadfast::backoff::Jitter;
-use steadfast::config::{FirstRetry, PeerProfile, Priority};
+use steadfast::config::{Detector, FirstRetry, OnSuspect, PeerProfile, Priority, Signs};
 use story::story;
 
 const fn secs(secs: u64) -> Duration {
@@ -122,4 +122,138 @@ fn a_region_that_hangs_leaves_the_last_places_in_flight_to_others() {
                connected p11
                connected p1";
     assert_snapshot!(story(config, &script));
+}
+
+/// Without jitter, and one peer with two endpoints that fails back after a minute.
+fn two_endpoints(change: impl FnOnce(&mut PeerProfile)) -> Config {
+    let mut config = one_at_a_time();
+    config.breaker_profiles[0].max_in_flight = 100;
+    change(&mut config.peer_profiles[0]);
+    config
+}
+
+const FAILED_OVER: &str = "breaker b1
+     breaker b2
+     peer p1 b1 b2
+     connect p1
+     dial-failed p1 refused
+     +251ms connected p1";
+
+#[test]
+fn a_peer_fails_back_beside_its_connection_and_closes_it_then() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s why p1
+         connected c1
+         +1m wait"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn a_failback_that_fails_is_tried_ever_more_rarely_and_costs_the_peer_nothing() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s dial-failed c1 timeout
+         +110s dial-failed c1.1 timeout
+         why p1
+         +250s lost c0.1 reset
+         why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn a_peer_that_falls_over_again_after_a_failback_stays_where_it_is() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s connected c1
+         +20s lost c1 reset
+         +251ms connected p1
+         +9m wait
+         +2m why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn a_server_that_drains_is_left_before_it_leaves_and_avoided_for_a_while() {
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         peer p2 b1 b2
+         connect p1
+         connect p2
+         connected p1
+         connected p2
+         +1m go-away p1 in 60s
+         go-away c1 in 60s not-before 10s
+         +50s connected p1
+         connected p2
+         +10s wait
+         +3m why p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}
+
+#[test]
+fn a_server_that_leaves_while_its_successor_is_dialed_hands_the_dial_on() {
+    let script = "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +1m go-away p1 in 4s
+         +4s lost c0 eof
+         why p1
+         +1s connected p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}
+
+#[test]
+fn a_silent_connection_is_raced_and_whichever_speaks_first_is_kept() {
+    let config = two_endpoints(|profile| {
+        profile.health.signs = Signs::Heartbeats;
+        profile.health.detector = Detector::Deadline(secs(5));
+        profile.health.on_suspect = OnSuspect::Race;
+        profile.failback_after = None;
+    });
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         connected p1
+         +6s heard c0
+         +6s connected c1.1
+         +6s dial-failed c0.1 timeout
+         why p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn an_endpoint_that_lets_in_and_throws_out_is_left_for_another() {
+    let config = two_endpoints(|profile| profile.failback_after = None);
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         connected p1
+         +100ms lost p1 kicked
+         +1001ms connected p1
+         +100ms lost p1 kicked
+         +2001ms connected p1
+         +100ms lost p1 kicked
+         why p1
+         +251ms connected p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn endpoints_change_under_a_dial_that_replaces_a_connection() {
+    let script = format!(
+        "breaker b3
+         {FAILED_OVER}
+         +85s endpoints p1 b3 b2
+         +1s connected p1
+         why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
 }

@@ -212,6 +212,7 @@ impl Driver {
             | Event::DialFailed { conn, .. }
             | Event::Lost { conn, .. }
             | Event::Heard { conn }
+            | Event::GoAway { conn, .. }
             | Event::Heartbeat { conn } => self.conn(*conn).is_some(),
             Event::Succeeded { attempt } | Event::Failed { attempt, .. } => self.is_out(*attempt),
             _ => true,

@@ -85,6 +85,11 @@ pub enum OnSuspect {
     Drop,
     /// Only tell.
     Notify,
+    /// Dial a second one at once and keep whichever speaks first; the silent one is closed when
+    /// the other one is up, or when that cannot be had either. A peer without endpoints: drop.
+    ///
+    /// Source: gRPC A8.
+    Race,
 }
 
 /// How connections of a profile are watched.
@@ -143,6 +148,11 @@ pub struct PeerProfile {
     /// How long a connection must last, and be heard where it is monitored, before failures are
     /// forgotten; 10 s.
     pub stable_after: Duration,
+    /// How long after it came up on another endpoint than the one it prefers the peer tries that one
+    /// again, while its connection lasts; 60 s, ± 50 %, doubling to 10 min while it fails. Only once
+    /// the preferred one's breaker has been closed for `stable_after`, and after all who have no
+    /// connection. `None`: never.
+    pub failback_after: Option<Duration>,
     /// How long the server keeps the session of a lost connection; none by default.
     pub session_ttl: Option<Duration>,
     /// Failed rounds in a row after which the peer is given up; never by default. A connection that
@@ -169,6 +179,7 @@ impl Default for PeerProfile {
             max_dial_timeout: Duration::from_secs(60),
             attempt_delay: Duration::from_millis(250),
             stable_after: Duration::from_secs(10),
+            failback_after: Some(Duration::from_secs(60)),
             session_ttl: None,
             max_attempts: None,
             give_up_after: None,
@@ -221,6 +232,9 @@ impl PeerPolicy {
         }
         if let Some(give_up_after) = profile.give_up_after {
             positive("give_up_after", give_up_after)?;
+        }
+        if let Some(failback_after) = profile.failback_after {
+            positive("failback_after", failback_after)?;
         }
         if let Some(max_loss) = profile.health.max_loss {
             within("health.max_loss", max_loss, 1, 1_000_000)?;

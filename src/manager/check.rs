@@ -18,7 +18,8 @@ use crate::manager::Manager;
 use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::conns::{ConnPhase, LIVE, ORPHANS};
 use crate::manager::endpoints::DISPLACED;
-use crate::manager::peers::{BACKING_OFF, FAILED, Phase, WOKEN};
+use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Phase, WOKEN};
+use crate::manager::replacements::Stage;
 use crate::stats::{BreakerCounts, PeerCounts};
 use crate::time::Time;
 
@@ -110,7 +111,7 @@ impl Manager {
             hold(NAME, ok, || format!("peers[{slot}]"), || format!("{phase:?} among the woken"))?;
         }
         for slot in self.endpoints.queues.iter(DISPLACED) {
-            let waiting = self.peers.slab[self.endpoints.slab[slot].peer].phase == Phase::Waiting;
+            let waiting = self.is_in_line(self.endpoints.slab[slot].peer);
             hold(
                 NAME,
                 waiting,
@@ -122,7 +123,7 @@ impl Manager {
             let mut before = None;
             for member in self.endpoints.line(slot) {
                 let endpoint = &self.endpoints.slab[member];
-                let waiting = self.peers.slab[endpoint.peer].phase == Phase::Waiting;
+                let waiting = self.is_in_line(endpoint.peer);
                 let in_order = before < Some(endpoint.ticket) && endpoint.ticket < breaker.tickets;
                 let ok = endpoint.breaker == slot && waiting && in_order;
                 before = Some(endpoint.ticket);
@@ -186,9 +187,11 @@ impl Manager {
                 format!("on a list in {:?}", peer.phase)
             })?;
             let timer = self.timers.deadline(TimerKind::Peer, slot);
+            let due = self.replacement_due_at(slot);
             let moved_on = match peer.phase {
                 Phase::BackingOff { until } => timer.is_some_and(|deadline| deadline <= until),
-                Phase::Idle | Phase::Failed | Phase::Up { .. } => timer.is_none(),
+                Phase::Idle | Phase::Failed => timer.is_none(),
+                Phase::Up { .. } => timer == due,
                 Phase::Waiting | Phase::Dialing { .. } => true,
             };
             hold(NAME, moved_on, place, || format!("timer {timer:?} in {:?}", peer.phase))?;
@@ -197,13 +200,52 @@ impl Manager {
                 let ok = conn.peer == slot && up == (conn.phase == ConnPhase::Up);
                 hold(NAME, ok, place, || format!("its connection is {:?}", conn.phase))?;
             }
+            self.check_replacement(slot)?;
             self.check_chain(slot, &mut chained)?;
         }
+        let replaced = self.peers.slab.iter().filter(|(_, peer)| peer.replacement != NONE).count();
+        hold(
+            NAME,
+            replaced == self.replacements.len() as usize,
+            || "replacements".into(),
+            || format!("{} of them, {replaced} peers have one", self.replacements.len()),
+        )?;
         for (slot, _) in self.endpoints.slab.iter() {
             let known = chained.get(slot as usize).copied().unwrap_or_default();
             hold(NAME, known, || format!("endpoints[{slot}]"), || "of no peer".into())?;
         }
         Ok(())
+    }
+
+    /// Whether the peer, or what is to replace its connection, waits for a dial.
+    fn is_in_line(&self, peer: u32) -> bool {
+        let replacement = self.replacement_of(peer).map(|(_, replacement)| replacement.stage);
+        self.peers.slab[peer].phase == Phase::Waiting
+            || matches!(replacement, Some(Stage::Waiting { .. }))
+    }
+
+    /// A connection is replaced while it lasts, by a dial or a place in line of its peer's own.
+    fn check_replacement(&self, slot: u32) -> Result<(), Violation> {
+        let peer = &self.peers.slab[slot];
+        let place = || format!("peers[{slot}]");
+        let Some((_, replacement)) = self.replacement_of(slot) else {
+            return hold("replacement", peer.replacement == NONE, place, || "is not there".into());
+        };
+        let up = matches!(peer.phase, Phase::Up { .. }) && peer.wanted;
+        let own = replacement.peer == slot;
+        hold("replacement", up && own, place, || format!("{replacement:?} in {:?}", peer.phase))?;
+        let in_order = match replacement.stage {
+            Stage::Due { .. } => true,
+            Stage::Waiting { endpoint, .. } => {
+                self.endpoints.slab[endpoint].peer == slot
+                    && self.endpoints.queues.is_linked(endpoint)
+            }
+            Stage::Dialing { conn } => {
+                let conn = &self.conns.slab[conn];
+                conn.peer == slot && conn.phase != ConnPhase::Up
+            }
+        };
+        hold("replacement", in_order, place, || format!("{:?}", replacement.stage))
     }
 
     fn check_chain(&self, slot: u32, chained: &mut [bool]) -> Result<(), Violation> {
@@ -221,9 +263,9 @@ impl Manager {
         let linked = chain.iter().filter(|(member, _)| self.endpoints.queues.is_linked(*member));
         let linked = linked.count();
         let waiting = peer.phase == Phase::Waiting;
-        hold(NAME, waiting == (linked > 0), place, || {
-            format!("{linked} queue places in {:?}", peer.phase)
-        })?;
+        let replaces = usize::from(!waiting && self.is_in_line(slot));
+        let right = if waiting { linked > 0 } else { linked == replaces };
+        hold(NAME, right, place, || format!("{linked} queue places in {:?}", peer.phase))?;
         // Either it stands where it was admitted, or in every line so that none can forget it.
         let admitted = chain.iter().any(|&(member, endpoint)| {
             let displaced = self.endpoints.queues.front(DISPLACED).is_some();
@@ -239,9 +281,8 @@ impl Manager {
         const NAME: &str = "connections";
         for (slot, conn) in self.conns.slab.iter() {
             let place = || format!("conns[{slot}]");
-            hold(NAME, self.conn_of(conn.peer) == Some(slot), place, || {
-                format!("peers[{}] does not hold it", conn.peer)
-            })?;
+            let held = self.conn_of(conn.peer) == Some(slot) || self.replaces(slot);
+            hold(NAME, held, place, || format!("peers[{}] does not hold it", conn.peer))?;
             hold(NAME, self.conns.lists.is_linked(slot), place, || "on no list".into())?;
             let armed = self.timers.deadline(TimerKind::Conn, slot).is_some();
             let endpoint = self.endpoints.slab.get(conn.endpoint);

@@ -1,5 +1,7 @@
 //! A connection's life: it comes up, is taken in, is lost.
 
+use core::time::Duration;
+
 use crate::action::{Action, Ignored, PeerCause};
 use crate::breaker::Outcome;
 use crate::config::DetectorPolicy;
@@ -12,6 +14,12 @@ use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Phase};
 use crate::phi::Phi;
 use crate::time::Time;
+
+/// A connection that ends sooner was as good as refused, and after how many of them in a row.
+///
+/// Source: detectors-reconnect R13; three as for a verdict on a server.
+const HASTY: Duration = Duration::from_secs(1);
+const TURNED_AWAY: u8 = 3;
 
 impl Manager {
     pub(crate) fn on_connected(&mut self, id: ConnId, resumed: bool, out: &mut Out<'_>) {
@@ -31,9 +39,13 @@ impl Manager {
         record.failures = 0;
         record.not_before = Time::ZERO;
         let rhythm = record.rhythm.take();
+        if self.replaces(slot) {
+            self.take_over(peer, slot, out);
+        }
         self.come_up(slot, rhythm);
         self.end_session(peer, resume, resumed, out);
         self.enter(peer, Phase::Up { conn: slot }, PeerCause::Dialed, out);
+        self.plan_failback(peer);
     }
 
     /// Takes in a connection that the peer dialed. Our own dial gives way to it, and so does an
@@ -45,13 +57,11 @@ impl Manager {
             self.ignore(Ignored::NotInbound(id), out);
             return self.refuse(tag, out);
         }
+        self.drop_replacement(peer, out);
         match self.peers.slab[peer].phase {
             Phase::Dialing { conn } => self.cancel_dial(conn, out),
             Phase::Up { conn } => {
-                let old = self.conns.slab[conn].id;
-                if self.conns.find(old).is_some() {
-                    out.push(Action::Close { conn: old });
-                }
+                self.close(conn, out);
                 *self.stats.losses.of(LossCause::Replaced) += 1;
                 self.drop_conn(conn);
             }
@@ -125,8 +135,13 @@ impl Manager {
             self.breakers.slab[endpoint.breaker].losses.record(self.now);
         }
         self.keep_session(conn.peer);
-        let peer = &mut self.peers.slab[conn.peer];
         let told = PeerCause::Lost(cause);
+        let lasted = self.now.since(conn.since);
+        let profile = self.peers.slab[conn.peer].profile;
+        if conn.failed_back {
+            self.judge_failback(conn.endpoint, profile, lasted);
+        }
+        let peer = &mut self.peers.slab[conn.peer];
         if !peer.wanted {
             return self.enter(conn.peer, Phase::Idle, told, out);
         }
@@ -134,19 +149,41 @@ impl Manager {
         peer.without_since = self.now;
         peer.offline_before = self.network.offline_ns(self.now);
         let policy = self.policies.peer(peer.profile);
-        let lasted = self.now.since(conn.since) >= policy.profile.stable_after;
-        let stable = lasted && (conn.heard || policy.watch.is_none());
+        let stable =
+            lasted >= policy.profile.stable_after && (conn.heard || policy.watch.is_none());
         if stable {
             self.forget_failures(conn.peer);
         }
+        if let Some(dial) = self.inherit(conn.peer) {
+            return self.enter(conn.peer, Phase::Dialing { conn: dial }, told, out);
+        }
         // What our own side did, or our own network, counts against nobody.
         let ours = cause == LossCause::Local || self.network.down;
+        if !ours && self.is_turned_away(conn.endpoint, lasted) {
+            return self.try_another(conn.peer, conn.endpoint, None, told, out);
+        }
         let delay = match stable.then(|| self.draw_first_retry(conn.peer)).flatten() {
             Some(delay) => delay,
             None if ours => self.draw_backoff(conn.peer, self.failures(conn.peer)),
             None => return self.end_round(conn.peer, told, out),
         };
         self.back_off_until(conn.peer, self.now + delay, told, out);
+    }
+
+    /// Whether the endpoint has let us in and thrown us out at once as often as it takes to be of no
+    /// use: a duplicate client id, a server that crashes on us.
+    fn is_turned_away(&mut self, endpoint: u32, lasted: Duration) -> bool {
+        let Some(endpoint) = self.endpoints.slab.get_mut(endpoint) else { return false };
+        endpoint.hasty = if lasted < HASTY { endpoint.hasty.saturating_add(1) } else { 0 };
+        endpoint.hasty >= TURNED_AWAY
+    }
+
+    /// Orders the driver to close the connection, unless it died with its process.
+    pub(crate) fn close(&mut self, slot: u32, out: &mut Out<'_>) {
+        let id = self.conns.slab[slot].id;
+        if self.conns.find(id).is_some() {
+            out.push(Action::Close { conn: id });
+        }
     }
 
     /// Takes the connection out, keeping what its detector learned; the peer's phase is for the

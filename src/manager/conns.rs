@@ -44,6 +44,8 @@ pub(crate) struct Conn {
     pub(crate) heard: bool,
     /// Whether hearing from it means more than noting the moment: suspected, or a ping is out.
     pub(crate) attentive: bool,
+    /// Whether a failback made it.
+    pub(crate) failed_back: bool,
     pub(crate) phase: ConnPhase,
     /// When it was dialed, then when it came up.
     pub(crate) since: Time,
@@ -75,6 +77,7 @@ impl Conn {
             process,
             heard: false,
             attentive: false,
+            failed_back: false,
             phase,
             since: now,
             suspected_at: None,

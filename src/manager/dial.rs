@@ -12,7 +12,7 @@ use crate::manager::Manager;
 use crate::manager::conns::{Conn, ConnPhase};
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
-use crate::manager::peers::Phase;
+use crate::manager::peers::{NONE, Peer, Phase};
 use crate::time::Time;
 
 /// An endpoint's failures are forgotten when the last one is older than this.
@@ -35,8 +35,8 @@ impl Manager {
             let _: Acquire = bucket.acquire(rate, now);
         }
         record.in_flight += 1;
-        self.endpoints.slab[slot].tried = true;
-        let resume = self.can_resume(peer);
+        let replaces = self.replacement_of(peer).is_some();
+        let resume = if replaces { self.keeps_session(peer) } else { self.can_resume(peer) };
         let deadline = now + timeout;
         let phase = ConnPhase::Dialing { permit, resume, deadline };
         let conn = self.conns.insert(|id, process| Conn::new(id, process, peer, slot, phase, now));
@@ -45,13 +45,18 @@ impl Manager {
         self.stats.dials_in_flight = self.pacer.in_flight;
         self.stats.dials += 1;
         self.breaker_moved(breaker, None, out);
-        let from = core::mem::replace(&mut self.peers.slab[peer].last_endpoint, slot);
-        self.enter(peer, Phase::Dialing { conn }, PeerCause::Asked, out);
         let id = self.peers.slab[peer].id;
-        if let Some(from) = self.endpoints.slab.get(from).map(|from| from.id)
-            && from != to
-        {
-            out.notice(Notice::FailedOver { peer: id, from, to });
+        if replaces {
+            self.replacement_dials(peer, conn);
+        } else {
+            self.endpoints.slab[slot].tried = true;
+            let from = core::mem::replace(&mut self.peers.slab[peer].last_endpoint, slot);
+            self.enter(peer, Phase::Dialing { conn }, PeerCause::Asked, out);
+            if let Some(from) = self.endpoints.slab.get(from).map(|from| from.id)
+                && from != to
+            {
+                out.notice(Notice::FailedOver { peer: id, from, to });
+            }
         }
         let conn = self.conns.slab[conn].id;
         out.push(Action::Dial { conn, peer: id, endpoint: to, resume });
@@ -63,6 +68,9 @@ impl Manager {
         let slot = self.endpoints.slab[endpoint].peer;
         let peer = &self.peers.slab[slot];
         let policy = self.policies.peer(peer.profile);
+        if peer.replacement != NONE {
+            return policy.profile.dial_timeout;
+        }
         let mut others = self.endpoints.chain(peer.first_endpoint);
         if others.any(|(other, record)| other != endpoint && self.is_open_to(record)) {
             return policy.profile.failover_timeout;
@@ -114,9 +122,9 @@ impl Manager {
     ) {
         *self.stats.dial_failures.of(cause) += 1;
         let told = PeerCause::DialFailed(cause);
-        let conn = &self.conns.slab[slot];
+        let (conn, replaces) = (&self.conns.slab[slot], self.replaces(slot));
         if self.network.down || conn.since < self.network.up_at {
-            self.peers.slab[conn.peer].coming_back = true;
+            self.peers.slab[conn.peer].coming_back |= !replaces;
             return self.void_dial(slot, told, out);
         }
         let endpoint = self.conns.slab[slot].endpoint;
@@ -124,6 +132,9 @@ impl Manager {
         let breaker = self.breakers.slab[self.endpoints.slab[endpoint].breaker].profile;
         let longest = self.policies.breaker(breaker).normal.max_retry_after();
         let retry_after = retry_after.map(|hint| hint.min(longest));
+        if replaces {
+            return self.fail_replacement(slot, cause, retry_after, out);
+        }
         let Some(conn) = self.end_dial(slot, outcome, retry_after, out) else { return };
         let peer = &mut self.peers.slab[conn.peer];
         peer.coming_back = true;
@@ -138,22 +149,42 @@ impl Manager {
         peer.own_failures = 0;
         peer.timed_out = cause == DialCause::Timeout;
         peer.slow_lane = cause.is_peer_specific();
-        let (profile, first) = (peer.profile, peer.first_endpoint);
-        let endpoint = &mut self.endpoints.slab[conn.endpoint];
+        self.try_another(conn.peer, conn.endpoint, retry_after, told, out);
+    }
+
+    /// The endpoint failed, which it is to remember: another one is tried, or the round ends.
+    pub(crate) fn try_another(
+        &mut self,
+        peer: u32,
+        endpoint: u32,
+        retry_after: Option<Duration>,
+        told: PeerCause,
+        out: &mut Out<'_>,
+    ) {
+        self.remember_failure(endpoint, retry_after);
+        self.endpoints.slab[endpoint].tried = true;
+        let Peer { profile, first_endpoint, .. } = self.peers.slab[peer];
+        if self.choose(first_endpoint).is_some() {
+            let at = self.now + self.policies.peer(profile).profile.attempt_delay;
+            self.back_off_until(peer, at, told, out);
+        } else {
+            self.end_round(peer, told, out);
+        }
+    }
+
+    pub(crate) fn remember_failure(&mut self, endpoint: u32, retry_after: Option<Duration>) {
+        let endpoint = &mut self.endpoints.slab[endpoint];
         let forgotten = self.now.since(endpoint.failed_at) > MEMORY;
         endpoint.failures = if forgotten { 1 } else { endpoint.failures.saturating_add(1) };
         endpoint.failed_at = self.now;
         endpoint.not_before = self.now + retry_after.unwrap_or_default();
-        if self.choose(first).is_some() {
-            let at = self.now + self.policies.peer(profile).profile.attempt_delay;
-            self.back_off_until(conn.peer, at, told, out);
-        } else {
-            self.end_round(conn.peer, told, out);
-        }
     }
 
     /// Ends a dial as if it had not been: nothing counts, and the peer stands in line again.
     pub(crate) fn void_dial(&mut self, slot: u32, cause: PeerCause, out: &mut Out<'_>) {
+        if self.replaces(slot) {
+            return self.void_replacement(slot, out);
+        }
         let Some(conn) = self.end_dial(slot, Outcome::Dropped, None, out) else { return };
         self.untry(conn.endpoint);
         self.enqueue(conn.peer, cause, out);
@@ -173,7 +204,7 @@ impl Manager {
     }
 
     /// Takes the dial out and gives back its permit and its places in flight.
-    fn end_dial(
+    pub(crate) fn end_dial(
         &mut self,
         slot: u32,
         outcome: Outcome,

@@ -24,6 +24,10 @@ pub(crate) struct EndpointRecord {
     pub(crate) failed_at: Time,
     /// Until when its server asked to be left alone.
     pub(crate) not_before: Time,
+    /// Until when another one is to be preferred, because it drained or a failback did not last.
+    pub(crate) avoid_until: Time,
+    /// Connections to it in a row that ended at once.
+    pub(crate) hasty: u8,
     /// The number of its place in the queue, from its breaker's counter.
     pub(crate) ticket: u64,
     /// Until when its peer's session lives, while it waits among the sessions; else the epoch of

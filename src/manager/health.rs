@@ -31,7 +31,7 @@ impl Manager {
     }
 
     #[inline]
-    fn heard(&mut self, slot: u32, out: &mut Out<'_>) {
+    pub(crate) fn heard(&mut self, slot: u32, out: &mut Out<'_>) {
         let now = self.now;
         let conn = &mut self.conns.slab[slot];
         if conn.phase != ConnPhase::Up {
@@ -134,9 +134,11 @@ impl Manager {
         conn.attentive = unhealthy;
         if let Some(suspected_at) = conn.suspected_at.take_if(|_| !unhealthy) {
             self.stats.cleared += 1;
-            let (peer, conn) = (self.peers.slab[conn.peer].id, conn.id);
+            let owner = conn.peer;
+            let (peer, conn) = (self.peers.slab[owner].id, conn.id);
             let suspected_for = self.now.since(suspected_at);
             out.notice(Notice::Cleared { peer, conn, suspected_for });
+            self.end_race(owner, out);
         }
         self.arm_watch(slot);
     }
@@ -160,7 +162,8 @@ impl Manager {
         let profile = self.peers.slab[conn.peer].profile;
         let policy = self.policies.peer(profile);
         let Some(watch) = policy.watch else { return };
-        let drop = policy.profile.health.on_suspect == OnSuspect::Drop;
+        let on_suspect = policy.profile.health.on_suspect;
+        let peer = conn.peer;
         let mut silent = conn.suspected_at.is_none()
             && self.heard_at(conn) + self.suspect_after(conn, &watch) <= self.now;
         if let Some(pings) = watch.pings {
@@ -177,10 +180,13 @@ impl Manager {
                 }
             }
         }
-        if silent {
-            self.suspect(slot, drop, out);
+        if !silent {
+            return self.arm_watch(slot);
         }
-        if !(silent && drop) {
+        let raced = on_suspect == OnSuspect::Race && self.race(peer);
+        let drop = !raced && on_suspect != OnSuspect::Notify;
+        self.suspect(slot, drop, out);
+        if !drop {
             self.arm_watch(slot);
         }
     }

@@ -9,6 +9,7 @@ use crate::manager::Manager;
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Phase};
+use crate::manager::replacements::{Replacement, Stage};
 use crate::time::Time;
 
 /// How many of those in line are looked at for a probe.
@@ -50,7 +51,7 @@ impl Manager {
         }
     }
 
-    fn line_up(&mut self, slot: u32) {
+    pub(crate) fn line_up(&mut self, slot: u32) {
         let EndpointRecord { peer, breaker, .. } = self.endpoints.slab[slot];
         let record = &mut self.breakers.slab[breaker];
         let ticket = record.tickets;
@@ -68,13 +69,20 @@ impl Manager {
 
     /// Before and after whom the endpoint's dial comes.
     pub(crate) fn class_of(&self, endpoint: u32) -> Priority {
-        let peer = &self.peers.slab[self.endpoints.slab[endpoint].peer];
-        self.policies.peer(peer.profile).profile.priority
+        let peer = self.endpoints.slab[endpoint].peer;
+        match self.replacement_of(peer) {
+            Some((_, replacement)) => self.class_of_replacement(&replacement),
+            None => self.policies.peer(self.peers.slab[peer].profile).profile.priority,
+        }
     }
 
     /// Since when it has waited for its dial.
     fn waits_since(&self, endpoint: u32) -> Time {
-        self.peers.slab[self.endpoints.slab[endpoint].peer].since
+        let peer = self.endpoints.slab[endpoint].peer;
+        match self.replacement_of(peer) {
+            Some((_, Replacement { stage: Stage::Waiting { since, .. }, .. })) => since,
+            _ => self.peers.slab[peer].since,
+        }
     }
 
     /// The one to dial next behind the breaker: of the highest class, where whoever has waited long
@@ -168,7 +176,11 @@ impl Manager {
         !endpoint.tried && endpoint.not_before <= self.now && self.admits(endpoint.breaker)
     }
 
-    fn is_avoided(&self, endpoint: &EndpointRecord) -> bool {
+    /// Whether another endpoint is to be preferred for a while: it failed, drained, or threw us out.
+    pub(crate) fn is_avoided(&self, endpoint: &EndpointRecord) -> bool {
+        if self.now < endpoint.avoid_until {
+            return true;
+        }
         let Some(failures) = endpoint.failures.checked_sub(1) else { return false };
         let peer = &self.peers.slab[endpoint.peer];
         let delay = self.policies.peer(peer.profile).backoff.delay(failures);
@@ -178,6 +190,10 @@ impl Manager {
     /// Finds another place for a peer whose breaker opened while it has other endpoints.
     pub(crate) fn place_again(&mut self, endpoint: u32, out: &mut Out<'_>) {
         let peer = self.endpoints.slab[endpoint].peer;
-        self.enqueue(peer, PeerCause::Asked, out);
+        if self.replacement_of(peer).is_some() {
+            self.seek_replacement(peer, out);
+        } else {
+            self.enqueue(peer, PeerCause::Asked, out);
+        }
     }
 }

@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::action::{Action, Ignored, PeerCause, PeerState};
+use crate::action::{Ignored, PeerCause, PeerState};
 use crate::breaker::Breaker;
 use crate::bucket::Bucket;
 use crate::event::Endpoint;
-use crate::id::{BreakerId, BreakerProfileId, PeerId, PeerProfileId};
+use crate::id::{BreakerId, BreakerProfileId, EndpointId, PeerId, PeerProfileId};
 use crate::limit::Limit;
 use crate::manager::Manager;
 use crate::manager::breakers::BreakerRecord;
@@ -115,6 +115,8 @@ impl Manager {
             retry_draws: 0,
             first_endpoint: NONE,
             last_endpoint: NONE,
+            replacement: NONE,
+            replacement_draws: 0,
             measured: None,
         });
         self.attach_endpoints(slot, endpoints, &[]);
@@ -152,6 +154,8 @@ impl Manager {
                 failures: 0,
                 failed_at: Time::ZERO,
                 not_before: Time::ZERO,
+                avoid_until: Time::ZERO,
+                hasty: 0,
                 ticket: 0,
                 resume_by: Time::ZERO,
                 several,
@@ -197,41 +201,59 @@ impl Manager {
         if let Err(reason) = refusal {
             return self.ignore(reason, out);
         }
-        let used = self.conn_of(slot).map(|conn| self.conns.slab[conn].endpoint);
-        let used = used
-            .and_then(|used| self.endpoints.slab.get(used))
-            .map(|record| (record.id, record.breaker));
-        let keeps = used.is_some_and(|(id, breaker)| {
-            let id_of = |endpoint: &Endpoint| self.breakers.find(endpoint.breaker);
-            endpoints.iter().any(|kept| kept.id == id && id_of(kept) == Some(breaker))
+        // What it is doing refers to endpoints by their slots: by name it survives the exchange.
+        let phase = self.peers.slab[slot].phase;
+        let conns =
+            [self.conn_of(slot), self.replacing_dial(slot)].map(|conn| conn.unwrap_or(NONE));
+        let used = conns.map(|conn| self.endpoint_names(conn));
+        let keeps = used.map(|used| {
+            used.is_some_and(|(id, breaker)| {
+                endpoints
+                    .iter()
+                    .any(|kept| kept.id == id && self.breakers.find(kept.breaker) == Some(breaker))
+            })
         });
         // A dial holds a place behind its breaker: let go of it before the endpoint goes.
-        let phase = self.peers.slab[slot].phase;
-        let mut conn = self.conn_of(slot);
-        if matches!(phase, Phase::Dialing { .. })
-            && !keeps
-            && let Some(dial) = conn.take()
-        {
-            self.cancel_dial(dial, out);
+        let [own, replacing] = conns;
+        let dials = matches!(phase, Phase::Dialing { .. });
+        if dials && !keeps[0] {
+            self.cancel_dial(own, out);
         }
+        if replacing != NONE && !keeps[1] {
+            self.cancel_replacing_dial(slot, out);
+        }
+        self.stand_aside(slot);
         let memory = self.detach_endpoints(slot);
         self.attach_endpoints(slot, endpoints, &memory);
-        let successor = used.filter(|_| keeps).and_then(|used| {
+        for ((conn, used), keeps) in conns.into_iter().zip(used).zip(keeps) {
             let first = self.peers.slab[slot].first_endpoint;
-            self.endpoints
-                .chain(first)
-                .find(|(_, record)| (record.id, record.breaker) == used)
-                .map(|(slot, _)| slot)
-        });
-        if let Some(conn) = conn {
-            self.conns.slab[conn].endpoint = successor.unwrap_or(NONE);
-            self.peers.slab[slot].last_endpoint = successor.unwrap_or(NONE);
+            let successor = used.filter(|_| keeps).and_then(|used| {
+                let mut chain = self.endpoints.chain(first);
+                chain.find(|(_, record)| (record.id, record.breaker) == used)
+            });
+            let successor = successor.map_or(NONE, |(slot, _)| slot);
+            if let Some(conn) = self.conns.slab.get_mut(conn) {
+                conn.endpoint = successor;
+            }
+            if conn == own {
+                self.peers.slab[slot].last_endpoint = successor;
+            }
         }
         match phase {
             Phase::Waiting => self.enqueue(slot, PeerCause::Asked, out),
-            Phase::Dialing { .. } if !keeps => self.enqueue(slot, PeerCause::Asked, out),
+            Phase::Dialing { .. } if !keeps[0] => self.enqueue(slot, PeerCause::Asked, out),
+            Phase::Up { .. } => {
+                self.plan_failback(slot);
+                self.arm_peer(slot);
+            }
             _ => {}
         }
+    }
+
+    /// The endpoint that the connection leads to, by the names that survive an exchange.
+    fn endpoint_names(&self, conn: u32) -> Option<(EndpointId, u32)> {
+        let endpoint = self.conns.slab.get(conn)?.endpoint;
+        self.endpoints.slab.get(endpoint).map(|record| (record.id, record.breaker))
     }
 
     pub(crate) fn on_remove_peer(&mut self, id: PeerId, out: &mut Out<'_>) {
@@ -276,13 +298,11 @@ impl Manager {
 
     /// Ends whatever the peer is doing; it is then idle and not wanted.
     fn let_go(&mut self, slot: u32, out: &mut Out<'_>) {
+        self.drop_replacement(slot, out);
         match self.peers.slab[slot].phase {
             Phase::Dialing { conn } => self.cancel_dial(conn, out),
             Phase::Up { conn } => {
-                let id = self.conns.slab[conn].id;
-                if self.conns.find(id).is_some() {
-                    out.push(Action::Close { conn: id });
-                }
+                self.close(conn, out);
                 self.drop_conn(conn);
             }
             Phase::Idle | Phase::Failed | Phase::BackingOff { .. } | Phase::Waiting => {}

@@ -23,6 +23,8 @@ mod out;
 mod pacer;
 mod peers;
 mod phase;
+mod replace;
+mod replacements;
 mod retry;
 mod session;
 mod snapshot;
@@ -35,6 +37,7 @@ use core::hash::Hash;
 
 use crate::action::Action;
 use crate::config::{Config, Policies};
+use crate::container::slab::Slab;
 use crate::container::timers::{Timer, TimerKind, Timers};
 use crate::digest::Digest;
 use crate::error::ConfigError;
@@ -50,6 +53,7 @@ use group::Group;
 use out::Out;
 use pacer::Pacer;
 use peers::Peers;
+use replacements::Replacement;
 
 pub use check::Violation;
 pub use snapshot::{RestoreError, Snapshot};
@@ -98,6 +102,7 @@ pub struct Manager {
     network: Network,
     load: Load,
     peers: Peers,
+    replacements: Slab<Replacement>,
     endpoints: Endpoints,
     conns: Conns,
     breakers: Breakers,
@@ -133,6 +138,7 @@ impl Manager {
             network: Network::default(),
             load: Load::default(),
             peers: Peers::new(hash_key),
+            replacements: Slab::new(),
             endpoints: Endpoints::new(),
             conns: Conns::new(),
             breakers: Breakers::new(hash_key),
@@ -197,6 +203,9 @@ impl Manager {
                 self.on_dial_failed(conn, cause, retry_after, out);
             }
             Event::Lost { conn, cause } => self.on_lost(conn, cause, out),
+            Event::GoAway { conn, leaves_in, reconnect_in } => {
+                self.on_go_away(conn, leaves_in, reconnect_in, out);
+            }
             Event::Heard { conn } => self.on_heard(conn, out),
             Event::Heartbeat { conn } => self.on_heartbeat(conn, out),
             Event::Pong { ping } => self.on_pong(ping, out),

@@ -73,13 +73,14 @@ impl Manager {
             return true;
         };
         let peer = self.endpoints.slab[endpoint].peer;
-        if !self.is_in_place(self.peers.slab[peer].first_endpoint, endpoint) {
+        let replaces = self.replacement_of(peer).is_some();
+        if !replaces && !self.is_in_place(self.peers.slab[peer].first_endpoint, endpoint) {
             // It was parked here while the endpoint that it prefers was shut.
             self.place_again(endpoint, out);
             return true;
         }
         let not_before = self.endpoints.slab[endpoint].not_before;
-        if not_before > self.now {
+        if not_before > self.now && !replaces {
             // Parked behind all its breakers, and this one's server asked to be left alone.
             self.back_off_until(peer, not_before, PeerCause::Asked, out);
             return true;

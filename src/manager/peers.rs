@@ -80,6 +80,9 @@ pub(crate) struct Peer {
     pub(crate) first_endpoint: u32,
     /// The endpoint of the last dial.
     pub(crate) last_endpoint: u32,
+    /// The slot of what is to replace its connection.
+    pub(crate) replacement: u32,
+    pub(crate) replacement_draws: u32,
     /// Smoothed latency in nanoseconds and loss in parts per million.
     pub(crate) measured: Option<(u64, u32)>,
 }

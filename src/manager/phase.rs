@@ -55,7 +55,13 @@ impl Manager {
         }
     }
 
-    fn arm_peer(&mut self, slot: u32) {
+    pub(crate) fn arm_peer(&mut self, slot: u32) {
+        if matches!(self.peers.slab[slot].phase, Phase::Up { .. }) {
+            return match self.replacement_due_at(slot) {
+                Some(at) => self.timers.arm(TimerKind::Peer, slot, at),
+                None => self.timers.disarm(TimerKind::Peer, slot),
+            };
+        }
         let mut give_up_at = self.give_up_at(slot);
         if self.network.down && give_up_at < Time::MAX {
             // That moment moves away as long as the network is down: look again after a while.
@@ -82,6 +88,9 @@ impl Manager {
     }
 
     pub(crate) fn on_peer_timer(&mut self, slot: u32, out: &mut Out<'_>) {
+        if matches!(self.peers.slab[slot].phase, Phase::Up { .. }) {
+            return self.on_replacement_due(slot, out);
+        }
         if self.give_up_at(slot) <= self.now {
             if let Phase::Dialing { conn } = self.peers.slab[slot].phase {
                 self.cancel_dial(conn, out);

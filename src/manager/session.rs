@@ -11,6 +11,12 @@ impl Manager {
         self.peers.slab[peer].session_until > self.now
     }
 
+    /// Whether the server keeps a session for the peer while it is connected.
+    pub(crate) fn keeps_session(&self, peer: u32) -> bool {
+        let profile = self.peers.slab[peer].profile;
+        self.policies.peer(profile).profile.session_ttl.is_some()
+    }
+
     /// The session outlives a lost connection for as long as the profile says; the time counts
     /// from the loss (MQTT 5: from the close of the network connection).
     pub(crate) fn keep_session(&mut self, slot: u32) {

@@ -149,6 +149,9 @@ impl Shape {
         let latency =
             prop_oneof![2 => 0..50_u64, 1 => 0..3_000_u64].prop_map(Duration::from_millis);
         let loss = prop_oneof![2 => Just(0), 1 => 0..=1_100_000_u32];
+        let leaves_in = option::of((0..8_000_u64).prop_map(Duration::from_millis));
+        let reconnect_in =
+            prop_oneof![3 => Just(0), 1 => 0..4_000_u64].prop_map(Duration::from_millis);
         let load = prop_oneof![3 => Just(1_000_000), 1 => 0..=1_100_000_u32];
         let facts = prop_oneof![
             6 => (any::<u8>(), any::<bool>())
@@ -159,6 +162,9 @@ impl Shape {
             4 => (any::<u8>(), loss_cause()).prop_map(|(conn, cause)| Act::Lost { conn, cause }),
             2 => any::<u8>().prop_map(|conn| Act::Heard { conn }),
             2 => any::<u8>().prop_map(|conn| Act::Heartbeat { conn }),
+            2 => (any::<u8>(), leaves_in, reconnect_in).prop_map(
+                |(conn, leaves_in, reconnect_in)| Act::GoAway { conn, leaves_in, reconnect_in },
+            ),
             2 => any::<u8>().prop_map(|ping| Act::Pong { ping }),
             3 => (any::<u8>(), latency, loss)
                 .prop_map(|(conn, latency, loss)| Act::Metrics { conn, latency, loss }),
@@ -205,10 +211,11 @@ fn wrong(calls: u32) -> impl Strategy<Value = Act> {
             Fact::Lost,
             Fact::Heard,
             Fact::Heartbeat,
+            Fact::GoAway,
             Fact::Metrics,
         ])
     };
-    let heard = select(vec![Fact::Heard, Fact::Heartbeat, Fact::Metrics]);
+    let heard = select(vec![Fact::Heard, Fact::Heartbeat, Fact::GoAway, Fact::Metrics]);
     let raw =
         || prop_oneof![0..8_u64, (0..8_u64, 0..4_u64).prop_map(|(a, b)| b << 28 | a), any::<u64>()];
     prop_oneof![

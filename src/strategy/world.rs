@@ -269,9 +269,10 @@ impl World {
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => {
                 (conn, self.dialing.contains(conn) || self.up.contains(conn))
             }
-            Event::Heard { conn } | Event::Heartbeat { conn } | Event::Metrics { conn, .. } => {
-                (conn, self.up.contains(conn))
-            }
+            Event::Heard { conn }
+            | Event::Heartbeat { conn }
+            | Event::GoAway { conn, .. }
+            | Event::Metrics { conn, .. } => (conn, self.up.contains(conn)),
             _ => return None,
         };
         live.then_some(*conn)
@@ -398,6 +399,9 @@ impl World {
             Act::Lost { conn, cause } => Event::Lost { conn: nth(&self.up, conn)?, cause },
             Act::Heard { conn } => Event::Heard { conn: nth(&self.up, conn)? },
             Act::Heartbeat { conn } => Event::Heartbeat { conn: nth(&self.up, conn)? },
+            Act::GoAway { conn, leaves_in, reconnect_in } => {
+                Event::GoAway { conn: nth(&self.up, conn)?, leaves_in, reconnect_in }
+            }
             Act::Pong { ping } => {
                 let pings: Vec<PingId> = self.pings.values().copied().collect();
                 Event::Pong { ping: nth(&pings, ping)? }

@@ -69,6 +69,7 @@ fn config() -> Config {
         failover_timeout: secs(1),
         max_dial_timeout: secs(6),
         stable_after: secs(2),
+        failback_after: Some(secs(4)),
         session_ttl: Some(secs(5)),
         inbound: true,
         ..PeerProfile::default()
@@ -106,6 +107,11 @@ fn config() -> Config {
         name: "asked".into(),
         priority: Priority::Background,
         health: HealthConfig { on_suspect: OnSuspect::Notify, ..pings.health },
+        ..plain.clone()
+    };
+    let raced = PeerProfile {
+        name: "raced".into(),
+        health: HealthConfig { on_suspect: OnSuspect::Race, ..pings.health },
         ..plain.clone()
     };
     let quitter = PeerProfile {
@@ -161,7 +167,7 @@ fn config() -> Config {
     config.pacer.max_in_flight = 4;
     config.pacer.fleet_size = 2;
     config.pacer.rate = Some(BucketConfig { rate: Rate::per_second(4), burst: 6 });
-    config.peer_profiles = vec![plain, pings, phi, asked, quitter];
+    config.peer_profiles = vec![plain, pings, phi, asked, raced, quitter];
     config.breaker_profiles = vec![narrow, paced];
     config
 }
@@ -231,7 +237,7 @@ fn shape() -> Shape {
     Shape {
         peers: 5,
         breakers: 2,
-        peer_profiles: 5,
+        peer_profiles: 6,
         breaker_profiles: 2,
         call_profiles: 4,
         lines: 1..=120,
@@ -626,7 +632,7 @@ fn crowd() -> impl Strategy<Value = Script> {
 fn the_scripts_reach_every_kind_of_action_notice_and_refusal() {
     let mut runner = TestRunner::deterministic();
     let mut reached = BTreeSet::new();
-    for _ in 0..2_000 {
+    for _ in 0..5_000 {
         let script = shape().script().new_tree(&mut runner).unwrap().current();
         let (_, steps) = play(&script, config());
         for action in steps.iter().flat_map(|step| &step.actions) {
@@ -639,6 +645,7 @@ fn the_scripts_reach_every_kind_of_action_notice_and_refusal() {
                 Action::Reject { reason, .. } => format!("{name} {reason:?}"),
                 Action::GiveUp { reason, .. } => format!("{name} {reason:?}"),
                 Action::Notice(Notice::CallWaits { on, .. }) => format!("{name} {on:?}"),
+                Action::Notice(Notice::Moved { cause, .. }) => format!("{name} {cause:?}"),
                 _ => name,
             });
         }

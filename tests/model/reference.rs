@@ -9,13 +9,13 @@ use std::time::Duration;
 use steadfast::backoff::BackoffPolicy;
 use steadfast::breaker::State;
 use steadfast::bucket::BucketConfig;
-use steadfast::config::{BreakerProfile, Detector, FirstRetry, PeerProfile, Signs};
+use steadfast::config::{BreakerProfile, Detector, FirstRetry, OnSuspect, PeerProfile, Signs};
 use steadfast::limit::{Limit, LimitPolicy, Sample};
 use steadfast::strategy::Step;
 use steadfast::{
     Action, Blocked, BreakerCounts, BreakerId, Config, ConnId, DialCause, DialFailures, Endpoint,
-    EndpointId, Event, Ignored, LossCause, Losses, Manager, Notice, PeerCause, PeerCounts, PeerId,
-    PeerState, PingId, Time,
+    EndpointId, Event, Ignored, LossCause, Losses, Manager, MoveCause, Moves, Notice, PeerCause,
+    PeerCounts, PeerId, PeerState, PingId, Time,
 };
 
 use crate::calls::Calls;
@@ -54,6 +54,8 @@ pub(crate) struct Conn {
     pub(crate) last_heard: Time,
     pub(crate) heard: bool,
     pub(crate) suspected: bool,
+    /// Whether its server said that it would leave.
+    pub(crate) draining: bool,
     /// The ping that is out, and since when.
     pub(crate) ping: Option<(PingId, Time)>,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Peer {
     pub(crate) failed: bool,
     pub(crate) told: PeerState,
     pub(crate) conn: Option<ConnId>,
+    /// The dial that is to replace that connection.
+    pub(crate) beside: Option<ConnId>,
     pub(crate) failures: u32,
     pub(crate) previous: Duration,
     pub(crate) retry_at: Option<Time>,
@@ -78,8 +82,10 @@ pub(crate) struct Peer {
     pub(crate) without_since: Time,
     /// Whether it was backing off after the last step, as `why` says.
     pub(crate) backing_off: bool,
-    /// At which closed breaker it waited for its turn after the last step, and since when.
-    pub(crate) waits: Option<(BreakerId, Time)>,
+    /// At which closed breaker it waited for its turn after the last step.
+    pub(crate) waits: Option<BreakerId>,
+    /// Since when it had waited then, at whatever breakers.
+    pub(crate) waits_since: Option<Time>,
     /// What the next `RetryAt` of this step must lie between.
     /// Until when the server of its one endpoint asked to be left alone.
     pub(crate) asked: Time,
@@ -138,6 +144,8 @@ pub(crate) struct Counted {
     pub(crate) slept: u64,
     pub(crate) failures: DialFailures,
     pub(crate) losses: Losses,
+    pub(crate) go_aways: u64,
+    pub(crate) moves: Moves,
 }
 
 pub(crate) struct Model {
@@ -160,8 +168,8 @@ pub(crate) struct Model {
     /// Each ping ever sent, and on which connection.
     pub(crate) pings: BTreeMap<PingId, ConnId>,
     pub(crate) dials: Vec<(Time, BreakerId)>,
-    /// The dial that this step's event puts an end to.
-    pub(crate) dropped: Option<ConnId>,
+    /// The dials that this step's event puts an end to.
+    pub(crate) dropped: Vec<ConnId>,
     pub(crate) counted: Counted,
     pub(crate) calls: Calls,
 }
@@ -185,7 +193,7 @@ impl Model {
             conns: BTreeMap::new(),
             pings: BTreeMap::new(),
             dials: Vec::new(),
-            dropped: None,
+            dropped: Vec::new(),
             counted: Counted::default(),
             calls: Calls::default(),
         }
@@ -202,7 +210,7 @@ impl Model {
         if step.event == Event::Tick && early {
             ensure!(step.actions.is_empty(), "acted before its deadline {:?}", self.promised);
         }
-        self.dropped = None;
+        self.dropped.clear();
         for peer in self.peers.values_mut() {
             peer.expected_wait = None;
         }
@@ -315,8 +323,10 @@ impl Model {
                         retry_at: None,
                         session_until: Time::ZERO,
                         without_since: self.online(),
+                        beside: None,
                         backing_off: false,
                         waits: None,
+                        waits_since: None,
                         asked: Time::ZERO,
                         expected_wait: None,
                     };
@@ -336,7 +346,7 @@ impl Model {
                     }
                     record.endpoints.clone_from(endpoints);
                     record.simple &= endpoints.len() == 1;
-                    let gone: Vec<ConnId> = record.conn.into_iter().collect();
+                    let gone: Vec<ConnId> = record.conn.into_iter().chain(record.beside).collect();
                     for id in gone {
                         let conn = self.conns.get_mut(&id).unwrap();
                         let is_its = |kept: &Endpoint| {
@@ -348,7 +358,7 @@ impl Model {
                         if conn.stage == Stage::Up {
                             conn.breaker = None;
                         } else {
-                            self.dropped = Some(id);
+                            self.dropped.push(id);
                         }
                     }
                 }
@@ -359,7 +369,7 @@ impl Model {
                 Some(record) => {
                     record.wanted = false;
                     record.failed = false;
-                    self.dropped = record.conn;
+                    self.dropped.extend(record.conn.into_iter().chain(record.beside));
                     self.doom_calls(*peer);
                     true
                 }
@@ -386,7 +396,7 @@ impl Model {
                 record.wanted = false;
                 record.failed = false;
                 record.session_until = Time::ZERO;
-                self.dropped = record.conn;
+                self.dropped.extend(record.conn.into_iter().chain(record.beside));
                 forget(record);
                 true
             }
@@ -399,7 +409,12 @@ impl Model {
                 self.dial_ended(*conn, Some(true));
                 self.come_up(*conn);
                 let peer = self.conns[conn].peer;
-                self.peers.get_mut(&peer).unwrap().asked = Time::ZERO;
+                let record = self.peers.get_mut(&peer).unwrap();
+                record.asked = Time::ZERO;
+                if record.beside.take_if(|beside| beside == conn).is_some() {
+                    // The old one must be closed before the step ends.
+                    record.conn = Some(*conn);
+                }
                 true
             }
             Event::DialFailed { conn, cause, retry_after } => match self.stage(*conn) {
@@ -431,6 +446,15 @@ impl Model {
                 }
                 up
             }
+            Event::GoAway { conn, .. } => {
+                let up = self.stage(*conn) == Stage::Up;
+                if up {
+                    self.counted.go_aways += 1;
+                    self.hear(*conn);
+                    self.conns.get_mut(conn).unwrap().draining = true;
+                }
+                up
+            }
             Event::Pong { ping } => {
                 // Late or not: whoever answers is alive.
                 let Some(conn) = self.pings.get(ping).copied() else { return false };
@@ -443,11 +467,11 @@ impl Model {
             }
             Event::Accepted { peer, .. } => {
                 let Some(record) = self.peers.get(peer) else { return false };
-                let conn = record.conn;
+                let (conn, beside) = (record.conn, record.beside);
                 if !self.profile(record).inbound {
                     return false;
                 }
-                self.dropped = conn;
+                self.dropped.extend(conn.into_iter().chain(beside));
                 if let Some(conn) = conn.filter(|conn| self.stage(*conn) == Stage::Up) {
                     *of_loss(&mut self.counted.losses, LossCause::Replaced) += 1;
                     self.conns.get_mut(&conn).unwrap().ping = None;
@@ -583,7 +607,10 @@ impl Model {
         let conn = self.conns.get_mut(&id).unwrap();
         if outcome != Some(true) {
             conn.stage = Stage::Dead;
-            self.peers.get_mut(&conn.peer).unwrap().conn = None;
+            let peer = self.peers.get_mut(&conn.peer).unwrap();
+            if peer.beside.take_if(|beside| *beside == id).is_none() {
+                peer.conn = None;
+            }
         }
         let conn = &self.conns[&id];
         let (breaker, generation, permit) = (conn.breaker.unwrap(), conn.generation, conn.permit);
@@ -663,7 +690,9 @@ impl Model {
         let own = self.peers[&conn.peer].endpoints.iter();
         let own = own.filter(|endpoint| endpoint.breaker == breaker).count();
         let shared = self.endpoints_behind(breaker) > own;
-        self.peers.get_mut(&conn.peer).unwrap().coming_back = true;
+        let peer = self.peers.get_mut(&conn.peer).unwrap();
+        let beside = peer.beside == Some(id);
+        peer.coming_back |= !beside;
         let uncounted = cause.is_ours() || cause.is_peer_specific() && shared;
         let void = self.down || conn.since < self.up_at;
         let counts = !void && !uncounted;
@@ -673,7 +702,15 @@ impl Model {
         }
         let longest = self.breaker_profile(&self.breakers[&breaker]).breaker.max_retry_after;
         let mut policy = self.policy(conn.peer);
+        let hint = hint.unwrap_or_default().min(longest);
         let peer = self.peers.get_mut(&conn.peer).unwrap();
+        if beside {
+            // Its peer has a connection: one that was silent has had its chance, see `Close`.
+            if !cause.is_ours() {
+                peer.asked = self.now + hint;
+            }
+            return;
+        }
         if cause.is_ours() {
             let (least, most) = policy.bounds(peer.own_failures, peer.previous);
             peer.own_failures += 1;
@@ -685,7 +722,6 @@ impl Model {
         if cause.is_peer_specific() {
             policy = policy.with_cap_times(10);
         }
-        let hint = hint.unwrap_or_default().min(longest);
         let (least, most) = policy.bounds(peer.failures, peer.previous);
         peer.asked = self.now + hint;
         peer.expected_wait = Some(Wait { hint, least, most, remembered: true });
@@ -711,7 +747,9 @@ impl Model {
         let policy = self.policy(conn.peer);
         let profile = self.profile(&self.peers[&conn.peer]).clone();
         let peer = self.peers.get_mut(&conn.peer).unwrap();
-        peer.conn = None;
+        // The dial that was to replace it is the peer's own now.
+        peer.conn = peer.beside.take();
+        let inherits = peer.conn.is_some();
         peer.session_until = profile.session_ttl.map_or(Time::ZERO, |ttl| now + ttl);
         if !peer.wanted {
             return;
@@ -722,6 +760,11 @@ impl Model {
         let stable = lasted && (conn.heard || profile.health.signs == Signs::Unmonitored);
         if stable {
             forget(peer);
+        }
+        if inherits {
+            return;
+        }
+        if stable {
             match profile.first_retry {
                 FirstRetry::Immediate => return,
                 FirstRetry::Spread { max } => {
@@ -783,7 +826,15 @@ impl Model {
                 self.counted.cancelled += 1;
                 ensure!(self.stage(*conn) == Stage::Dialing, "nothing to cancel");
                 let peer = self.conns[conn].peer;
-                let ordered = self.dropped == Some(*conn);
+                let record = &self.peers[&peer];
+                let beside = record.beside == Some(*conn);
+                // The silent connection spoke first.
+                let spoke = |action: &Action| match action {
+                    Action::Notice(Notice::Cleared { conn, .. }) => record.conn == Some(*conn),
+                    _ => false,
+                };
+                let needless = beside && step.actions[..place].iter().any(spoke);
+                let ordered = self.dropped.contains(conn) || needless;
                 // What is told of the peer next: a dial that times out is told otherwise.
                 let of_peer = |action: &Action| match action {
                     Action::Notice(Notice::Peer { peer: named, cause, .. }) if *named == peer => {
@@ -824,10 +875,25 @@ impl Model {
                     self.lose(*conn, LossCause::Suspected);
                     return Ok(());
                 }
+                let (suspected, peer) = (record.suspected, record.peer);
+                let record = &self.peers[&peer];
+                let raced = self.profile(record).health.on_suspect == OnSuspect::Race;
+                let ordered = matches!(
+                    step.event,
+                    Event::Connected { .. }
+                        | Event::Accepted { .. }
+                        | Event::Disconnect { .. }
+                        | Event::RemovePeer { .. }
+                );
+                if suspected && raced && !ordered && record.conn == Some(*conn) {
+                    ensure!(record.beside.is_none(), "the race is not over");
+                    self.lose(*conn, LossCause::Suspected);
+                    return Ok(());
+                }
+                let record = self.conns.get_mut(conn).unwrap();
                 record.stage = Stage::Dead;
                 record.ping = None;
-                let peer = record.peer;
-                self.peers.get_mut(&peer).unwrap().conn = None;
+                self.peers.get_mut(&peer).unwrap().conn.take_if(|own| own == conn);
                 Ok(())
             }
             Action::Ping { ping, conn } => {
@@ -892,10 +958,13 @@ impl Model {
             last_heard: self.now,
             heard: false,
             suspected: false,
+            draining: false,
             ping: None,
         };
         self.conns.insert(id, conn);
-        self.peers.get_mut(&peer).unwrap().conn = Some(id);
+        let peer = self.peers.get_mut(&peer).unwrap();
+        let place = if peer.conn.is_some() { &mut peer.beside } else { &mut peer.conn };
+        *place = Some(id);
     }
 
     fn take_dial(
@@ -909,10 +978,17 @@ impl Model {
         ensure!(!self.conns.contains_key(&id), "the id was used before");
         let record = self.peers.get(&peer).ok_or("no such peer")?;
         ensure!(record.wanted && !record.failed, "nobody wants it");
-        ensure!(record.conn.is_none(), "one is there: {:?}", record.conn);
         ensure!(!self.down, "the network is down");
-        ensure!(record.retry_at.is_none_or(|at| at <= self.now), "before {:?}", record.retry_at);
-        let alive = record.session_until > self.now;
+        let replaced = record.conn;
+        let waits = record.retry_at.filter(|at| replaced.is_none() && *at > self.now);
+        ensure!(waits.is_none(), "before {waits:?}");
+        let alive = match replaced {
+            Some(replaced) => {
+                self.may_replace(record, replaced, endpoint)?;
+                self.profile(record).session_ttl.is_some()
+            }
+            None => record.session_until > self.now,
+        };
         ensure!(resume == alive, "session alive: {alive}");
         let known = record.endpoints.iter().find(|known| known.id == endpoint);
         let to = *known.ok_or("no such endpoint")?;
@@ -929,7 +1005,7 @@ impl Model {
         let found = breaker.window.as_ref().map_or(u32::MAX, Limit::current);
         let room = profile.max_in_flight.min(found);
         ensure!(behind < room, "{behind} of {room} in flight behind {breaker_id}");
-        if breaker.state == State::Closed && permit == Permit::Plain {
+        if breaker.state == State::Closed && permit == Permit::Plain && replaced.is_none() {
             self.check_turn(peer, breaker_id)?;
         }
         let breaker = &self.breakers[&breaker_id];
@@ -946,14 +1022,32 @@ impl Model {
         Ok(())
     }
 
+    /// Whether a connection that lasts may be replaced by one to that endpoint.
+    fn may_replace(&self, peer: &Peer, replaced: ConnId, to: EndpointId) -> Verdict {
+        let conn = &self.conns[&replaced];
+        ensure!(conn.stage == Stage::Up && peer.beside.is_none(), "one is there: {replaced}");
+        let profile = self.profile(peer);
+        let raced = conn.suspected && profile.health.on_suspect == OnSuspect::Race;
+        if conn.draining || raced {
+            return Ok(());
+        }
+        let place = |id: EndpointId| peer.endpoints.iter().position(|endpoint| endpoint.id == id);
+        let current = conn.endpoint.filter(|_| conn.breaker.is_some()).and_then(place);
+        let preferred = current.is_some_and(|current| place(to).is_some_and(|to| to < current));
+        let interval = profile.failback_after.ok_or("no failback")?;
+        ensure!(preferred, "it is not preferred to {current:?}");
+        ensure!(self.now.since(conn.since) >= interval / 2, "fails back after a moment");
+        Ok(())
+    }
+
     /// Nobody who waited at the closed breaker was passed over: neither one of a higher class, unless
     /// this one has waited long, nor one of its class whose session would still be resumed.
     fn check_turn(&self, dialed: PeerId, breaker: BreakerId) -> Verdict {
         let own = &self.peers[&dialed];
-        let aged = own.waits.is_some_and(|(_, since)| self.now.since(since) >= AGED);
+        let aged = own.waits_since.is_some_and(|since| self.now.since(since) >= AGED);
         let in_time = self.now + self.breakers[&breaker].slowest;
         let others = self.peers.iter().filter(|(id, other)| {
-            let waits = other.waits.is_some_and(|(at, _)| at == breaker);
+            let waits = other.waits == Some(breaker);
             let still = other.wanted && !other.failed && other.conn.is_none();
             **id != dialed && waits && still && other.endpoints.len() == 1
         });
@@ -1116,6 +1210,19 @@ impl Model {
                 record.suspected = false;
                 Ok(())
             }
+            Notice::Draining { conn, .. } => {
+                let told = matches!(step.event, Event::GoAway { conn: told, .. } if told == *conn);
+                ensure!(told, "it did not say so");
+                Ok(())
+            }
+            Notice::Moved { peer, cause, .. } => {
+                *of_move(&mut self.counted.moves, *cause) += 1;
+                let Event::Connected { conn, .. } = step.event else {
+                    return Err("nothing came up".into());
+                };
+                ensure!(self.peers[peer].conn == Some(conn), "it is not the peer's");
+                Ok(())
+            }
             Notice::Degraded { .. } | Notice::Recovered { .. } => Ok(()),
             Notice::Breaker { breaker, from, to } => {
                 let (now, down) = (self.now, self.down);
@@ -1232,9 +1339,10 @@ impl Model {
             let right = failures == peer.failures || !peer.simple && failures <= peer.failures;
             ensure!(right, "{id} has {} failures: {why:?}", peer.failures);
             peer.backing_off = why.blocked == Some(Blocked::Backoff);
-            peer.waits = match why.blocked {
-                Some(Blocked::Turn { breaker, .. }) => Some((breaker, why.since)),
-                _ => None,
+            (peer.waits, peer.waits_since) = match why.blocked {
+                Some(Blocked::Turn { breaker, .. }) => (Some(breaker), Some(why.since)),
+                Some(Blocked::Breaker { .. } | Blocked::Network) => (None, Some(why.since)),
+                _ => (None, None),
             };
             let idle = matches!(state, PeerState::Connected | PeerState::Disconnected);
             ensure!(why.blocked.is_none() == idle, "{id} is blocked by {:?}", why.blocked);
@@ -1285,6 +1393,11 @@ impl Model {
         ensure!(stats.breakers == breakers, "{:?}, counted {breakers:?}", stats.breakers);
         let dialing = self.conns.values().filter(|conn| conn.stage == Stage::Dialing).count();
         ensure!(stats.dials_in_flight as usize == dialing, "{dialing} dials in flight");
+        for (id, conn) in self.conns.iter().filter(|(_, conn)| conn.stage != Stage::Dead) {
+            let peer = self.peers.get(&conn.peer);
+            let held = peer.is_some_and(|peer| [peer.conn, peer.beside].contains(&Some(*id)));
+            ensure!(held, "{id} is nobody's");
+        }
         let told = Counted {
             dials: stats.dials,
             succeeded: stats.dials_succeeded,
@@ -1304,6 +1417,8 @@ impl Model {
             slept: stats.slept,
             failures: stats.dial_failures,
             losses: stats.losses,
+            go_aways: stats.go_aways,
+            moves: stats.moves,
         };
         ensure!(told == self.counted, "stats {told:?}, counted {:?}", self.counted);
         Ok(())
@@ -1337,6 +1452,14 @@ fn of_failure(counts: &mut DialFailures, cause: DialCause) -> &mut u64 {
         DialCause::NotFound => &mut counts.not_found,
         DialCause::Local => &mut counts.local,
         _ => &mut counts.cancelled,
+    }
+}
+
+fn of_move(counts: &mut Moves, cause: MoveCause) -> &mut u64 {
+    match cause {
+        MoveCause::FailedBack => &mut counts.failed_back,
+        MoveCause::Drained => &mut counts.drained,
+        MoveCause::Raced => &mut counts.raced,
     }
 }
 

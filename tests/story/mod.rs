@@ -279,6 +279,17 @@ impl Teller {
             }
             ["heard", conn] => Event::Heard { conn: self.conn(conn) },
             ["heartbeat", conn] => Event::Heartbeat { conn: self.conn(conn) },
+            ["go-away", conn, ref words @ ..] => {
+                let (mut leaves_in, mut reconnect_in) = (None, Duration::ZERO);
+                for pair in words.chunks(2) {
+                    match *pair {
+                        ["in", after] => leaves_in = Some(span(after)),
+                        ["not-before", after] => reconnect_in = span(after),
+                        _ => panic!("no such words: {pair:?}"),
+                    }
+                }
+                Event::GoAway { conn: self.conn(conn), leaves_in, reconnect_in }
+            }
             ["pong", conn] => Event::Pong { ping: self.pings[&self.conn(conn)] },
             ["metrics", conn, latency, loss] => Event::Metrics {
                 conn: self.conn(conn),

@@ -70,6 +70,15 @@ fn render_notice(notice: &Notice) -> String {
             format!("{peer} waits until {}, failures {failures}", at(*until))
         }
         Notice::FailedOver { peer, from, to } => format!("{peer} goes over {from}→{to}"),
+        Notice::Draining { conn, leaves_at, replace_at, .. } => {
+            let leaves = leaves_at.map(|leaves| format!(" {}", at(leaves))).unwrap_or_default();
+            let then = replace_at.map(|then| format!(", replaced from {}", at(then)));
+            format!("server of {conn} leaves{leaves}{}", then.unwrap_or_default())
+        }
+        Notice::Moved { peer, from, to, cause } => {
+            let from = from.map(|from| from.to_string()).unwrap_or_default();
+            format!("{peer} moved {from}→{to} ({})", word(cause))
+        }
         Notice::SessionLost { peer } => format!("session of {peer} lost"),
         Notice::Suspected { conn, silence, phi, mean, std, .. } => {
             let mut text = format!("suspect {conn}, silent for {}", long(silence));

@@ -39,6 +39,13 @@ impl Link {
         (self.tell)(Event::Heartbeat { conn: self.conn });
     }
 
+    /// The server said that it will leave (HTTP/2's `GOAWAY`, a lame duck, a drain): in how long, if
+    /// it said, and how long it asked us to wait before we dial again. Another connection is made
+    /// before it does, and this one closed then; also a sign of life.
+    pub fn going_away(&self, leaves_in: Option<Duration>, reconnect_in: Duration) {
+        (self.tell)(Event::GoAway { conn: self.conn, leaves_in, reconnect_in });
+    }
+
     /// Tells what was measured: a latency, and a loss in parts per million. Also a sign of life.
     pub fn measured(&self, latency: Duration, loss: u32) {
         (self.tell)(Event::Metrics { conn: self.conn, latency, loss });

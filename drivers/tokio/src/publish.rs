@@ -14,7 +14,7 @@ use ::metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe
 use ::metrics::{gauge, histogram};
 use steadfast::histogram::Histogram;
 use steadfast::{
-    AttemptFailures, BreakerCounts, CallCounts, DialFailures, GiveUps, Losses, PeerCounts,
+    AttemptFailures, BreakerCounts, CallCounts, DialFailures, GiveUps, Losses, Moves, PeerCounts,
     Rejections, Stats,
 };
 use tokio::time::sleep;
@@ -109,7 +109,7 @@ impl Out {
         // Without `..`: a new count must be published too.
         let Stats {
             peers, breakers, dials_in_flight, dials, dials_succeeded, dials_cancelled,
-            dial_failures, losses, adopted, refused, sessions_resumed, sessions_lost, given_up,
+            dial_failures, losses, go_aways, moves, adopted, refused, sessions_resumed, sessions_lost, given_up,
             suspected, cleared, pings, pongs, calls_now, attempts_in_flight, calls, calls_done,
             rejections, give_ups, attempts, attempts_cancelled, attempt_failures, retries, hedges,
             budget_refusals, stale, ignored, clock_backwards, slept, measured, degraded,
@@ -136,6 +136,10 @@ impl Out {
             }));
         self.counters("steadfast_connections_lost_total", "Connections that ended.", "cause",
             each!(losses as Losses { eof, reset, replaced, kicked, protocol, suspected, local }));
+        self.counter("steadfast_go_aways_total", "Connections whose server said it would leave.",
+            *go_aways);
+        self.counters("steadfast_connections_moved_total", "Connections replaced in time.", "cause",
+            each!(moves as Moves { failed_back, drained, raced }));
         self.counters("steadfast_inbound_total", "Connections that peers made.", "outcome", [
             ("adopted", *adopted),
             ("refused", *refused),

@@ -39,6 +39,8 @@ const fn level(notice: &Notice) -> Level {
         }
         | Notice::Breaker { .. }
         | Notice::FailedOver { .. }
+        | Notice::Draining { .. }
+        | Notice::Moved { .. }
         | Notice::Cleared { .. }
         | Notice::Recovered { .. }
         | Notice::WatchOnly { .. }
@@ -71,6 +73,22 @@ pub(crate) fn tell((now, notice): Noticed) {
         }
         Notice::FailedOver { peer, from, to } => {
             tell!(level, peer = peer.0, from = from.0, to = to.0, "peer changed its endpoint");
+        }
+        Notice::Draining { peer, conn: _, leaves_at, replace_at } => {
+            let leaves_ms = leaves_at.map(|at| millis(at.since(now)));
+            let replace_ms = replace_at.map(|at| millis(at.since(now)));
+            tell!(level, peer = peer.0, leaves_ms, replace_ms, "peer's server will leave");
+        }
+        Notice::Moved { peer, from, to, cause } => {
+            let from = from.map(|from| from.0);
+            tell!(
+                level,
+                peer = peer.0,
+                from,
+                to = to.0,
+                ?cause,
+                "peer moved to another connection"
+            );
         }
         Notice::SessionLost { peer } => tell!(level, peer = peer.0, "session is lost"),
         Notice::Suspected { peer, conn, silence, phi, mean, std } => {

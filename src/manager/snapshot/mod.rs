@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::action::PeerState;
+use crate::action::{MoveCause, PeerState};
 use crate::breaker::{Breaker, Permit};
 use crate::bucket::Bucket;
 use crate::config::Config;
@@ -35,6 +35,7 @@ use crate::manager::endpoints::{DISPLACED, EndpointRecord};
 use crate::manager::environment::Network;
 use crate::manager::gates::Gates;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Peer, Phase, WOKEN};
+use crate::manager::replacements::{Replacement, Stage};
 use crate::phi::Phi;
 use crate::probe::Probe;
 use crate::stats::Stats;
@@ -43,8 +44,8 @@ use crate::window::Recent;
 
 /// The version of the snapshots that this crate writes and reads.
 ///
-/// 1 knew no calls.
-const VERSION: u32 = 2;
+/// 1 knew no calls, 2 no replacements.
+const VERSION: u32 = 3;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
 ///
@@ -68,6 +69,7 @@ pub struct Snapshot {
     pacer_blocked: bool,
     process: u32,
     peers: Table<PeerMirror>,
+    replacements: Table<ReplacementMirror>,
     endpoints: Table<EndpointMirror>,
     conns: Table<ConnMirror>,
     generations: Vec<u64>,
@@ -197,9 +199,16 @@ mirror! { PeerMirror of Peer {
         session_until: Time,
         backoff_draws: u32,
         retry_draws: u32,
+        replacement_draws: u32,
     }
     options { measured: (u64, u32), }
-    slots { first_endpoint, last_endpoint, }
+    slots { first_endpoint, last_endpoint, replacement, }
+}}
+
+mirror! { ReplacementMirror of Replacement {
+    values { peer: u32, cause: MoveCause, stage: Stage, failures: u32, }
+    options {}
+    slots {}
 }}
 
 mirror! { EndpointMirror of EndpointRecord {
@@ -211,6 +220,8 @@ mirror! { EndpointMirror of EndpointRecord {
         failures: u32,
         failed_at: Time,
         not_before: Time,
+        avoid_until: Time,
+        hasty: u8,
         ticket: u64,
         resume_by: Time,
         several: bool,
@@ -227,6 +238,7 @@ mirror! { ConnMirror of Conn {
         process: u32,
         heard: bool,
         attentive: bool,
+        failed_back: bool,
         phase: ConnPhase,
         since: Time,
         probe: Probe,
@@ -352,6 +364,7 @@ impl Manager {
             pacer_blocked: self.pacer.blocked,
             process: self.conns.process,
             peers: Table::of(&self.peers.slab, PeerMirror::of),
+            replacements: Table::of(&self.replacements, ReplacementMirror::of),
             endpoints: Table::of(&self.endpoints.slab, EndpointMirror::of),
             conns: Table::of(&self.conns.slab, ConnMirror::of),
             generations: self.conns.generations.clone(),

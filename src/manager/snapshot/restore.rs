@@ -15,8 +15,8 @@ use crate::manager::endpoints::{DISPLACED, queue};
 use crate::manager::environment::{Load, Sleep};
 use crate::manager::peers::{BACKING_OFF, FAILED, WOKEN};
 use crate::manager::snapshot::{
-    AttemptMirror, BreakerMirror, CallMirror, ConnMirror, EndpointMirror, PeerMirror, RestoreError,
-    Snapshot, Table, VERSION, damaged,
+    AttemptMirror, BreakerMirror, CallMirror, ConnMirror, EndpointMirror, PeerMirror,
+    ReplacementMirror, RestoreError, Snapshot, Table, VERSION, damaged,
 };
 
 /// # Restoring
@@ -50,6 +50,8 @@ impl Manager {
 
         manager.breakers.slab = rebuild("breakers", snapshot.breakers, BreakerMirror::into_record)?;
         manager.peers.slab = rebuild("peers", snapshot.peers, PeerMirror::into_record)?;
+        manager.replacements =
+            rebuild("replacements", snapshot.replacements, ReplacementMirror::into_record)?;
         manager.endpoints.slab =
             rebuild("endpoints", snapshot.endpoints, EndpointMirror::into_record)?;
         manager.conns.slab = rebuild("conns", snapshot.conns, ConnMirror::into_record)?;

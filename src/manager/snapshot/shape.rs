@@ -4,6 +4,7 @@ use crate::id::{AttemptId, BreakerId, CallId, ConnId, PeerId, PingId};
 use crate::manager::calls::CallPhase;
 use crate::manager::conns::ConnPhase;
 use crate::manager::peers::Phase;
+use crate::manager::replacements::Stage;
 use crate::manager::snapshot::Snapshot;
 use crate::time::{Time, nanos};
 
@@ -52,6 +53,7 @@ impl Snapshot {
             peer.epoch = 0;
             peer.backoff_draws = 0;
             peer.retry_draws = 0;
+            peer.replacement_draws = 0;
             relative(&mut peer.since);
             relative(&mut peer.without_since);
             peer.offline_before = offline.saturating_sub(peer.offline_before);
@@ -61,9 +63,16 @@ impl Snapshot {
                 relative(until);
             }
         }
+        for entry in self.replacements.slots.iter_mut().flatten() {
+            match &mut entry.stage {
+                Stage::Due { at: time } | Stage::Waiting { since: time, .. } => relative(time),
+                Stage::Dialing { .. } => {}
+            }
+        }
         for entry in self.endpoints.slots.iter_mut().flatten() {
             entry.ticket = 0;
             relative(&mut entry.resume_by);
+            relative(&mut entry.avoid_until);
             relative(&mut entry.not_before);
             relative(&mut entry.failed_at);
         }

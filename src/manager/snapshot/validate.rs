@@ -9,6 +9,7 @@ use crate::id::MAX_GENERATION;
 use crate::manager::calls::CallPhase;
 use crate::manager::conns::ConnPhase;
 use crate::manager::peers::Phase;
+use crate::manager::replacements::Stage;
 use crate::manager::snapshot::{RestoreError, Snapshot, damaged};
 use crate::phi::Phi;
 use crate::probe::Probe;
@@ -34,6 +35,7 @@ impl Snapshot {
         held(stats, &|| "stats".into(), "no room to go on counting")?;
         self.check_breakers(&policies)?;
         self.check_endpoints(&policies)?;
+        self.check_replacements()?;
         self.check_peers(&policies)?;
         self.check_conns(&policies)?;
         self.check_calls(&policies)?;
@@ -83,6 +85,25 @@ impl Snapshot {
             held(next, &at("next"), "not there")?;
             let rhythm = fits(policies, peer.profile, endpoint.rhythm.as_ref());
             held(rhythm, &at("rhythm"), "impossible state")?;
+        }
+        Ok(())
+    }
+
+    fn check_replacements(&self) -> Result<(), RestoreError> {
+        for (slot, replacement) in self.replacements.iter() {
+            let at = |field: &'static str| move || format!("replacements[{slot}].{field}");
+            held(self.peers.get(replacement.peer).is_some(), &at("peer"), "not there")?;
+            let there = match replacement.stage {
+                Stage::Due { .. } => true,
+                Stage::Waiting { endpoint, .. } => self.endpoints.get(endpoint).is_some(),
+                Stage::Dialing { conn } => self.conns.get(conn).is_some(),
+            };
+            held(there, &at("stage"), "not there")?;
+        }
+        for (slot, peer) in self.peers.iter() {
+            let at = |field: &'static str| move || format!("peers[{slot}].{field}");
+            let there = peer.replacement.is_none_or(|slot| self.replacements.get(slot).is_some());
+            held(there, &at("replacement"), "not there")?;
         }
         Ok(())
     }

@@ -180,6 +180,7 @@ fn peer_of_event(event: &Event, whose: impl Fn(ConnId) -> Option<PeerId>) -> Opt
         | Event::Lost { conn, .. }
         | Event::Heard { conn }
         | Event::Heartbeat { conn }
+        | Event::GoAway { conn, .. }
         | Event::Metrics { conn, .. } => whose(*conn),
         _ => None,
     }
@@ -194,6 +195,7 @@ const fn names_only_conn(event: &Event) -> bool {
             | Event::Lost { .. }
             | Event::Heard { .. }
             | Event::Heartbeat { .. }
+            | Event::GoAway { .. }
             | Event::Metrics { .. }
     )
 }
@@ -221,6 +223,8 @@ fn peer_of(action: &Action, whose: impl Fn(ConnId) -> Option<PeerId>) -> Option<
             | Notice::RetryAt { peer, .. }
             | Notice::FailedOver { peer, .. }
             | Notice::SessionLost { peer }
+            | Notice::Draining { peer, .. }
+            | Notice::Moved { peer, .. }
             | Notice::Suspected { peer, .. }
             | Notice::Cleared { peer, .. }
             | Notice::Degraded { peer, .. }

@@ -95,6 +95,11 @@ pub(super) fn event(event: &Event) -> String {
         Event::Lost { conn, cause } => format!("lost {conn}: {}", word(cause)),
         Event::Heard { conn } => format!("heard {conn}"),
         Event::Heartbeat { conn } => format!("heartbeat {conn}"),
+        Event::GoAway { conn, leaves_in, reconnect_in } => {
+            let leaves = leaves_in.map(|leaves| format!(", it leaves in {leaves:?}"));
+            let wait = (!reconnect_in.is_zero()).then(|| format!(", wait for {reconnect_in:?}"));
+            format!("go away {conn}{}{}", leaves.unwrap_or_default(), wait.unwrap_or_default())
+        }
         Event::Pong { ping } => format!("pong {ping}"),
         Event::Metrics { conn, latency, loss } => {
             format!("metrics {conn}: {latency:?}, {loss} ppm lost")
@@ -176,6 +181,16 @@ fn notice(notice: &Notice) -> String {
             format!("{peer} backs off until {at}, {failures} failed {rounds}")
         }
         Notice::FailedOver { peer, from, to } => format!("{peer} goes over from {from} to {to}"),
+        Notice::Draining { conn, leaves_at, .. } => match leaves_at {
+            Some(leaves_at) => format!("the server of {conn} leaves at {leaves_at}"),
+            None => format!("the server of {conn} leaves"),
+        },
+        Notice::Moved { peer, from: Some(from), to, cause } => {
+            format!("{peer} moved {from}→{to}: {}", word(cause))
+        }
+        Notice::Moved { peer, from: None, to, cause } => {
+            format!("{peer} moved to {to}: {}", word(cause))
+        }
         Notice::SessionLost { peer } => format!("{peer} lost its session"),
         Notice::Suspected { peer, conn, silence, phi, .. } => {
             let phi = phi.map(|phi| format!(", phi {}.{:03}", phi / 1_000, phi % 1_000));

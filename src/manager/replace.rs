@@ -1,0 +1,423 @@
+//! Make before break: a second connection, dialed while the first one lasts, that takes its place.
+//!
+//! ```text
+//! Due ──at──▶ Waiting ──admitted──▶ Dialing ──connected──▶ the old one is closed
+//!  ▲             │ its breaker shut      │ failed
+//!  └─────────────┴────── later ──────────┘
+//! ```
+//!
+//! Three stories lead here: a preferred endpoint is well again (failback), the server is about to
+//! leave (drain), the connection is silent and may be dead (race). Until the new one is up nothing
+//! of the peer changes: it stays connected, and a failure of the new dial is no failure of the peer.
+
+use core::time::Duration;
+
+use crate::action::{Ignored, MoveCause, Notice};
+use crate::breaker::{Outcome, State};
+use crate::config::Priority;
+use crate::draw::{Draws, Purpose, uniform};
+use crate::event::{DialCause, LossCause};
+use crate::id::ConnId;
+use crate::manager::Manager;
+use crate::manager::conns::ConnPhase;
+use crate::manager::endpoints::EndpointRecord;
+use crate::manager::out::Out;
+use crate::manager::peers::NONE;
+use crate::manager::replacements::{Replacement, Stage};
+use crate::time::{Time, nanos};
+
+/// For how long after its end a server that drained is avoided.
+///
+/// Source: detectors-reconnect R30 and the default grace of Kubernetes' pod termination, twice.
+const AVOIDED_FOR: Duration = Duration::from_secs(60);
+/// Within what time a server that does not say when it leaves is left.
+const UNTOLD_GRACE: Duration = Duration::from_secs(30);
+/// The longest interval between two failbacks that failed, and for how long an endpoint is avoided
+/// to which a failback did not last.
+const LONGEST: Duration = Duration::from_secs(600);
+/// A failback lasted if its connection did this many times as long as a stable one.
+const LASTED: u32 = 6;
+
+/// # Why a connection is to be replaced
+impl Manager {
+    /// The server will leave: another connection is dialed at a random moment before, so that those
+    /// who were told together do not come together, and to another endpoint if there is one.
+    pub(crate) fn on_go_away(
+        &mut self,
+        id: ConnId,
+        leaves_in: Option<Duration>,
+        reconnect_in: Duration,
+        out: &mut Out<'_>,
+    ) {
+        let Some(slot) = self.find_conn(id, out) else { return };
+        if self.conns.slab[slot].phase != ConnPhase::Up {
+            return self.ignore(Ignored::NotUp(id), out);
+        }
+        self.stats.go_aways += 1;
+        self.heard(slot, out);
+        let (peer, endpoint) = (self.conns.slab[slot].peer, self.conns.slab[slot].endpoint);
+        let leaves_at = leaves_in.map(|span| self.now + span);
+        if let Some(endpoint) = self.endpoints.slab.get_mut(endpoint) {
+            endpoint.avoid_until = leaves_at.unwrap_or(self.now) + AVOIDED_FOR;
+        }
+        let record = &self.peers.slab[peer];
+        let (id, wanted) = (record.id, record.wanted && record.first_endpoint != NONE);
+        let earliest = self.now + reconnect_in;
+        let latest = leaves_in.map_or(earliest + UNTOLD_GRACE, |notice| {
+            let dial_timeout = self.policies.peer(record.profile).profile.dial_timeout;
+            // In time for the dial, but not all at once where the notice is short.
+            self.now + notice.saturating_sub(dial_timeout).max(notice / 2)
+        });
+        let replace_at = wanted.then(|| {
+            let random = self.draw_replacement(peer);
+            earliest.plus_nanos(uniform(random, 0, nanos(latest.since(earliest))))
+        });
+        out.notice(Notice::Draining {
+            peer: id,
+            conn: self.conns.slab[slot].id,
+            leaves_at,
+            replace_at,
+        });
+        if let Some(at) = replace_at {
+            self.plan_replacement(peer, MoveCause::Drained, at);
+        }
+    }
+
+    /// A peer that came up on another endpoint than the one it prefers will try that one again.
+    pub(crate) fn plan_failback(&mut self, peer: u32) {
+        let record = &self.peers.slab[peer];
+        let failback_after = self.policies.peer(record.profile).profile.failback_after;
+        let Some(interval) = failback_after else { return };
+        let current = self.endpoint_of(peer);
+        let known = self.endpoints.slab.get(current).is_some();
+        if !record.wanted
+            || record.replacement != NONE
+            || !known
+            || current == record.first_endpoint
+        {
+            return;
+        }
+        let at = self.now + self.draw_failback(peer, interval, 0);
+        self.plan_replacement(peer, MoveCause::FailedBack, at);
+    }
+
+    /// The connection is silent: whichever of it and another one speaks first is kept. `false` if
+    /// there is no other to be had.
+    pub(crate) fn race(&mut self, peer: u32) -> bool {
+        let record = &self.peers.slab[peer];
+        let can = record.wanted && record.first_endpoint != NONE;
+        if can {
+            self.plan_replacement(peer, MoveCause::Raced, self.now);
+        }
+        can
+    }
+
+    /// The silent connection spoke first.
+    pub(crate) fn end_race(&mut self, peer: u32, out: &mut Out<'_>) {
+        if self.replacement_of(peer).is_some_and(|(_, it)| it.cause == MoveCause::Raced) {
+            self.drop_replacement(peer, out);
+            self.plan_failback(peer);
+        }
+    }
+
+    /// From now on the peer's connection is to be replaced at that moment, for this reason; one that
+    /// is on its way already serves as well.
+    fn plan_replacement(&mut self, peer: u32, cause: MoveCause, at: Time) {
+        match self.replacement_of(peer) {
+            Some((slot, Replacement { stage: Stage::Dialing { .. }, .. })) => {
+                self.replacements[slot].cause = cause;
+            }
+            planned => {
+                let slot = planned.map(|(slot, _)| slot);
+                self.stand_aside(peer);
+                let planned = Replacement { peer, cause, stage: Stage::Due { at }, failures: 0 };
+                match slot {
+                    Some(slot) => self.replacements[slot] = planned,
+                    None => self.peers.slab[peer].replacement = self.replacements.insert(planned),
+                }
+                self.arm_peer(peer);
+            }
+        }
+    }
+}
+
+/// # From stage to stage
+impl Manager {
+    /// The peer's timer has fired while it is up.
+    pub(crate) fn on_replacement_due(&mut self, peer: u32, out: &mut Out<'_>) {
+        match self.replacement_of(peer) {
+            Some((_, Replacement { stage: Stage::Due { at }, .. })) if at <= self.now => {
+                self.seek_replacement(peer, out);
+            }
+            _ => self.arm_peer(peer),
+        }
+    }
+
+    /// Gives the replacement its place in line, or a later moment if no endpoint will do now.
+    pub(crate) fn seek_replacement(&mut self, peer: u32, out: &mut Out<'_>) {
+        self.stand_aside(peer);
+        let Some((slot, Replacement { cause, .. })) = self.replacement_of(peer) else { return };
+        let current = self.endpoint_of(peer);
+        let endpoint = match cause {
+            MoveCause::FailedBack
+                if [NONE, self.peers.slab[peer].first_endpoint].contains(&current) =>
+            {
+                // It is where it wants to be, or at an address that is no longer its own.
+                return self.drop_replacement(peer, out);
+            }
+            MoveCause::FailedBack => self.preferred_to(peer, current),
+            MoveCause::Drained | MoveCause::Raced => self.other_than(peer, current),
+        };
+        match endpoint {
+            Some(endpoint) => {
+                self.replacements[slot].stage = Stage::Waiting { endpoint, since: self.now };
+                self.line_up(endpoint);
+            }
+            None => self.put_off(peer, false),
+        }
+    }
+
+    /// An endpoint that the peer prefers to its current one and whose server has been well for a
+    /// while, or is to be probed: if all had failed over, nobody else would.
+    fn preferred_to(&self, peer: u32, current: u32) -> Option<u32> {
+        let record = &self.peers.slab[peer];
+        let stable_after = self.policies.peer(record.profile).profile.stable_after;
+        let mut preferred =
+            self.endpoints.chain(record.first_endpoint).take_while(|(slot, _)| *slot != current);
+        let (slot, _) = preferred.find(|(_, endpoint)| {
+            let guard = &self.breakers.slab[endpoint.breaker];
+            let policy = &self.policies.breaker(guard.profile).normal;
+            let well = match guard.breaker.state() {
+                State::Closed => guard.breaker.closed_since().is_some_and(|since| {
+                    // From the beginning on, or again and for long enough.
+                    guard.breaker.trips() == 0 || self.now.since(since) >= stable_after
+                }),
+                State::HalfOpen => guard.breaker.has_room(policy),
+                State::Disabled => true,
+                State::Open { .. } | State::ForcedOpen => false,
+            };
+            well && endpoint.not_before <= self.now && !self.is_avoided(endpoint)
+        })?;
+        Some(slot)
+    }
+
+    /// The endpoint to go to from the current one: another that admits and is not avoided, or any
+    /// that admits (behind a balancer the same address is another server).
+    fn other_than(&self, peer: u32, current: u32) -> Option<u32> {
+        let first = self.peers.slab[peer].first_endpoint;
+        let open = self.endpoints.chain(first).filter(|(_, endpoint)| {
+            endpoint.not_before <= self.now && self.admits(endpoint.breaker)
+        });
+        let rank = |(slot, endpoint): &(u32, &EndpointRecord)| {
+            (self.is_avoided(endpoint), *slot == current)
+        };
+        Some(open.min_by_key(rank)?.0)
+    }
+
+    /// The endpoint's breaker admitted the dial of a replacement.
+    pub(crate) fn replacement_dials(&mut self, peer: u32, conn: u32) {
+        self.stand_aside(peer);
+        if let Some((slot, _)) = self.replacement_of(peer) {
+            self.replacements[slot].stage = Stage::Dialing { conn };
+        }
+        self.arm_peer(peer);
+    }
+
+    /// The new connection is up: it takes the old one's place, which is closed.
+    pub(crate) fn take_over(&mut self, peer: u32, conn: u32, out: &mut Out<'_>) {
+        let Some((slot, Replacement { cause, .. })) = self.replacement_of(peer) else { return };
+        let (old, from) = (self.conn_of(peer), self.endpoint_of(peer));
+        self.forget_replacement(peer, slot);
+        let to = self.conns.slab[conn].endpoint;
+        if let Some(old) = old {
+            self.close(old, out);
+            self.drop_conn(old);
+        }
+        self.conns.slab[conn].failed_back = cause == MoveCause::FailedBack;
+        self.peers.slab[peer].last_endpoint = to;
+        *self.stats.moves.of(cause) += 1;
+        let peer = self.peers.slab[peer].id;
+        let from = self.endpoints.slab.get(from).map(|from| from.id);
+        let to = self.endpoints.slab[to].id;
+        out.notice(Notice::Moved { peer, from, to, cause });
+    }
+
+    /// The dial of a replacement failed: that counts behind the breaker and at the endpoint, and not
+    /// against the peer, which has a connection. One that was silent has had its chance then.
+    pub(crate) fn fail_replacement(
+        &mut self,
+        slot: u32,
+        cause: DialCause,
+        retry_after: Option<Duration>,
+        out: &mut Out<'_>,
+    ) {
+        let endpoint = self.conns.slab[slot].endpoint;
+        let outcome = self.outcome_of(endpoint, cause);
+        let Some(conn) = self.end_dial(slot, outcome, retry_after, out) else { return };
+        if cause.is_ours() {
+            return self.put_off(conn.peer, true);
+        }
+        self.remember_failure(conn.endpoint, retry_after);
+        let raced =
+            self.replacement_of(conn.peer).is_some_and(|(_, it)| it.cause == MoveCause::Raced);
+        self.put_off(conn.peer, true);
+        if let Some(silent) = self.conn_of(conn.peer).filter(|_| raced) {
+            self.close(silent, out);
+            self.lose(silent, LossCause::Suspected, out);
+        }
+    }
+
+    /// The dial of a replacement ends as if it had not been.
+    pub(crate) fn void_replacement(&mut self, slot: u32, out: &mut Out<'_>) {
+        if let Some(conn) = self.end_dial(slot, Outcome::Dropped, None, out) {
+            self.put_off(conn.peer, false);
+        }
+    }
+
+    /// Tries again later, ever later while it fails.
+    fn put_off(&mut self, peer: u32, failed: bool) {
+        let Some((slot, Replacement { cause, failures, .. })) = self.replacement_of(peer) else {
+            return;
+        };
+        let profile = self.peers.slab[peer].profile;
+        let policy = self.policies.peer(profile);
+        let (failback_after, backoff) = (policy.profile.failback_after, policy.backoff);
+        let failures = failures.saturating_add(u32::from(failed));
+        let wait = match (cause, failback_after) {
+            (MoveCause::FailedBack, Some(interval)) => self.draw_failback(peer, interval, failures),
+            _ => {
+                let random = self.draw_replacement(peer);
+                backoff.jittered(failures.saturating_sub(1), Duration::ZERO, random)
+            }
+        };
+        // A moment later at the earliest, or a step would never end.
+        let at = (self.now + wait).max(self.now.plus_nanos(1));
+        self.replacements[slot] = Replacement { stage: Stage::Due { at }, failures, peer, cause };
+        self.arm_peer(peer);
+    }
+}
+
+/// # Its end
+impl Manager {
+    /// There will be no replacement; its dial, if there is one, is cancelled.
+    pub(crate) fn drop_replacement(&mut self, peer: u32, out: &mut Out<'_>) {
+        self.stand_aside(peer);
+        let Some((slot, Replacement { stage, .. })) = self.replacement_of(peer) else { return };
+        self.forget_replacement(peer, slot);
+        if let Stage::Dialing { conn } = stage {
+            self.cancel_dial(conn, out);
+        }
+        self.arm_peer(peer);
+    }
+
+    /// The connection was lost: the dial that was to replace it is the peer's own now, if there is
+    /// one; `None` if there is none, and none is planned any more.
+    pub(crate) fn inherit(&mut self, peer: u32) -> Option<u32> {
+        self.stand_aside(peer);
+        let (slot, Replacement { stage, .. }) = self.replacement_of(peer)?;
+        self.forget_replacement(peer, slot);
+        let Stage::Dialing { conn } = stage else { return None };
+        let endpoint = self.conns.slab[conn].endpoint;
+        self.endpoints.slab[endpoint].tried = true;
+        self.peers.slab[peer].last_endpoint = endpoint;
+        Some(conn)
+    }
+
+    /// The endpoint that the replacement is dialed at goes: it is due again at once.
+    pub(crate) fn cancel_replacing_dial(&mut self, peer: u32, out: &mut Out<'_>) {
+        if let Some((slot, Replacement { stage: Stage::Dialing { conn }, .. })) =
+            self.replacement_of(peer)
+        {
+            self.replacements[slot].stage = Stage::Due { at: self.now };
+            self.cancel_dial(conn, out);
+        }
+    }
+
+    /// Leaves the line that the replacement waits in, if it does; it is due at once then.
+    pub(crate) fn stand_aside(&mut self, peer: u32) {
+        if let Some((slot, Replacement { stage: Stage::Waiting { endpoint, .. }, .. })) =
+            self.replacement_of(peer)
+        {
+            self.leave_line(endpoint);
+            self.replacements[slot].stage = Stage::Due { at: self.now };
+            self.refresh_ring(self.endpoints.slab[endpoint].breaker);
+        }
+    }
+
+    fn forget_replacement(&mut self, peer: u32, slot: u32) {
+        self.replacements.remove(slot);
+        self.peers.slab[peer].replacement = NONE;
+    }
+
+    /// A connection that a failback had made was lost: if it did not last, the endpoint is left
+    /// alone for a while, or the peer would go to and fro.
+    pub(crate) fn judge_failback(&mut self, endpoint: u32, profile: u16, lasted: Duration) {
+        let stable_after = self.policies.peer(profile).profile.stable_after;
+        if lasted < stable_after.saturating_mul(LASTED)
+            && let Some(endpoint) = self.endpoints.slab.get_mut(endpoint)
+        {
+            endpoint.avoid_until = self.now + LONGEST;
+        }
+    }
+}
+
+/// # What is asked of it
+impl Manager {
+    /// The replacement of the peer's connection, by its slot.
+    pub(crate) fn replacement_of(&self, peer: u32) -> Option<(u32, Replacement)> {
+        let slot = self.peers.slab[peer].replacement;
+        self.replacements.get(slot).map(|replacement| (slot, *replacement))
+    }
+
+    /// The dial that is to replace the peer's connection.
+    pub(crate) fn replacing_dial(&self, peer: u32) -> Option<u32> {
+        match self.replacement_of(peer)?.1.stage {
+            Stage::Dialing { conn } => Some(conn),
+            Stage::Due { .. } | Stage::Waiting { .. } => None,
+        }
+    }
+
+    /// Whether the dial is to replace a connection of its peer's.
+    pub(crate) fn replaces(&self, conn: u32) -> bool {
+        self.replacing_dial(self.conns.slab[conn].peer) == Some(conn)
+    }
+
+    /// Who goes before it in line: a failback is nothing urgent.
+    pub(crate) fn class_of_replacement(&self, replacement: &Replacement) -> Priority {
+        let profile = self.peers.slab[replacement.peer].profile;
+        match replacement.cause {
+            MoveCause::FailedBack => Priority::Background,
+            MoveCause::Drained | MoveCause::Raced => self.policies.peer(profile).profile.priority,
+        }
+    }
+
+    /// When the replacement is due, if its peer's timer is to move it on.
+    pub(crate) fn replacement_due_at(&self, peer: u32) -> Option<Time> {
+        match self.replacement_of(peer)?.1.stage {
+            Stage::Due { at } => Some(at),
+            Stage::Waiting { .. } | Stage::Dialing { .. } => None,
+        }
+    }
+
+    /// The endpoint of the peer's connection.
+    fn endpoint_of(&self, peer: u32) -> u32 {
+        self.conn_of(peer).map_or(NONE, |conn| self.conns.slab[conn].endpoint)
+    }
+
+    fn draw_replacement(&mut self, peer: u32) -> u64 {
+        let record = &mut self.peers.slab[peer];
+        let draws = Draws::new(self.policies.config.seed, record.id.0);
+        let n = record.replacement_draws;
+        record.replacement_draws = n.wrapping_add(1);
+        draws.draw(Purpose::Replacement, u64::from(n))
+    }
+
+    /// Half to one and a half times the interval, which doubles with each failure.
+    fn draw_failback(&mut self, peer: u32, interval: Duration, failures: u32) -> Duration {
+        let longest = LONGEST.max(interval);
+        let grown = interval.saturating_mul(1 << failures.min(16)).min(longest);
+        let random = self.draw_replacement(peer);
+        let half = nanos(grown) / 2;
+        Duration::from_nanos(half.saturating_add(uniform(random, 0, nanos(grown))))
+    }
+}
