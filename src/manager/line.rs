@@ -107,8 +107,9 @@ impl Manager {
                 if connected_at(endpoint) > connected_at(best) { endpoint } else { best }
             });
         }
-        // Who would be too late anyway waits like those without a session.
-        let in_time = self.now.plus_nanos(record.dial_ns);
+        // Who would be too late anyway waits like those without a session. Twice, because those who
+        // are just in time are chosen first, and no two dials take the same time.
+        let in_time = self.now.plus_nanos(record.dial_ns.saturating_mul(2));
         let session = self.endpoints.first_session(slot, class, in_time);
         session.or_else(|| self.endpoints.first_of(slot, class))
     }

@@ -1149,7 +1149,7 @@ impl Model {
     fn check_turn(&self, dialed: PeerId, breaker: BreakerId) -> Verdict {
         let own = &self.peers[&dialed];
         let aged = own.waits_since.is_some_and(|since| self.now.since(since) >= AGED);
-        let in_time = self.now + self.breakers[&breaker].slowest;
+        let in_time = self.now + self.breakers[&breaker].slowest * 2;
         let others = self.peers.iter().filter(|(id, other)| {
             let waits = other.waits == Some(breaker);
             let still = other.wanted && !other.failed && other.conn.is_none();
