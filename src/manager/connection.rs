@@ -1,5 +1,6 @@
 //! A connection's life: it comes up, is taken in, is lost.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::action::{Action, Ignored, PeerCause};
@@ -83,7 +84,7 @@ impl Manager {
     }
 
     /// The connection in `slot` is up from now on, and watched.
-    fn come_up(&mut self, slot: u32, remembered: Option<Phi>) {
+    fn come_up(&mut self, slot: u32, remembered: Option<Box<Phi>>) {
         let peer_slot = self.conns.slab[slot].peer;
         let peer = &mut self.peers.slab[peer_slot];
         peer.timed_out = false;
@@ -103,7 +104,7 @@ impl Manager {
                     known.reconnected();
                     known
                 }
-                None => Phi::new(&phi),
+                None => Box::new(Phi::new(&phi)),
             }),
         });
         let conn = &mut self.conns.slab[slot];
@@ -192,10 +193,10 @@ impl Manager {
     pub(crate) fn drop_conn(&mut self, slot: u32) -> Option<Conn> {
         self.timers.disarm(TimerKind::Conn, slot);
         self.pinger.line.unlink(slot);
-        let conn = self.conns.remove(slot)?;
+        let mut conn = self.conns.remove(slot)?;
         self.leave_crowd(conn.endpoint, conn.trust);
         if let Some(endpoint) = self.endpoints.slab.get_mut(conn.endpoint) {
-            endpoint.rhythm = conn.rhythm;
+            endpoint.rhythm = conn.rhythm.take();
         }
         self.forget_measurements(conn.peer);
         Some(conn)

@@ -1,5 +1,6 @@
 //! Dials and connections: the records that the hottest events touch.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::breaker::Permit;
@@ -55,7 +56,8 @@ pub(crate) struct Conn {
     pub(crate) trust: Trust,
     /// Before this moment its silence does not count: it was to be pinged and was not.
     pub(crate) excused: Time,
-    pub(crate) rhythm: Option<Phi>,
+    /// What its detector learns; apart, since few profiles have one that does.
+    pub(crate) rhythm: Option<Box<Phi>>,
     pub(crate) probe: Probe,
     /// The ping that is out.
     pub(crate) ping: Option<PingId>,

@@ -1,5 +1,6 @@
 //! The peers' endpoints: what each remembers, and its place in its breaker's queue.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 
 use crate::config::Priority;
@@ -36,7 +37,7 @@ pub(crate) struct EndpointRecord {
     /// Whether its peer has other endpoints.
     pub(crate) several: bool,
     /// What the detector learned on the last connection to it.
-    pub(crate) rhythm: Option<Phi>,
+    pub(crate) rhythm: Option<Box<Phi>>,
 }
 
 /// The list of endpoints whose breaker opened while their peer has another one to try.

@@ -113,7 +113,9 @@ impl Manager {
     /// Brings the timer forward for a detector that is still finding its rhythm.
     fn hasten(&mut self, slot: u32) {
         let conn = &self.conns.slab[slot];
-        if conn.phase == ConnPhase::Up && conn.rhythm.is_some_and(|it| it.samples() < SETTLED) {
+        if conn.phase == ConnPhase::Up
+            && conn.rhythm.as_ref().is_some_and(|it| it.samples() < SETTLED)
+        {
             self.arm_watch(slot);
         }
     }

@@ -169,7 +169,7 @@ impl Manager {
         let record = &self.peers.slab[conn.peer];
         let phi = self.phi_of(conn, record.profile);
         let (peer, id) = (record.id, conn.id);
-        let rhythm = conn.rhythm.as_ref();
+        let rhythm = conn.rhythm.as_deref();
         let (mean, std) = (rhythm.map(Phi::mean), rhythm.map(Phi::std));
         let self_health = self.self_health();
         let on_suspect = self.policies.peer(record.profile).profile.health.on_suspect;
@@ -284,12 +284,12 @@ impl Manager {
 
     /// How long a silence is suspect, if nothing speaks against us.
     fn nominal(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
-        span_of(&watch.detector, conn.rhythm.as_ref())
+        span_of(&watch.detector, conn.rhythm.as_deref())
     }
 
     /// How long a silence is doubted.
     fn doubt_after(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
-        span_of(&watch.doubt, conn.rhythm.as_ref())
+        span_of(&watch.doubt, conn.rhythm.as_deref())
     }
 
     /// How long a silence is suspect.

@@ -246,7 +246,7 @@ mirror! { EndpointMirror of EndpointRecord {
         resume_by: Time,
         several: bool,
     }
-    options { rhythm: Phi, }
+    options { rhythm: Box<Phi>, }
     slots { next, }
 }}
 
@@ -266,7 +266,7 @@ mirror! { ConnMirror of Conn {
         probe: Probe,
         pings_before: u64,
     }
-    options { last_beat: Time, rhythm: Phi, ping: PingId, }
+    options { last_beat: Time, rhythm: Box<Phi>, ping: PingId, }
     slots { endpoint, }
 }}
 

@@ -98,7 +98,7 @@ impl Snapshot {
             held(self.breakers.get(endpoint.breaker).is_some(), &at("breaker"), "not there")?;
             let next = endpoint.next.is_none_or(|next| self.endpoints.get(next).is_some());
             held(next, &at("next"), "not there")?;
-            let rhythm = fits(policies, peer.profile, endpoint.rhythm.as_ref());
+            let rhythm = fits(policies, peer.profile, endpoint.rhythm.as_deref());
             held(rhythm, &at("rhythm"), "impossible state")?;
         }
         Ok(())
@@ -169,7 +169,7 @@ impl Snapshot {
             };
             held(probe, &at("probe"), "impossible state")?;
             held(conn.excused <= self.now, &at("excused"), "lies ahead")?;
-            let rhythm = fits(policies, peer.profile, conn.rhythm.as_ref());
+            let rhythm = fits(policies, peer.profile, conn.rhythm.as_deref());
             held(rhythm, &at("rhythm"), "impossible state")?;
             let ping = conn.ping.is_none_or(|ping| {
                 let next = self.pings.get(slot).copied().unwrap_or_default();
