@@ -115,6 +115,26 @@ impl Dist {
         }
     }
 
+    /// What next to none exceeds: one in ten thousand.
+    pub(crate) fn longest(&self) -> Span {
+        /// Of the standard normal distribution, and of the exponential.
+        const FAR: f64 = 3.719_016_485_455_709;
+        const LATE: f64 = 9.210_340_371_976_184;
+        match *self {
+            Self::Fixed(span) => span,
+            Self::Uniform(_, high) => high,
+            Self::Exp(mean) => times(mean, LATE),
+            Self::Normal { mean, sd } => {
+                Span::from_nanos(mean.as_nanos().saturating_add(times(sd, FAR).as_nanos()))
+            }
+            Self::LogNormal { p50, p99 } => {
+                let sigma = libm::log(p99.as_secs_f64() / p50.as_secs_f64()) / Z99;
+                times(p50, libm::exp(sigma * FAR))
+            }
+            Self::Quantiles(spans) => spans.into_iter().max().unwrap_or_default(),
+        }
+    }
+
     /// Whether it may be now this and now that.
     pub(crate) fn is_chance(&self) -> bool {
         !matches!(self, Self::Fixed(_))

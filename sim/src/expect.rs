@@ -239,7 +239,7 @@ fn count(value: u64) -> Measured {
 
 /// All measures that need no moment; those marked can be asked of a group.
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
-const WHOLE: [Measure; 47] = measures![
+const WHOLE: [Measure; 48] = measures![
     all_up [group]: Time, "until every peer was up again for good",
         |facts, scope| match scope.group {
             None => facts.all_up(),
@@ -247,6 +247,8 @@ const WHOLE: [Measure; 47] = measures![
         };
     p50 [group]: Time, "until half of the lost peers were", |facts, scope| facts.quantile(0.5, scope.group);
     p99 [group]: Time, "until 99 % of them were", |facts, scope| facts.quantile(0.99, scope.group);
+    bound_used [group]: Share, "that time over the one by which policy and world promise it",
+        |facts, scope| facts.bound_used(scope.group);
     efficiency: Number, "ideal time over all_up", |facts, _| facts.efficiency().into();
     dials: Number, "dials begun", |facts, _| count(facts.dials);
     dials_per_peer [group]: Number, "dials begun per peer",

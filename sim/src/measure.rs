@@ -8,8 +8,8 @@ use std::ops::Range;
 use steadfast::Time;
 
 use crate::expect::Measured;
-use crate::plan::Group;
-use crate::tally::CallFacts;
+use crate::plan::{Group, Plan};
+use crate::tally::{Bound, CallFacts};
 use crate::units::{Span, seconds};
 
 pub(crate) use waits::Waits;
@@ -343,12 +343,25 @@ pub(crate) struct GroupFacts {
     count: u32,
     dials: u64,
     pub(crate) watch: Watch,
+    /// By when after the heal its peers must be up, where something promises it.
+    pub(crate) bound: Option<Bound>,
 }
 
 impl GroupFacts {
-    pub(crate) fn of(group: &Group) -> Self {
+    pub(crate) fn of(group: &Group, plan: &Plan) -> Self {
         let Group { name, first, count, .. } = group;
-        Self { name: name.clone(), first: *first, count: *count, dials: 0, watch: Watch::default() }
+        Self {
+            name: name.clone(),
+            first: *first,
+            count: *count,
+            dials: 0,
+            watch: Watch::default(),
+            bound: plan.liveness(group),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -430,6 +443,27 @@ impl Facts {
             Time::MAX => Measured::AtLeast(self.since_heal_s),
             at => Measured::Value(seconds(at.as_nanos().saturating_sub(self.heal.as_nanos()))),
         }
+    }
+
+    /// How much of its bound the group took, or the slowest of all groups that have one.
+    pub(crate) fn bound_used(&self, group: Option<&str>) -> Measured {
+        let asked =
+            self.groups.iter().filter(|known| group.is_none_or(|group| known.name == group));
+        let shares = asked.filter_map(|known| {
+            let bound = known.bound.as_ref()?.total().as_secs_f64();
+            Some(match self.quantile(1.0, Some(&known.name)) {
+                Measured::Value(all_up) => Measured::Value(all_up / bound),
+                Measured::AtLeast(least) => Measured::AtLeast(least / bound),
+                Measured::Unknown => return None,
+            })
+        });
+        let at_least = |measured: &Measured| match measured {
+            Measured::Value(share) | Measured::AtLeast(share) => *share,
+            Measured::Unknown => 0.0,
+        };
+        shares
+            .max_by(|one, other| at_least(one).total_cmp(&at_least(other)))
+            .unwrap_or(Measured::Unknown)
     }
 
     pub(crate) fn efficiency(&self) -> Option<f64> {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod churn;
+mod liveness;
 
 use steadfast::config::Config;
 use steadfast::{BreakerId, BreakerProfileId, DialCause, PeerId, PeerProfileId};

@@ -211,6 +211,21 @@ impl<'a> Timeline<'a> {
             write!(f, "   sessions resumed {}", grouped(facts.resumed))?;
         }
         writeln!(f)?;
+        for group in &facts.groups {
+            let used = match facts.bound_used(Some(group.name())) {
+                Measured::Value(share) => format!("{:.0} %", 100.0 * share),
+                Measured::AtLeast(share) => format!("more than {:.0} %", 100.0 * share),
+                Measured::Unknown => continue,
+            };
+            if let Some(bound) = &group.bound {
+                let of = if facts.groups.len() > 1 {
+                    format!(" of {}", group.name())
+                } else {
+                    String::new()
+                };
+                writeln!(f, "bound{of} {bound}   used {used}")?;
+            }
+        }
         Self::waits(f, "dead connections found after", &facts.detections)?;
         Self::waits(f, "peers up after their hosts were back", &facts.returns)
     }

@@ -219,6 +219,25 @@ impl Simulation {
         Ok(run)
     }
 
+    /// By when after the heal each peer must be up, for each policy of ours and each group where
+    /// something promises it: the policy, the group, and the bound term by term.
+    ///
+    /// # Errors
+    ///
+    /// A policy that makes no sense here.
+    pub fn bounds(&self) -> Result<Vec<(&'static str, String, String)>, ScenarioError> {
+        let mut bounds = Vec::new();
+        for policy in OURS.into_iter().filter(|own| policy::names(&self.scenario).contains(own)) {
+            let plan = Plan::new(&self.scenario, policy)?;
+            for group in &plan.groups {
+                if let Some(bound) = plan.liveness(group) {
+                    bounds.push((policy, group.name.clone(), bound.to_string()));
+                }
+            }
+        }
+        Ok(bounds)
+    }
+
     fn run_into(
         &self,
         seed: u64,
@@ -246,7 +265,7 @@ impl Simulation {
         let expects =
             bounds.map(|(name, bound)| judge(name.get_ref(), bound.get_ref(), &outcome.facts));
         Ok(Run {
-            expects: expects.collect(),
+            expects: expects.chain(promised(&self.policy, &outcome.facts)).collect(),
             scenario: scenario.clone(),
             asked_for: self.asked_for.clone(),
             sets: self.sets.clone(),
@@ -258,6 +277,19 @@ impl Simulation {
             outcome,
         })
     }
+}
+
+/// The policies that are the core's own.
+const OURS: [&str; 2] = ["ours", "ours-told"];
+
+/// What our own policies promise in every scenario: all are up again within the bound that policy
+/// and world give.
+fn promised(policy: &str, facts: &Facts) -> Option<Expectation> {
+    const WITHIN: &str = "<= 100%";
+    let is_ours = OURS.contains(&policy);
+    let known = facts.bound_used(None) != Measured::Unknown;
+    let within = WITHIN.parse().ok().filter(|_| is_ours && known)?;
+    Some(judge("bound_used", &within, facts))
 }
 
 /// The line that makes the same run again.

@@ -1,6 +1,7 @@
 //! What calls are measured by: who was served, after how many attempts, and when.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 use steadfast::{GiveUpReason, RejectReason, Time};
@@ -172,9 +173,27 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
+    /// Adds a term, or makes the one of that name as long as this.
+    pub(crate) fn raise(&mut self, name: &'static str, span: Span) {
+        match self.terms.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = span.max(*known),
+            None => self.terms.push((name, span)),
+        }
+    }
+
     pub(crate) fn total(&self) -> Span {
         let nanos = self.terms.iter().map(|(_, span)| span.as_nanos());
         Span::from_nanos(nanos.fold(0, u64::saturating_add))
+    }
+}
+
+/// The sum, and what it is made of; terms of nothing are left out.
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |span: Span| format!("{:.1}s", span.as_secs_f64());
+        let terms = self.terms.iter().filter(|(_, span)| *span > Span::ZERO);
+        let terms: Vec<_> = terms.map(|(name, span)| format!("{name} {}", shown(*span))).collect();
+        write!(f, "{} = {}", shown(self.total()), terms.join(" + "))
     }
 }
 

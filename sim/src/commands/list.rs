@@ -32,7 +32,12 @@ pub(crate) fn explain(scenario: &str, sets: &[String]) -> Result<ExitCode, Failu
     if !scenario.source.is_empty() {
         let _ = writeln!(text, "# Source: {}", scenario.source);
     }
-    let _ = writeln!(text, "# Policies: {}\n", policy::names(scenario).join(", "));
+    let _ = writeln!(text, "# Policies: {}", policy::names(scenario).join(", "));
+    for (policy, group, bound) in simulation.bounds()? {
+        let _ =
+            writeln!(text, "# Under {policy} each {group} is up, after the heal, within {bound}");
+    }
+    text.push('\n');
     let _ = write!(text, "{scenario}");
     print(text.trim_end())?;
     Ok(ExitCode::SUCCESS)

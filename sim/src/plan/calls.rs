@@ -172,25 +172,17 @@ impl Plan {
             return None;
         }
         let mut bound = Bound::default();
-        let mut raise = |name: &'static str, span: Span| match bound
-            .terms
-            .iter_mut()
-            .find(|(known, _)| *known == name)
-        {
-            Some((_, known)) => *known = span.max(*known),
-            None => bound.terms.push((name, span)),
-        };
         for workload in &self.workloads {
             let profile = self.config.call_profiles.get(usize::from(workload.profile.0))?;
             let guard = self.guard(workload)?;
             let timeout = u64::try_from(profile.attempt_timeout.as_nanos()).unwrap_or(u64::MAX);
             let timeout = Span::from_nanos(timeout);
             if trips(guard) {
-                raise("open", self.longest_open(&guard.breaker)?);
+                bound.raise("open", self.longest_open(&guard.breaker)?);
             }
-            raise("probe", timeout);
+            bound.raise("probe", timeout);
             for way in &workload.ways {
-                raise("drain", self.drain(way, workload, profile, timeout)?);
+                bound.raise("drain", self.drain(way, workload, profile, timeout)?);
             }
         }
         (!bound.terms.is_empty()).then_some(bound)
@@ -201,7 +193,7 @@ impl Plan {
     }
 
     /// The longest open interval that the faults can lead to: it grows with every failed probe.
-    fn longest_open(&self, breaker: &steadfast::breaker::BreakerConfig) -> Option<Span> {
+    pub(super) fn longest_open(&self, breaker: &steadfast::breaker::BreakerConfig) -> Option<Span> {
         let policy = breaker.open_for.validate().ok()?;
         let mut left = self.outage_ns();
         let mut longest = 0;

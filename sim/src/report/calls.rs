@@ -5,7 +5,6 @@ use std::fmt;
 use super::{Timeline, grouped};
 use crate::measure::Facts;
 use crate::tally::{Back, CallFacts, Second};
-use crate::units::Span;
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
 fn level(part: u64, whole: u64) -> f64 {
@@ -107,16 +106,11 @@ impl Timeline<'_> {
         let Some(bound) = &calls.bound else {
             return writeln!(f, "; no bound is known");
         };
-        let terms = bound.terms.iter().map(|(name, span)| format!("{name} {}", shown(*span)));
-        let terms = terms.collect::<Vec<_>>().join(" + ");
-        writeln!(f, "; bound {} = {terms}", shown(bound.total()))
+        writeln!(f, "; bound {bound}")
     }
 }
 
 /// A span with one decimal of a second.
-fn shown(span: Span) -> String {
-    format!("{:.1}s", span.as_secs_f64())
-}
 
 /// `Refused(BreakerOpen)` as `refused (breaker open)`.
 fn words(name: &str) -> String {

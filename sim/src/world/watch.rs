@@ -276,7 +276,10 @@ impl World<'_> {
         self.tell_idle_breakers();
         self.tell_awaited_hosts();
         self.tell_undetected();
-        let mut groups: Vec<_> = self.plan.groups.iter().map(GroupFacts::of).collect();
+        let mut groups: Vec<_> = {
+            let groups = self.plan.groups.iter();
+            groups.map(|group| GroupFacts::of(group, self.plan)).collect()
+        };
         let mut watched = Vec::new();
         for (index, group) in self.plan.groups.iter().enumerate() {
             groups[index].watch.add(&self.watches[index]);

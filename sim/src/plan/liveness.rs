@@ -1,0 +1,161 @@
+//! By when each peer must be up again, derived from the policy and the world, term by term.
+//!
+//! ```text
+//! found    how long a dead connection may go unnoticed, where one can die in silence
+//! backoff  the longest wait that may be left, or the spread of a mass loss if that is wider
+//! open     the breaker's longest interval: the one that the heal falls into, and another one after
+//!          a probe that was caught in the outage
+//! dial     a dial that hangs at the heal, one for each endpoint before a good one, and a probe
+//! line     all who may stand before: their turns at the server, or round trips of a window that
+//!          grows from one; with what the server still has in its queue
+//! ```
+//!
+//! Where dials are lost for good on the way there is no such bound but for a share of the seeds;
+//! where connections can die in silence and nobody listens, there is none at all.
+
+use std::time::Duration;
+
+use steadfast::config::{BreakerProfile, Detector, FirstRetry, PeerProfile, Signs};
+use steadfast::phi::Phi;
+
+use super::{Group, Plan, Trouble, Way};
+use crate::tally::Bound;
+use crate::units::Span;
+
+/// By how much we are more patient while something speaks against ourselves, at most.
+const PATIENCE: (u32, u32) = (5, 4);
+/// What the most patient phi detector waits, in its first estimates: its own learn at most twice the
+/// mean and the deviation.
+const LEARNED: u32 = 2;
+/// By how much longer the backoff's cap is after a failure that is the peer's own.
+const SLOW_LANE: u32 = 10;
+
+impl Plan {
+    /// By when after the heal each peer of the group must be up, term by term; `None` where nothing
+    /// promises it.
+    pub(crate) fn liveness(&self, group: &Group) -> Option<Bound> {
+        let lossy =
+            |way: &Way| self.links.get(way.link).is_some_and(|link| link.loss.as_f64() > 0.0);
+        if group.trace.is_some() || group.ways.is_empty() || group.ways.iter().any(lossy) {
+            return None;
+        }
+        let guard = self.config.breaker_profiles.get(usize::from(group.breaker_profile.0))?;
+        let profiles = (0..group.count).take(usize::from(group.profiles));
+        let mut bound = Bound::default();
+        for place in profiles {
+            let profile = self.config.peer_profiles.get(usize::from(group.profile(place).0))?;
+            for (name, span) in self.terms(group, profile, guard)? {
+                bound.raise(name, span);
+            }
+        }
+        Some(bound)
+    }
+
+    fn terms(
+        &self,
+        group: &Group,
+        profile: &PeerProfile,
+        guard: &BreakerProfile,
+    ) -> Option<[(&'static str, Span); 5]> {
+        let ways = u32::try_from(group.ways.len()).unwrap_or(u32::MAX);
+        let trips = guard.breaker.consecutive_failures.is_some() || guard.breaker.rates.is_some();
+        let open = if trips { self.longest_open(&guard.breaker)? } else { Span::ZERO };
+        let failovers = profile.failover_timeout.saturating_mul(ways.saturating_sub(1));
+        let probe = if trips { profile.max_dial_timeout } else { Duration::ZERO };
+        let dial = profile.max_dial_timeout.saturating_add(failovers).saturating_add(probe);
+        let line = group.ways.iter().map(|way| self.line(way, guard)).max()?;
+        Some([
+            ("found", span(self.found(profile)?)),
+            ("backoff", span(self.longest_wait(profile, guard, ways))),
+            ("open", Span::from_nanos(open.as_nanos().saturating_mul(2))),
+            ("dial", span(dial)),
+            ("line", line),
+        ])
+    }
+
+    /// How long a dead connection may go unnoticed.
+    fn found(&self, profile: &PeerProfile) -> Option<Duration> {
+        let silently = self.faults.iter().any(|fault| {
+            matches!(fault.trouble, Trouble::Silent | Trouble::Partition(_) | Trouble::Churn(_))
+        });
+        let nominal = match profile.health.detector {
+            Detector::Deadline(deadline) => deadline,
+            Detector::Phi(phi) => {
+                let policy = phi.validate().ok()?;
+                Phi::new(&policy).suspect_after(&policy).saturating_mul(LEARNED)
+            }
+        };
+        let nominal = match profile.health.signs {
+            _ if !silently => return Some(Duration::ZERO),
+            Signs::Unmonitored => return None,
+            Signs::Heartbeats => nominal,
+            Signs::Pings(pings) => {
+                let missed = pings.timeout.saturating_mul(pings.unhealthy_threshold);
+                nominal.max(pings.interval.saturating_add(missed))
+            }
+        };
+        let (more, of) = PATIENCE;
+        let patient = nominal.saturating_mul(more) / of;
+        // Among many that fall silent at once it is asked again, for as long.
+        let held = if self.config.mass_guard.is_some() { nominal } else { Duration::ZERO };
+        Some(patient.saturating_add(held).saturating_add(self.config.sleep.max_hold))
+    }
+
+    /// The longest wait before a dial.
+    fn longest_wait(&self, profile: &PeerProfile, guard: &BreakerProfile, ways: u32) -> Duration {
+        let rejected = self.faults.iter().any(|fault| match fault.trouble {
+            Trouble::Reject(cause) => cause.is_peer_specific(),
+            _ => false,
+        });
+        let slower = if rejected { SLOW_LANE } else { 1 };
+        let cap = profile.backoff.cap.saturating_mul(slower);
+        let spread = match profile.first_retry {
+            FirstRetry::Spread { max } => {
+                let rate = guard.rate.or(self.config.pacer.rate).map(|told| told.rate);
+                let rate = rate.unwrap_or(self.config.pacer.assumed_rate);
+                let lost = self.peers.saturating_mul(self.config.pacer.fleet_size);
+                (rate.per.saturating_mul(lost) / rate.count.max(1)).min(max)
+            }
+            FirstRetry::Backoff | FirstRetry::Immediate => Duration::ZERO,
+        };
+        let between = profile.attempt_delay.saturating_mul(ways.saturating_sub(1));
+        cap.max(spread).saturating_add(between)
+    }
+
+    /// How long all who may stand before take.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a span in nanoseconds; the cast saturates"
+    )]
+    fn line(&self, way: &Way, guard: &BreakerProfile) -> Span {
+        let before: u32 = self
+            .groups
+            .iter()
+            .filter(|group| group.ways.iter().any(|other| other.server == way.server))
+            .map(|group| group.count)
+            .sum();
+        let Some(server) = self.servers.get(way.server) else { return Span::ZERO };
+        let link = self.links.get(way.link).cloned().unwrap_or_default();
+        let trip = 2.0 * link.latency.mean().as_secs_f64() + server.service.mean().as_secs_f64();
+        let last = 2.0 * link.latency.longest().as_secs_f64();
+        let last = last + server.service.longest().as_secs_f64();
+        let turn = server.turn.unwrap_or_default().as_secs_f64();
+        // What hangs in the queue, and all who come.
+        let turns = turn * (f64::from(before) + server.queue.min(before as usize) as f64);
+        // A window that grows by one a round, until it is as wide as it may be.
+        let per_manager = f64::from(before.div_ceil(u32::try_from(self.managers).unwrap_or(1)));
+        let most = f64::from(guard.max_in_flight.min(self.config.pacer.max_in_flight).max(1));
+        let growing = if guard.window.is_some() { libm::sqrt(2.0 * per_manager) } else { 0.0 };
+        let rounds = growing.min(most) + per_manager / most + 1.0;
+        let told = guard.rate.or(self.config.pacer.rate).map_or(0.0, |told| {
+            f64::from(before) * told.rate.per.as_secs_f64() / f64::from(told.rate.count.max(1))
+        });
+        Span::from_nanos(((turns.max(told) + rounds * trip + last) * 1e9) as u64)
+    }
+}
+
+fn span(span: Duration) -> Span {
+    Span::from_nanos(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
+}
