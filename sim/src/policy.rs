@@ -162,7 +162,7 @@ fn naive() -> Settings {
         ..PeerSettings::default()
     };
     let sleep = SleepSettings { max_hold: Some(Span::ZERO), ..SleepSettings::default() };
-    Settings { peer, sleep, ..unprotected() }.overlaid(&calls::naive())
+    Settings { peer, sleep, doubts_itself: Some(false), ..unprotected() }.overlaid(&calls::naive())
 }
 
 fn grpc() -> Settings {
@@ -315,6 +315,11 @@ pub(crate) fn config(scenario: &Scenario, policy: &str) -> Result<Config, Scenar
     }
     settings.pacer.apply(&mut config.pacer);
     settings.sleep.apply(&mut config.sleep);
+    // Detectors on a trace are watched one by one, however many of them one peer has.
+    let watched = scenario.peers.values().any(|group| group.heartbeat_trace.is_some());
+    if settings.doubts_itself == Some(false) || watched {
+        (config.self_health, config.mass_guard) = (None, None);
+    }
     if settings.told == Some(true)
         && let Some(told) = told_limit_of(scenario, scenario.servers.values())
     {

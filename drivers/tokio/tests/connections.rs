@@ -28,7 +28,8 @@ async fn a_lost_peer_is_back_within_a_second_and_its_watcher_sees_each_state() {
     let first = handle.connected(PEER).await.unwrap();
     let mut states = handle.watch(PEER).unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(world.pings.load(SeqCst), 5, "one after each ten seconds of silence");
+    // The first at a moment of its own.
+    assert_eq!(world.pings.load(SeqCst), 6, "one after each ten seconds of silence");
 
     let lost_at = Instant::now();
     assert_eq!(world.cut(LossCause::Eof), 1);
@@ -68,7 +69,9 @@ async fn a_thousand_come_back_in_a_ramp_under_the_limit_in_flight() {
     }
     assert!(most <= 256, "{most} in flight");
     assert!(healed_at.elapsed() < Duration::from_secs(20), "{:?}", healed_at.elapsed());
-    assert_eq!(handle.underway().tasks, 1_000, "one task a connection");
+    // And one for each ping that is out at this moment.
+    let tasks = handle.underway().tasks;
+    assert!((1_000..1_020).contains(&tasks), "one task a connection: {tasks}");
     sound(&handle);
 }
 
@@ -101,9 +104,9 @@ async fn half_open_silence_is_found_by_the_pings() {
             _ => continue,
         }
     };
-    // Ten seconds of silence, then two pings of ten seconds each, or the deadline of thirty.
+    // The first ping within ten seconds, two of ten seconds each, or the deadline of thirty.
     assert!(silent_from.elapsed() <= Duration::from_millis(30_100), "{:?}", silent_from.elapsed());
-    assert!(silence >= Duration::from_secs(29), "{silence:?}");
+    assert!(silence >= Duration::from_secs(20), "{silence:?}");
     all_up(&handle, 2).await;
     assert_eq!(world.closed.load(SeqCst), 1, "the silent one, in good order");
     assert_eq!(handle.stats().losses.suspected, 1);

@@ -19,6 +19,7 @@ use steadfast::config::{BreakerProfile, Detector, FirstRetry, PeerProfile, Signs
 use steadfast::phi::Phi;
 
 use super::{Group, Plan, Trouble, Way};
+use crate::scenario::Direction;
 use crate::tally::Bound;
 use crate::units::Span;
 
@@ -85,9 +86,15 @@ impl Plan {
                 Phi::new(&policy).suspect_after(&policy).saturating_mul(LEARNED)
             }
         };
+        let unheard = self
+            .faults
+            .iter()
+            .any(|fault| fault.trouble == Trouble::Partition(Some(Direction::ToServer)));
         let nominal = match profile.health.signs {
             _ if !silently => return Some(Duration::ZERO),
             Signs::Unmonitored => return None,
+            // Whoever only listens never learns that nobody hears him.
+            Signs::Heartbeats if unheard => return None,
             Signs::Heartbeats => nominal,
             Signs::Pings(pings) => {
                 let missed = pings.timeout.saturating_mul(pings.unhealthy_threshold);

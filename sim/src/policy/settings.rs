@@ -70,6 +70,8 @@ settings! {
         /// Whether the client knows how many handshakes a second its servers can do, and keeps to
         /// its share of them.
         told: bool,
+        /// Whether it doubts itself: its own health, and a silence of many at once.
+        doubts_itself: bool,
         {
             /// How peers are dialed and watched.
             peer: PeerSettings
