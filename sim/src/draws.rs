@@ -74,6 +74,8 @@ pub(crate) enum Purpose {
     ExtraTick,
     /// Whether a test takes a snapshot after an event and goes on from it.
     Restore,
+    /// Latency of a server's word that it will go.
+    GoAway,
 }
 
 /// The draws of a run.

@@ -14,6 +14,8 @@ pub(crate) struct Conn {
     /// Whether the client asked for its old session.
     pub(crate) resume: bool,
     attempt: u32,
+    /// Which of the server's instances has it.
+    pub(crate) instance: u16,
     /// In which half-open period of its breaker the dial began; 0 in none.
     pub(crate) half_open: u32,
     /// Messages from the server arrive in order: none before this.
@@ -129,6 +131,7 @@ impl Driver {
             phase: Phase::Dialing,
             resume,
             attempt,
+            instance: 0,
             half_open: 0,
             ordered_until: Time::ZERO,
         };

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) faults: Vec<FaultPlan>,
     pub(crate) peers: u32,
+    /// Whether the clients do something when a server says that it will go.
+    pub(crate) drains: bool,
     /// Moments after the heal at which the share of peers up is wanted.
     pub(crate) looks: Vec<Span>,
 }
@@ -50,6 +52,8 @@ pub(crate) struct ServerPlan {
     pub(crate) overflow: Overflow,
     pub(crate) service: Dist,
     pub(crate) abandoned: Abandoned,
+    /// How many instances share its connections; 0 if they are not told apart.
+    pub(crate) instances: u16,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +104,8 @@ pub(crate) enum Trouble {
     Cut,
     /// Handshakes end in this.
     Reject(DialCause),
+    /// An instance goes after this notice.
+    Drain(Span),
     /// So many look-ups of its name fail.
     Unresolved(Share),
     /// Hosts go and come.
@@ -126,6 +132,7 @@ impl Plan {
     /// A policy that does not exist or that the core refuses.
     pub(crate) fn new(scenario: &Scenario, policy: &str) -> Result<Self, ScenarioError> {
         let mut config = policy::config(scenario, policy)?;
+        let settings = policy::settings(scenario, policy)?;
         let peers = scenario.peer_count();
         config.limits.max_peers = config.limits.max_peers.max(peers);
 
@@ -145,6 +152,10 @@ impl Plan {
             overflow: server.overflow,
             service: server.service,
             abandoned: server.abandoned,
+            instances: server
+                .instances
+                .as_ref()
+                .map_or(0, |instances| u16::try_from(*instances.get_ref()).unwrap_or(u16::MAX)),
         });
         let faults = scenario.faults.iter();
         let faults = faults.map(|fault| fault_plan(scenario, &groups, &workloads, fault));
@@ -163,6 +174,7 @@ impl Plan {
             links,
             faults,
             peers,
+            drains: settings.drains.unwrap_or(true),
             looks: looks.collect(),
             groups,
             requests: calls::requests(scenario),
@@ -296,6 +308,7 @@ fn fault_plan(
             Some(RejectCause::NotFound) => DialCause::NotFound,
             Some(RejectCause::Throttled) => DialCause::Throttled,
         }),
+        FaultKind::Drain => Trouble::Drain(fault.notice.unwrap_or_default()),
         FaultKind::DnsFail => {
             Trouble::Unresolved(fault.share.or(Share::new(1.0)).unwrap_or_default())
         }

@@ -11,7 +11,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::draws::Draws;
 use crate::expect::Measured;
-use crate::measure::{Column, Facts, Waits};
+use crate::measure::{Column, Facts, Waits, skew};
 use crate::schedule::Schedule;
 use crate::simulation::{Run, Verdict, reproduce};
 use crate::units::seconds;
@@ -211,8 +211,28 @@ impl<'a> Timeline<'a> {
             write!(f, "   sessions resumed {}", grouped(facts.resumed))?;
         }
         writeln!(f)?;
+        Self::instances(f, facts)?;
         Self::waits(f, "dead connections found after", &facts.detections)?;
         Self::waits(f, "peers up after their hosts were back", &facts.returns)
+    }
+
+    /// How the connections of servers with instances are dealt at the end, and what draining cost.
+    fn instances(f: &mut fmt::Formatter<'_>, facts: &Facts) -> fmt::Result {
+        if facts.forced_moves > 0 {
+            write!(f, "connections told to move {}", grouped(facts.forced_moves))?;
+            write!(f, "   most peers down at once {}", grouped(facts.most_down.into()))?;
+            writeln!(f, " ({:.2}%)", facts.most_down_share() * 100.0)?;
+        }
+        for (server, loads) in &facts.instances {
+            let most = grouped(loads.iter().copied().max().unwrap_or(0).into());
+            let fewest = grouped(loads.iter().copied().min().unwrap_or(0).into());
+            write!(f, "instances of {server}: at the end {fewest} to {most} connections")?;
+            if let Some(skew) = skew(loads) {
+                write!(f, ", most over mean {skew:.2}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 
     /// How long something took, if it ever happened.

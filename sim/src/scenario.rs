@@ -112,6 +112,10 @@ pub struct Server {
     pub service: Dist,
     /// What becomes of dials whose client has given up.
     pub abandoned: Abandoned,
+    /// How many instances stand behind its address, each with some of the connections; one if left
+    /// out. Dials still wait in one queue, the balancer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<Spanned<u32>>,
     /// How it deals with requests.
     #[serde(skip_serializing_if = "calls::is_default")]
     pub requests: Requests,
@@ -125,6 +129,7 @@ impl Default for Server {
             overflow: Overflow::default(),
             service: Dist::default(),
             abandoned: Abandoned::default(),
+            instances: None,
             requests: Requests::default(),
         }
     }
@@ -277,6 +282,10 @@ pub struct Fault {
     /// For `reject`: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<RejectCause>,
+    /// For `drain`: how long before it goes an instance says that it will. `for` is how long it is away
+    /// then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Span>,
     /// For `churn`: how long a host stays before it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stays: Option<Dist>,
@@ -323,6 +332,9 @@ pub enum FaultKind {
     Cut,
     /// The server says no at the end of every handshake. Connections that it has stay.
     Reject,
+    /// One of the server's instances says that it will go, is given no more connections, ends those
+    /// that are left and is away for a while; each time the next one.
+    Drain,
     /// The server's name is looked up in vain: dials fail without reaching it.
     DnsFail,
     /// The peers' hosts go away and come back, each for itself; at the end all are back.

@@ -15,6 +15,8 @@ pub(crate) struct Schedule {
     /// Tells its draws from those of other faults, whatever their order in the file.
     name: u64,
     at: Span,
+    /// What comes before it as a notice, and is part of it.
+    notice: Span,
     lasts: Dist,
     every: Option<Dist>,
     /// How often, if it is told so.
@@ -29,6 +31,7 @@ impl Schedule {
         Self {
             name: u64::from(name[0]) << 32 | u64::from(name[1]),
             at,
+            notice: fault.notice.unwrap_or_default(),
             lasts: fault.lasts.as_ref().map_or(Dist::default(), |lasts| *lasts.get_ref()),
             every: fault.every.as_ref().map(|every| *every.get_ref()),
             times: fault.times.max(1),
@@ -48,7 +51,7 @@ impl Schedule {
         }
         let every = self.every.map_or(0, |every| every.mean().as_nanos());
         let last = every.saturating_mul(u64::from(self.times - 1));
-        let end = self.at.as_nanos().saturating_add(last);
+        let end = self.at.as_nanos().saturating_add(last).saturating_add(self.notice.as_nanos());
         Span::from_nanos(end.saturating_add(self.lasts.mean().as_nanos()))
     }
 
@@ -76,6 +79,7 @@ impl Schedule {
         let mut begin = self.at.as_nanos();
         let spans = (0..times).map(move |n| {
             let (from, lasts) = (begin, drawn(self.lasts, Purpose::FaultLength, n));
+            let lasts = lasts.saturating_add(self.notice.as_nanos());
             let end = from.saturating_add(lasts).min(latest);
             let gap = self.every.map_or(0, |every| drawn(every, Purpose::FaultGap, n));
             begin = from.saturating_add(gap).max(end);
@@ -94,6 +98,7 @@ mod tests {
         Schedule {
             name: 7,
             at: Span::from_secs(10),
+            notice: Span::ZERO,
             lasts: lasts.parse().unwrap(),
             every: every.map(|every| every.parse().unwrap()),
             times,

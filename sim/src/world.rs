@@ -9,6 +9,7 @@
 mod calls;
 mod churn;
 mod client;
+mod drain;
 mod fault;
 mod heartbeat;
 mod link;
@@ -34,6 +35,7 @@ use crate::tally::Tally;
 use crate::units::Span;
 use calls::{Flow, RequestId};
 use churn::Hosts;
+use drain::Balancer;
 use heartbeat::Circle;
 use link::Road;
 use requests::{Ask, Desk};
@@ -106,6 +108,10 @@ enum Happening {
     Answer { manager: usize, conn: ConnId, answer: Answer },
     /// The news that a connection is gone does.
     Reset { manager: usize, conn: ConnId },
+    /// A server's word that it will go then does.
+    GoAway { manager: usize, conn: ConnId, leaves_at: Time },
+    /// An instance that said so goes.
+    Leaves { server: usize, instance: u16 },
     /// The next of many such pieces of news does.
     News { wave: usize },
     /// A server sends the next peer of a group its sign of life.
@@ -182,6 +188,8 @@ pub(crate) struct World<'a> {
     queue: Queue<Happening>,
     drivers: Vec<Driver>,
     servers: Vec<Server>,
+    /// By server.
+    balancers: Vec<Balancer>,
     links: Vec<Road>,
     /// By group.
     circles: Vec<Circle>,
@@ -270,6 +278,7 @@ impl<'a> World<'a> {
             queue: Queue::new(),
             drivers,
             servers: plan.servers.iter().map(Server::new).collect(),
+            balancers: plan.servers.iter().map(Balancer::new).collect(),
             links: plan.links.iter().map(Road::new).collect(),
             circles: plan.groups.iter().map(|_| Circle::default()).collect(),
             sessions: if plan.groups.iter().any(|group| group.session_ttl.is_some()) {
@@ -424,6 +433,10 @@ impl<'a> World<'a> {
                 let lost = Event::Lost { conn, cause: LossCause::Reset };
                 self.receive(manager, lost)?;
             }
+            Happening::GoAway { manager, conn, leaves_at } => {
+                self.go_away(manager, conn, leaves_at)?;
+            }
+            Happening::Leaves { server, instance } => self.instance_leaves(server, instance),
             Happening::News { wave } => self.news(wave)?,
             Happening::Beat { group } => self.beat(group),
             Happening::Heard { manager, conn } => {

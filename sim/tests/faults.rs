@@ -235,3 +235,46 @@ fn what_comes_by_chance_is_over_when_it_says() {
     let active = faults.chars().filter(|mark| *mark == 'x').count();
     assert!((5..36).contains(&active) && faults.contains("times"), "{lane}");
 }
+
+const DRAIN: &str = "[[faults]]\nkind = \"drain\"\non = \"servers.api\"\nnotice = \"5s\"\n\
+                     at = \"5s\"\nfor = \"2s\"\nevery = \"10s\"\ntimes = 4\n";
+
+#[test]
+fn whoever_is_told_of_a_drain_is_elsewhere_before_it_and_nobody_is_down() {
+    let sets = [
+        "servers.api.instances=4",
+        "expect.ours.most_down=== 0%",
+        "expect.ours.losses_per_peer=== 0",
+        "expect.ours.dials_per_move=== 1",
+        // The last one is back and empty, the others have a third each, but for one connection.
+        "expect.ours.skew=<= 1.4",
+        "expect.ours.\"skew.api\"=>= 1.3",
+    ];
+    let run = run_of(DRAIN, &sets);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+    // 10 of the first; a third of the others' is what each of those has by then.
+    let told = run.timeline().to_string();
+    assert!(told.contains("connections told to move 5"), "{told}");
+}
+
+#[test]
+fn whoever_does_nothing_about_a_drain_is_thrown_out_at_its_end() {
+    let sets = [
+        "servers.api.instances=4",
+        "policies.ours.drains=false",
+        "expect.ours.most_down=>= 25%",
+        "expect.ours.losses_per_peer=>= 1",
+        "expect.ours.recovered=== 100%",
+    ];
+    let run = run_of(DRAIN, &sets);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+    assert!(run.summary().lost_at_s >= Some(10.0), "{}", run.timeline());
+}
+
+#[test]
+fn a_balancer_without_an_instance_that_serves_refuses() {
+    let sets =
+        ["servers.api.instances=1", "expect.ours.refused=>= 1", "expect.ours.recovered=== 100%"];
+    let run = run_of(DRAIN, &sets);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+}

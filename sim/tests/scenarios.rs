@@ -176,3 +176,11 @@ fn a_process_that_stalls_again_and_again_blames_the_dead_alone() {
     let naive = run("observer-stalls", "naive", 1, &["peers.device.count=50"]);
     assert!(naive.expects().iter().any(|expect| expect.value > Some(20.0)), "{}", naive.timeline());
 }
+
+#[test]
+fn a_rolling_deploy_leaves_nobody_without_a_connection_who_heeds_the_notice() {
+    let sets = ["peers.device.count=1000", "servers.web.accept=50/s", "links.device-web.loss=0"];
+    let sets = [&sets[..], &["duration=5m", "faults.0.times=4"]].concat();
+    holds("rolling-deploy", "ours", &sets);
+    holds("rolling-deploy", "naive", &sets);
+}

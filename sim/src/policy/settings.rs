@@ -70,6 +70,9 @@ settings! {
         /// Whether the client knows how many handshakes a second its servers can do, and keeps to
         /// its share of them.
         told: bool,
+        /// Whether the client makes another connection when a server says that it will go; one that
+        /// does not stays until it is thrown out.
+        drains: bool,
         {
             /// How peers are dialed and watched.
             peer: PeerSettings

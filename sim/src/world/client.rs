@@ -41,6 +41,9 @@ impl World<'_> {
             if let Some(conn) = driver.conn(id) {
                 conn.phase = Phase::Answered;
             }
+            if let Some(&Way { server, .. }) = group.ways.get(way) {
+                self.balance(server, manager, id);
+            }
             let answer = Answer::Accepted { resumed: false };
             let at = self.now.plus_nanos(WARM_UP_DIAL_NS);
             self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
@@ -77,6 +80,7 @@ impl World<'_> {
         }
         self.probe_over(manager, conn.peer(), conn.half_open);
         if conn.phase.at_server() {
+            self.unbalance(&conn);
             self.forget_session_later(conn.peer());
         }
         let peer = &mut self.peers[conn.peer()];

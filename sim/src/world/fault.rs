@@ -4,7 +4,7 @@ use steadfast::{ConnId, Event, LossCause, Time};
 
 use super::{Happening, Step, World};
 use crate::draws::Purpose;
-use crate::driver::{Phase, Process};
+use crate::driver::{Conn, Phase, Process};
 use crate::plan::{Trouble, Way};
 use crate::queue::Rank;
 use crate::scenario::WakeOrder;
@@ -77,6 +77,8 @@ impl World<'_> {
                 self.links[on].partition(direction, begins, self.now);
             }
             Trouble::Reject(cause) => stack(&mut self.servers[on].rejects, cause, begins),
+            Trouble::Drain(notice) if begins => self.drain(on, notice),
+            Trouble::Drain(_) => self.instance_returns(on),
             Trouble::Unresolved(share) => stack(&mut self.servers[on].unresolved, share, begins),
             Trouble::Churn(_) if begins => self.churn(number),
             Trouble::Churn(_) => self.return_all(on),
@@ -113,12 +115,18 @@ impl World<'_> {
 
     /// The servers lose their connections over these ways; the clients will hear of it.
     fn cut(&mut self, over: impl Fn(&Way) -> bool) {
+        self.cut_those(|way, _| over(way));
+    }
+
+    /// The same for those of them that are meant.
+    pub(super) fn cut_those(&mut self, meant: impl Fn(&Way, &Conn) -> bool) {
         // When each client hears of it, which is filled in below.
         let mut news: Vec<(Time, u32, ConnId)> = Vec::new();
         for (manager, driver) in (0..).zip(&self.drivers) {
             for (id, conn) in driver.live() {
                 let group = &self.plan.groups[self.peers[conn.peer()].group as usize];
-                if conn.phase.at_server() && group.ways.get(conn.way()).is_some_and(&over) {
+                let meant = |way: &Way| meant(way, conn);
+                if conn.phase.at_server() && group.ways.get(conn.way()).is_some_and(meant) {
                     news.push((Time::ZERO, manager, id));
                 }
             }
@@ -164,8 +172,12 @@ impl World<'_> {
     /// The server's side of a connection is gone; when the client hears of it, if it does.
     pub(super) fn cut_off(&mut self, manager: usize, id: ConnId) -> Option<Time> {
         let conn = self.drivers[manager].conn(id)?;
+        let was = *conn;
         conn.phase = Phase::Cut;
         let (index, attempt, way) = (conn.peer(), conn.attempt(), conn.way());
+        if was.phase.at_server() {
+            self.unbalance(&was);
+        }
         self.forget_session_later(index);
         let peer = &mut self.peers[index];
         peer.dead_since = peer.dead_since.min(self.now);

@@ -147,6 +147,9 @@ impl World<'_> {
         };
         conn.phase = Phase::Answered;
         let (attempt, resume, owner, way) = (conn.attempt(), conn.resume, conn.peer(), conn.way());
+        if !self.balance(index, manager, id) {
+            return self.refuse(manager, id);
+        }
         let peer = &self.peers[owner];
         let group = &self.plan.groups[peer.group as usize];
         let name = group.peer_id(peer.place).0;

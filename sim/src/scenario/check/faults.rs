@@ -23,7 +23,7 @@ pub(super) fn check(
     let kind = *fault.kind.get_ref();
     let target = match kind {
         Kind::Down | Kind::Silent | Kind::ResetAll | Kind::Capacity => "servers",
-        Kind::Reject | Kind::DnsFail => "servers",
+        Kind::Reject | Kind::DnsFail | Kind::Drain => "servers",
         Kind::Failing | Kind::Sluggish | Kind::RequestCapacity | Kind::Stall | Kind::Cold => {
             "servers"
         }
@@ -49,10 +49,12 @@ pub(super) fn check(
         ("accept", fault.accept.is_some(), kind == Kind::Capacity),
         ("rate", fault.rate.is_some(), matches!(kind, Kind::RequestCapacity | Kind::Surge)),
         ("cause", fault.cause.is_some(), kind == Kind::Reject),
+        ("notice", fault.notice.is_some(), kind == Kind::Drain),
         ("times_slower", fault.times_slower.is_some(), kind == Kind::Sluggish),
         ("for", fault.lasts.is_some(), !matches!(kind, Kind::ResetAll | Kind::Cold)),
     ];
     let churns = kind == Kind::Churn;
+    let drains = kind == Kind::Drain;
     let allowed = [
         ("wake", fault.wake.is_some(), kind == Kind::Pause),
         ("direction", fault.direction.is_some(), kind == Kind::Partition),
@@ -62,7 +64,7 @@ pub(super) fn check(
         ("trace", fault.trace.is_some(), churns),
         ("as", fault.gone.is_some(), churns),
         ("every", fault.every.is_some(), !churns),
-        ("until", fault.until.is_some(), !churns),
+        ("until", fault.until.is_some(), !churns && !drains),
     ];
     let missing = needed.iter().find(|(_, given, wanted)| *wanted && !given);
     let failing = (kind == Kind::Failing && fault.share.is_none()).then_some("share");
@@ -75,6 +77,7 @@ pub(super) fn check(
     }
     match kind {
         Kind::Churn => check_churn(scenario, source, fault)?,
+        Kind::Drain => check_drain(scenario, source, fault)?,
         Kind::Surge => check_surge(scenario, source, fault)?,
         _ => check_requests(scenario, source, fault)?,
     }
@@ -123,6 +126,26 @@ fn check_surge(
     if calls > MOST_EVENTS / 10 {
         let problem = format!("{calls} calls, at most {}", MOST_EVENTS / 10);
         return Err(source.error(problem, &fault.kind.span()));
+    }
+    Ok(())
+}
+
+/// Refuses to drain what has no instances, and two drains of one server.
+fn check_drain(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    let server = fault.on.get_ref().strip_prefix("servers.").unwrap_or_default();
+    if scenario.servers.get(server).is_some_and(|server| server.instances.is_none()) {
+        return Err(source.error("that server has no `instances` to drain", &fault.on.span()));
+    }
+    let twins = scenario.faults.iter().filter(|other| {
+        *other.kind.get_ref() == FaultKind::Drain && other.on.get_ref() == fault.on.get_ref()
+    });
+    if twins.count() > 1 {
+        let problem = "the instances of a server are drained in one way only";
+        return Err(source.error(problem, &fault.on.span()));
     }
     Ok(())
 }
@@ -220,8 +243,11 @@ fn check_schedule(
         }
         return check_begins(scenario, source, fault);
     };
-    let lasts = fault.lasts.as_ref().map(|lasts| *lasts.get_ref());
-    if by_chance.is_none() && lasts.is_some_and(|lasts| lasts.mean() >= every.get_ref().mean()) {
+    let notice = fault.notice.unwrap_or_default().as_nanos();
+    let lasts = fault.lasts.as_ref().map(|lasts| lasts.get_ref().mean().as_nanos());
+    let lasts = lasts.map(|lasts| lasts.saturating_add(notice));
+    if by_chance.is_none() && lasts.is_some_and(|lasts| lasts >= every.get_ref().mean().as_nanos())
+    {
         return Err(source.error("it must be over before it comes again", &every.span()));
     }
     let hits = times.saturating_mul(scenario.peer_count().into());
