@@ -3,7 +3,7 @@
 use crate::scenario::{Scenario, ScenarioError};
 
 /// Names and texts, as `list` shows them.
-const BUILT_IN: [(&str, &str); 26] = [
+const BUILT_IN: [(&str, &str); 27] = [
     ("herd-lb-restart", include_str!("../scenarios/herd-lb-restart.toml")),
     ("herd-queueing", include_str!("../scenarios/herd-queueing.toml")),
     ("herd-queueing-down60", include_str!("../scenarios/herd-queueing-down60.toml")),
@@ -19,6 +19,7 @@ const BUILT_IN: [(&str, &str); 26] = [
     ("one-way-partition", include_str!("../scenarios/one-way-partition.toml")),
     ("flapping-link", include_str!("../scenarios/flapping-link.toml")),
     ("suspend-resume", include_str!("../scenarios/suspend-resume.toml")),
+    ("mobile-switch", include_str!("../scenarios/mobile-switch.toml")),
     ("observer-stalls", include_str!("../scenarios/observer-stalls.toml")),
     ("churn-spot", include_str!("../scenarios/churn-spot.toml")),
     ("churn-web", include_str!("../scenarios/churn-web.toml")),

@@ -76,6 +76,10 @@ pub(crate) enum Purpose {
     Restore,
     /// Latency of a server's word that it will go.
     GoAway,
+    /// Whether a fault happens to a manager.
+    FaultShare,
+    /// How long after the first of them.
+    FaultSpread,
 }
 
 /// The draws of a run.

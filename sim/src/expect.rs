@@ -239,7 +239,7 @@ fn count(value: u64) -> Measured {
 
 /// All measures that need no moment; those marked can be asked of a group.
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
-const WHOLE: [Measure; 49] = measures![
+const WHOLE: [Measure; 53] = measures![
     all_up [group]: Time, "until every peer was up again for good",
         |facts, scope| match scope.group {
             None => facts.all_up(),
@@ -273,6 +273,12 @@ const WHOLE: [Measure; 49] = measures![
         |facts, _| facts.returns.quantile(0.5);
     return_p99: Time, "the same, 99 % of the times", |facts, _| facts.returns.quantile(0.99);
     return_max: Time, "the longest of them", |facts, _| facts.returns.quantile(1.0);
+    reconnect_p50: Time, "from when our own host had a network again, or another, until a peer was up, half of the times",
+        |facts, _| facts.reconnects.quantile(0.5);
+    reconnect_p99: Time, "the same, 99 % of the times", |facts, _| facts.reconnects.quantile(0.99);
+    reconnect_max: Time, "the longest of them", |facts, _| facts.reconnects.quantile(1.0);
+    dials_while_offline: Number, "dials begun while our own host had no network, or the app was in the background",
+        |facts, _| count(facts.offline_dials);
     given_up: Number, "peers given up by policy", |facts, _| count(facts.given_up);
     resumed: Share, "connections made that took up their old session", |facts, _| facts.resumed_share().into();
     breaker_opens: Number, "times that a breaker opened", |facts, _| count(facts.breaker_opens);

@@ -97,6 +97,10 @@ pub(crate) struct Measures {
     pub(crate) detections: Waits,
     /// From when a host was back until its peer was up.
     pub(crate) returns: Waits,
+    /// From when our own host could reach anybody again until a peer was up.
+    pub(crate) reconnects: Waits,
+    /// Dials begun while it could not, or should not.
+    pub(crate) offline_dials: u64,
     pub(crate) breaker_opens: u64,
     pub(crate) healthy_opens: u64,
     pub(crate) half_open_dials: u64,
@@ -142,6 +146,8 @@ impl Measures {
             forced_moves: 0,
             detections: Waits::default(),
             returns: Waits::default(),
+            reconnects: Waits::default(),
+            offline_dials: 0,
             breaker_opens: 0,
             healthy_opens: 0,
             half_open_dials: 0,
@@ -329,6 +335,8 @@ impl Measures {
             instances: Vec::new(),
             detections: self.detections,
             returns: self.returns,
+            reconnects: self.reconnects,
+            offline_dials: self.offline_dials,
             breaker_opens: self.breaker_opens,
             healthy_opens: self.healthy_opens,
             half_open_dials: self.half_open_dials,
@@ -392,6 +400,8 @@ pub(crate) struct Facts {
     pub(crate) instances: Vec<(String, Vec<u32>)>,
     pub(crate) detections: Waits,
     pub(crate) returns: Waits,
+    pub(crate) reconnects: Waits,
+    pub(crate) offline_dials: u64,
     pub(crate) breaker_opens: u64,
     pub(crate) healthy_opens: u64,
     pub(crate) half_open_dials: u64,

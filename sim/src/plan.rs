@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) peers: u32,
     /// Whether the clients do something when a server says that it will go.
     pub(crate) drains: bool,
+    /// Whether they listen to what their hosts say about the network and the app.
+    pub(crate) network: bool,
     /// Moments after the heal at which the share of peers up is wanted.
     pub(crate) looks: Vec<Span>,
 }
@@ -112,6 +114,11 @@ pub(crate) enum Trouble {
     Churn(Churn),
     Pause(WakeOrder),
     Offline,
+    /// Another address, after a time without any if `gap`.
+    Switch {
+        gap: bool,
+    },
+    Background,
     /// A share of the requests fails.
     Failing(Share),
     /// Requests take so many times as long.
@@ -124,6 +131,18 @@ pub(crate) enum Trouble {
     Cold,
     /// Calls come at this rate per second.
     Surge(f64),
+}
+
+impl Trouble {
+    /// Whether it is over as soon as it begins.
+    pub(crate) const fn is_instant(&self) -> bool {
+        matches!(self, Self::ResetAll | Self::Cold | Self::Switch { gap: false })
+    }
+
+    /// Whether hosts may be without a network, or apps not allowed to use it.
+    pub(crate) const fn keeps_off(&self) -> bool {
+        matches!(self, Self::Offline | Self::Switch { .. } | Self::Background)
+    }
 }
 
 impl Plan {
@@ -174,6 +193,7 @@ impl Plan {
             links,
             faults,
             peers,
+            network: settings.network.unwrap_or(true),
             drains: settings.drains.unwrap_or(true),
             looks: looks.collect(),
             groups,
@@ -315,6 +335,8 @@ fn fault_plan(
         FaultKind::Churn => Trouble::Churn(Churn::new(fault, &scenario.folder)?),
         FaultKind::Pause => Trouble::Pause(fault.wake.unwrap_or_default()),
         FaultKind::Offline => Trouble::Offline,
+        FaultKind::Switch => Trouble::Switch { gap: fault.lasts.is_some() },
+        FaultKind::Background => Trouble::Background,
         FaultKind::Failing => Trouble::Failing(fault.share.unwrap_or_default()),
         FaultKind::Sluggish => Trouble::Sluggish(fault.times_slower.unwrap_or(1.0)),
         FaultKind::RequestCapacity => {

@@ -128,7 +128,8 @@ pub const BUILT_IN: [BuiltIn; 10] = [
 ];
 
 /// What clients without protection have in common: nothing holds them back, and when a server says
-/// that it will go they tell the program at most (nats.go: `LameDuckModeHandler`).
+/// that it will go they tell the program at most (nats.go: `LameDuckModeHandler`). Of the host's network
+/// they know nothing (grpc-java#2169: a channel waits out its backoff when the network is back).
 fn unprotected() -> Settings {
     Settings {
         breaker: BreakerSettings {
@@ -138,6 +139,7 @@ fn unprotected() -> Settings {
         },
         pacer: PacerSettings { max_in_flight: Some(u32::MAX), ..PacerSettings::default() },
         drains: Some(false),
+        network: Some(false),
         ..Settings::default()
     }
 }

@@ -122,7 +122,7 @@ impl<'a> Timeline<'a> {
         let column_ns = facts.column_s.max(1).saturating_mul(SECOND);
         let mut active = vec![false; facts.columns.len()];
         for fault in &self.run.scenario.faults {
-            for (begin, end) in Schedule::of(fault).spans(Draws::new(self.run.seed)) {
+            for (begin, end) in Schedule::of(fault).shown(Draws::new(self.run.seed)) {
                 // One that takes no time is seen all the same.
                 let begin = begin.as_nanos();
                 let end = end.as_nanos().max(begin.saturating_add(1)).div_ceil(column_ns);
@@ -144,7 +144,11 @@ impl<'a> Timeline<'a> {
         }
         let kinds = faults.iter().map(|fault| {
             let (kind, on) = (fault.kind.get_ref(), fault.on.get_ref());
-            match Schedule::of(fault).spans(Draws::new(self.run.seed)).count() {
+            let schedule = Schedule::of(fault);
+            if schedule.is_each() {
+                return format!("{kind} {on} one by one");
+            }
+            match schedule.spans(Draws::new(self.run.seed)).count() {
                 1 => format!("{kind} {on}"),
                 times => format!("{kind} {on} {} times", grouped(times as u64)),
             }
@@ -213,7 +217,13 @@ impl<'a> Timeline<'a> {
         writeln!(f)?;
         Self::instances(f, facts)?;
         Self::waits(f, "dead connections found after", &facts.detections)?;
-        Self::waits(f, "peers up after their hosts were back", &facts.returns)
+        Self::waits(f, "peers up after their hosts were back", &facts.returns)?;
+        Self::waits(f, "peers up after our own host had a network", &facts.reconnects)?;
+        if facts.offline_dials > 0 {
+            let dials = grouped(facts.offline_dials);
+            writeln!(f, "dials without a network or in the background {dials}")?;
+        }
+        Ok(())
     }
 
     /// How the connections of servers with instances are dealt at the end, and what draining cost.

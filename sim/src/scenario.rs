@@ -299,9 +299,14 @@ pub struct Fault {
     /// For `churn`: how a host is gone.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
-    /// For `failing` and `dns-fail`: the share of requests or look-ups that fail.
+    /// For `failing` and `dns-fail`: the share of requests or look-ups that fail. For faults of
+    /// managers: about how many of them it happens to, each for itself; all if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
+    /// For faults of managers: it happens to each for itself, the first time so long after `at` at most,
+    /// and whatever comes by chance is drawn for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spanned<Span>>,
     /// For `sluggish`: how many times as long requests take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times_slower: Option<f64>,
@@ -343,6 +348,11 @@ pub enum FaultKind {
     Pause,
     /// The managers' host has no network, and knows it.
     Offline,
+    /// The managers' host gets another address, after so long without a network if it is told how
+    /// long: nothing arrives any more over the connections that it has, and nobody is told.
+    Switch,
+    /// The managers' app is in the background, and must not use the network.
+    Background,
     /// Requests fail at once, so many of them.
     Failing,
     /// Requests take longer.
@@ -355,6 +365,13 @@ pub enum FaultKind {
     Cold,
     /// Calls come faster, or slower.
     Surge,
+}
+
+impl FaultKind {
+    /// Whether it happens to the managers, and so may happen to each for itself.
+    pub(crate) const fn is_of_managers(self) -> bool {
+        matches!(self, Self::Pause | Self::Offline | Self::Switch | Self::Background)
+    }
 }
 
 /// Which way messages go.

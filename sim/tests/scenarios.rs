@@ -184,3 +184,9 @@ fn a_rolling_deploy_leaves_nobody_without_a_connection_who_heeds_the_notice() {
     holds("rolling-deploy", "ours", &sets);
     holds("rolling-deploy", "naive", &sets);
 }
+
+#[test]
+fn phones_that_listen_to_their_hosts_are_back_at_once() {
+    let sets = ["managers=100", "peers.phone.count=100", "servers.gateway.accept=50/s"];
+    holds("mobile-switch", "ours", &sets);
+}

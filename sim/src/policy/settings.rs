@@ -73,6 +73,9 @@ settings! {
         /// Whether the client makes another connection when a server says that it will go; one that
         /// does not stays until it is thrown out.
         drains: bool,
+        /// Whether the client listens to its host: that there is no network, or another one, or that the
+        /// app is in the background. One that does not goes on as if nothing were.
+        network: bool,
         {
             /// How peers are dialed and watched.
             peer: PeerSettings

@@ -275,6 +275,7 @@ impl World<'_> {
         self.log.end(&digests);
         self.tell_idle_breakers();
         self.tell_awaited_hosts();
+        self.tell_awaited_peers();
         self.tell_undetected();
         let mut groups: Vec<_> = self.plan.groups.iter().map(GroupFacts::of).collect();
         let mut watched = Vec::new();

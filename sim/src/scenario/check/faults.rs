@@ -30,7 +30,7 @@ pub(super) fn check(
         Kind::Slow | Kind::Lossy | Kind::Partition | Kind::Cut => "links",
         Kind::Churn => "peers",
         Kind::Surge => "calls",
-        Kind::Pause | Kind::Offline => "managers",
+        Kind::Pause | Kind::Offline | Kind::Switch | Kind::Background => "managers",
     };
     let known: Vec<String> = match target {
         "servers" => scenario.servers.keys().map(|name| format!("servers.{name}")).collect(),
@@ -43,6 +43,8 @@ pub(super) fn check(
         return Err(source.unknown("target", &fault.on, known.iter().map(String::as_str)));
     }
     let span = fault.kind.span();
+    let (lasts, instant) = (fault.lasts.is_some(), matches!(kind, Kind::ResetAll | Kind::Cold));
+    let shared = matches!(kind, Kind::Failing | Kind::DnsFail) || kind.is_of_managers();
     let needed = [
         ("latency", fault.latency.is_some(), kind == Kind::Slow),
         ("loss", fault.loss.is_some(), kind == Kind::Lossy),
@@ -51,14 +53,15 @@ pub(super) fn check(
         ("cause", fault.cause.is_some(), kind == Kind::Reject),
         ("notice", fault.notice.is_some(), kind == Kind::Drain),
         ("times_slower", fault.times_slower.is_some(), kind == Kind::Sluggish),
-        ("for", fault.lasts.is_some(), !matches!(kind, Kind::ResetAll | Kind::Cold)),
+        ("for", lasts, !instant && (lasts || kind != Kind::Switch)),
     ];
     let churns = kind == Kind::Churn;
     let drains = kind == Kind::Drain;
     let allowed = [
         ("wake", fault.wake.is_some(), kind == Kind::Pause),
         ("direction", fault.direction.is_some(), kind == Kind::Partition),
-        ("share", fault.share.is_some(), matches!(kind, Kind::Failing | Kind::DnsFail)),
+        ("share", fault.share.is_some(), shared),
+        ("spread", fault.spread.is_some(), kind.is_of_managers()),
         ("stays", fault.stays.is_some(), churns),
         ("away", fault.away.is_some(), churns),
         ("trace", fault.trace.is_some(), churns),
@@ -78,10 +81,51 @@ pub(super) fn check(
     match kind {
         Kind::Churn => check_churn(scenario, source, fault)?,
         Kind::Drain => check_drain(scenario, source, fault)?,
+        Kind::Switch => check_switch(scenario, source, fault)?,
         Kind::Surge => check_surge(scenario, source, fault)?,
         _ => check_requests(scenario, source, fault)?,
     }
+    check_each(scenario, source, fault)?;
     check_schedule(scenario, source, fault)
+}
+
+/// Refuses a switch under requests, whose connections are not the managers'.
+fn check_switch(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    if scenario.calls.is_empty() {
+        return Ok(());
+    }
+    let problem = "there are calls, which would not notice";
+    Err(source.error(problem, &fault.kind.span()))
+}
+
+/// Refuses what would come to some managers too late, and too many moments of too many managers.
+fn check_each(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    let schedule = Schedule::of(fault);
+    if !schedule.is_each() {
+        return Ok(());
+    }
+    let managers = u64::from(*scenario.managers.get_ref());
+    let moments = schedule.about_times().saturating_mul(managers);
+    if moments > MOST_EVENTS / 100 {
+        let problem = format!("{moments} times over all managers, at most {}", MOST_EVENTS / 100);
+        return Err(source.error(problem, &fault.kind.span()));
+    }
+    let Some(spread) = &fault.spread else { return Ok(()) };
+    let end = fault.until.as_ref().unwrap_or(&scenario.duration).get_ref();
+    let last = fault.at.get_ref().as_nanos().saturating_add(spread.get_ref().as_nanos());
+    if last >= end.as_nanos() {
+        let problem = format!("it comes to some managers only when all is over, at {end}");
+        return Err(source.error(problem, &spread.span()));
+    }
+    Ok(())
 }
 
 /// Refuses faults with requests that their server does not have.
