@@ -180,7 +180,7 @@ fn a_process_that_stalls_again_and_again_blames_the_dead_alone() {
 #[test]
 fn a_rolling_deploy_leaves_nobody_without_a_connection_who_heeds_the_notice() {
     let sets = ["peers.device.count=1000", "servers.web.accept=50/s", "links.device-web.loss=0"];
-    let sets = [&sets[..], &["duration=5m", "faults.0.times=4"]].concat();
+    let sets = [&sets[..], &["faults.0.times=4", "duration=5m"]].concat();
     holds("rolling-deploy", "ours", &sets);
     holds("rolling-deploy", "naive", &sets);
 }
