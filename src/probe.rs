@@ -95,6 +95,12 @@ impl ProbePolicy {
         self.0.timeout
     }
 
+    /// How long it takes until one who falls silent is unhealthy: the interval, and each ping's timeout.
+    #[must_use]
+    pub fn detection_time(&self) -> Duration {
+        self.0.interval.saturating_add(self.0.timeout.saturating_mul(self.0.unhealthy_threshold))
+    }
+
     /// The same checks with another timeout, for an observer who has reason to be patient.
     #[must_use]
     pub const fn with_timeout(&self, timeout: Duration) -> Self {

@@ -3,7 +3,7 @@
 use crate::scenario::{Scenario, ScenarioError};
 
 /// Names and texts, as `list` shows them.
-const BUILT_IN: [(&str, &str); 25] = [
+const BUILT_IN: [(&str, &str); 27] = [
     ("herd-lb-restart", include_str!("../scenarios/herd-lb-restart.toml")),
     ("herd-queueing", include_str!("../scenarios/herd-queueing.toml")),
     ("herd-queueing-down60", include_str!("../scenarios/herd-queueing-down60.toml")),
@@ -15,9 +15,11 @@ const BUILT_IN: [(&str, &str); 25] = [
     ("half-open-stampede", include_str!("../scenarios/half-open-stampede.toml")),
     ("expired-certificate", include_str!("../scenarios/expired-certificate.toml")),
     ("regional-dns", include_str!("../scenarios/regional-dns.toml")),
+    ("rolling-deploy", include_str!("../scenarios/rolling-deploy.toml")),
     ("one-way-partition", include_str!("../scenarios/one-way-partition.toml")),
     ("flapping-link", include_str!("../scenarios/flapping-link.toml")),
     ("suspend-resume", include_str!("../scenarios/suspend-resume.toml")),
+    ("mobile-switch", include_str!("../scenarios/mobile-switch.toml")),
     ("observer-stalls", include_str!("../scenarios/observer-stalls.toml")),
     ("churn-spot", include_str!("../scenarios/churn-spot.toml")),
     ("churn-web", include_str!("../scenarios/churn-web.toml")),

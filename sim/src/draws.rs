@@ -74,6 +74,12 @@ pub(crate) enum Purpose {
     ExtraTick,
     /// Whether a test takes a snapshot after an event and goes on from it.
     Restore,
+    /// Latency of a server's word that it will go.
+    GoAway,
+    /// Whether a fault happens to a manager.
+    FaultShare,
+    /// How long after the first of them.
+    FaultSpread,
 }
 
 /// The draws of a run.

@@ -14,6 +14,8 @@ pub(crate) struct Conn {
     /// Whether the client asked for its old session.
     pub(crate) resume: bool,
     attempt: u32,
+    /// Which of the server's instances has it.
+    pub(crate) instance: u16,
     /// In which half-open period of its breaker the dial began; 0 in none.
     pub(crate) half_open: u32,
     /// Messages from the server arrive in order: none before this.
@@ -50,6 +52,8 @@ pub(crate) enum Phase {
     Up,
     /// The server no longer has it; the client does not know.
     Cut,
+    /// It began at an address that the host no longer has: nothing arrives, and nobody is told.
+    Stale,
 }
 
 impl Phase {
@@ -86,6 +90,8 @@ pub(crate) struct Driver {
     pub(crate) process: Process,
     /// How many faults keep it off the network.
     pub(crate) offline: u32,
+    /// How many keep its app in the background.
+    pub(crate) background: u32,
     /// What came in while it slept.
     waiting: Vec<Event>,
 }
@@ -110,6 +116,7 @@ impl Driver {
             ticks: (Time::ZERO, 0),
             process: Process::Runs,
             offline: 0,
+            background: 0,
             waiting: Vec::new(),
         }
     }
@@ -118,6 +125,25 @@ impl Driver {
     pub(crate) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
         let conn = self.conns.get_mut(slot(id))?;
         (conn.id == id && conn.phase != Phase::Gone).then_some(conn)
+    }
+
+    /// Whether it may use a network, and has one.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.offline == 0 && self.background == 0
+    }
+
+    /// Whether this came over a connection to an address that the host no longer has.
+    pub(crate) fn is_stale(&mut self, event: &Event) -> bool {
+        let conn = match event {
+            Event::Connected { conn, .. }
+            | Event::DialFailed { conn, .. }
+            | Event::Lost { conn, .. }
+            | Event::Heard { conn }
+            | Event::GoAway { conn, .. }
+            | Event::Heartbeat { conn } => *conn,
+            _ => return false,
+        };
+        self.conn(conn).is_some_and(|conn| conn.phase == Phase::Stale)
     }
 
     /// A dial begins.
@@ -129,6 +155,7 @@ impl Driver {
             phase: Phase::Dialing,
             resume,
             attempt,
+            instance: 0,
             half_open: 0,
             ordered_until: Time::ZERO,
         };

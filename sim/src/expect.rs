@@ -239,7 +239,7 @@ fn count(value: u64) -> Measured {
 
 /// All measures that need no moment; those marked can be asked of a group.
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
-const WHOLE: [Measure; 48] = measures![
+const WHOLE: [Measure; 54] = measures![
     all_up [group]: Time, "until every peer was up again for good",
         |facts, scope| match scope.group {
             None => facts.all_up(),
@@ -257,6 +257,8 @@ const WHOLE: [Measure; 48] = measures![
         |facts, _| Measured::Value(facts.outage_dials_per_peer());
     losses_per_peer: Number, "connections lost per peer", |facts, _| Measured::Value(facts.losses_per_peer());
     dials_per_loss: Number, "dials begun per connection lost", |facts, _| facts.dials_per_loss().into();
+    most_down: Share, "most peers down at once", |facts, _| Measured::Value(facts.most_down_share());
+    dials_per_move: Number, "dials begun per connection of an instance that drained", |facts, _| facts.dials_per_move().into();
     connects_per_peer: Number, "connections made per peer", |facts, _| Measured::Value(facts.connects_per_peer());
     peak_dials: Rate, "most dials in any one second", |facts, _| count(facts.peak_dials);
     in_flight: Number, "most dials in flight at once", |facts, _| count(facts.most_in_flight);
@@ -273,6 +275,12 @@ const WHOLE: [Measure; 48] = measures![
         |facts, _| facts.returns.quantile(0.5);
     return_p99: Time, "the same, 99 % of the times", |facts, _| facts.returns.quantile(0.99);
     return_max: Time, "the longest of them", |facts, _| facts.returns.quantile(1.0);
+    reconnect_p50: Time, "from when our own host had a network again, or another, until a peer was up, half of the times",
+        |facts, _| facts.reconnects.quantile(0.5);
+    reconnect_p99: Time, "the same, 99 % of the times", |facts, _| facts.reconnects.quantile(0.99);
+    reconnect_max: Time, "the longest of them", |facts, _| facts.reconnects.quantile(1.0);
+    dials_while_offline: Number, "dials begun while our own host had no network, or the app was in the background",
+        |facts, _| count(facts.offline_dials);
     given_up: Number, "peers given up by policy", |facts, _| count(facts.given_up);
     resumed: Share, "connections made that took up their old session", |facts, _| facts.resumed_share().into();
     breaker_opens: Number, "times that a breaker opened", |facts, _| count(facts.breaker_opens);
@@ -328,7 +336,16 @@ fn back_to_twin(facts: &Facts) -> Measured {
 }
 
 /// All measures that need a moment or can be asked of a group or a server.
-const PARTIAL: [Measure; 7] = [
+const PARTIAL: [Measure; 8] = [
+    Measure {
+        name: "skew",
+        about: "connections at the end of the instance with the most, over those of the mean one",
+        unit: Unit::Number,
+        timed: false,
+        by_group: false,
+        by_server: true,
+        value: |facts, scope| facts.skew(scope.group).into(),
+    },
     Measure {
         name: "peak_requests",
         about: "most requests at a server, or at any of them, in one second",

@@ -89,10 +89,18 @@ pub(crate) struct Measures {
     connects: u64,
     resumed: u64,
     losses: u64,
+    /// Most peers down at once.
+    most_down: u32,
+    /// Connections that were told to go elsewhere.
+    pub(crate) forced_moves: u64,
     /// From when a connection led nowhere until it was dropped for its silence.
     pub(crate) detections: Waits,
     /// From when a host was back until its peer was up.
     pub(crate) returns: Waits,
+    /// From when our own host could reach anybody again until a peer was up.
+    pub(crate) reconnects: Waits,
+    /// Dials begun while it could not, or should not.
+    pub(crate) offline_dials: u64,
     pub(crate) breaker_opens: u64,
     pub(crate) healthy_opens: u64,
     pub(crate) half_open_dials: u64,
@@ -134,8 +142,12 @@ impl Measures {
             connects: 0,
             resumed: 0,
             losses: 0,
+            most_down: 0,
+            forced_moves: 0,
             detections: Waits::default(),
             returns: Waits::default(),
+            reconnects: Waits::default(),
+            offline_dials: 0,
             breaker_opens: 0,
             healthy_opens: 0,
             half_open_dials: 0,
@@ -245,6 +257,7 @@ impl Measures {
             return;
         }
         self.losses += 1;
+        self.most_down = self.most_down.max(self.peers.saturating_sub(self.up));
         self.full_since = None;
         self.first_lost.get_or_insert(now);
         if let Some(back_at) = self.back_at.get_mut(peer) {
@@ -317,8 +330,13 @@ impl Measures {
             connects: self.connects,
             resumed: self.resumed,
             losses: self.losses,
+            most_down: self.most_down,
+            forced_moves: self.forced_moves,
+            instances: Vec::new(),
             detections: self.detections,
             returns: self.returns,
+            reconnects: self.reconnects,
+            offline_dials: self.offline_dials,
             breaker_opens: self.breaker_opens,
             healthy_opens: self.healthy_opens,
             half_open_dials: self.half_open_dials,
@@ -389,8 +407,14 @@ pub(crate) struct Facts {
     connects: u64,
     pub(crate) resumed: u64,
     losses: u64,
+    pub(crate) most_down: u32,
+    pub(crate) forced_moves: u64,
+    /// The servers with instances, and how many connections each of those has at the end.
+    pub(crate) instances: Vec<(String, Vec<u32>)>,
     pub(crate) detections: Waits,
     pub(crate) returns: Waits,
+    pub(crate) reconnects: Waits,
+    pub(crate) offline_dials: u64,
     pub(crate) breaker_opens: u64,
     pub(crate) healthy_opens: u64,
     pub(crate) half_open_dials: u64,
@@ -507,6 +531,23 @@ impl Facts {
         (self.losses > 0).then(|| self.dials as f64 / self.losses as f64)
     }
 
+    pub(crate) fn most_down_share(&self) -> f64 {
+        f64::from(self.most_down) / f64::from(self.peers.max(1))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    pub(crate) fn dials_per_move(&self) -> Option<f64> {
+        (self.forced_moves > 0).then(|| self.dials as f64 / self.forced_moves as f64)
+    }
+
+    /// The most connections of one instance over those of the mean one, of a server or of whichever
+    /// is worst.
+    pub(crate) fn skew(&self, server: Option<&str>) -> Option<f64> {
+        let of =
+            self.instances.iter().filter(|(name, _)| server.is_none_or(|wanted| wanted == name));
+        of.filter_map(|(_, loads)| skew(loads)).max_by(f64::total_cmp)
+    }
+
     /// Lost peers that were up at the end.
     pub(crate) fn recovered(&self) -> u32 {
         let back = self.back_at(None).filter(|at| *at != Time::MAX).count();
@@ -548,6 +589,14 @@ impl Facts {
         }
         sum
     }
+}
+
+/// The largest over the mean; `None` if all are nothing.
+#[expect(clippy::cast_precision_loss, reason = "at most 65,535 instances")]
+pub(crate) fn skew(loads: &[u32]) -> Option<f64> {
+    let sum: f64 = loads.iter().copied().map(f64::from).sum();
+    let most = f64::from(loads.iter().copied().max()?);
+    (sum > 0.0).then(|| most * loads.len() as f64 / sum)
 }
 
 #[cfg(test)]

@@ -38,6 +38,10 @@ pub(crate) struct Plan {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) faults: Vec<FaultPlan>,
     pub(crate) peers: u32,
+    /// Whether the clients do something when a server says that it will go.
+    pub(crate) drains: bool,
+    /// Whether they listen to what their hosts say about the network and the app.
+    pub(crate) network: bool,
     /// Moments after the heal at which the share of peers up is wanted.
     pub(crate) looks: Vec<Span>,
 }
@@ -51,6 +55,8 @@ pub(crate) struct ServerPlan {
     pub(crate) overflow: Overflow,
     pub(crate) service: Dist,
     pub(crate) abandoned: Abandoned,
+    /// How many instances share its connections; 0 if they are not told apart.
+    pub(crate) instances: u16,
 }
 
 #[derive(Clone, Debug)]
@@ -101,12 +107,19 @@ pub(crate) enum Trouble {
     Cut,
     /// Handshakes end in this.
     Reject(DialCause),
+    /// An instance goes after this notice.
+    Drain(Span),
     /// So many look-ups of its name fail.
     Unresolved(Share),
     /// Hosts go and come.
     Churn(Churn),
     Pause(WakeOrder),
     Offline,
+    /// Another address, after a time without any if `gap`.
+    Switch {
+        gap: bool,
+    },
+    Background,
     /// A share of the requests fails.
     Failing(Share),
     /// Requests take so many times as long.
@@ -121,12 +134,25 @@ pub(crate) enum Trouble {
     Surge(f64),
 }
 
+impl Trouble {
+    /// Whether it is over as soon as it begins.
+    pub(crate) const fn is_instant(&self) -> bool {
+        matches!(self, Self::ResetAll | Self::Cold | Self::Switch { gap: false })
+    }
+
+    /// Whether hosts may be without a network, or apps not allowed to use it.
+    pub(crate) const fn keeps_off(&self) -> bool {
+        matches!(self, Self::Offline | Self::Switch { .. } | Self::Background)
+    }
+}
+
 impl Plan {
     /// # Errors
     ///
     /// A policy that does not exist or that the core refuses.
     pub(crate) fn new(scenario: &Scenario, policy: &str) -> Result<Self, ScenarioError> {
         let mut config = policy::config(scenario, policy)?;
+        let settings = policy::settings(scenario, policy)?;
         let peers = scenario.peer_count();
         config.limits.max_peers = config.limits.max_peers.max(peers);
 
@@ -146,6 +172,10 @@ impl Plan {
             overflow: server.overflow,
             service: server.service,
             abandoned: server.abandoned,
+            instances: server
+                .instances
+                .as_ref()
+                .map_or(0, |instances| u16::try_from(*instances.get_ref()).unwrap_or(u16::MAX)),
         });
         let faults = scenario.faults.iter();
         let faults = faults.map(|fault| fault_plan(scenario, &groups, &workloads, fault));
@@ -164,6 +194,8 @@ impl Plan {
             links,
             faults,
             peers,
+            network: settings.network.unwrap_or(true),
+            drains: settings.drains.unwrap_or(true),
             looks: looks.collect(),
             groups,
             requests: calls::requests(scenario),
@@ -297,12 +329,15 @@ fn fault_plan(
             Some(RejectCause::NotFound) => DialCause::NotFound,
             Some(RejectCause::Throttled) => DialCause::Throttled,
         }),
+        FaultKind::Drain => Trouble::Drain(fault.notice.unwrap_or_default()),
         FaultKind::DnsFail => {
             Trouble::Unresolved(fault.share.or(Share::new(1.0)).unwrap_or_default())
         }
         FaultKind::Churn => Trouble::Churn(Churn::new(fault, &scenario.folder)?),
         FaultKind::Pause => Trouble::Pause(fault.wake.unwrap_or_default()),
         FaultKind::Offline => Trouble::Offline,
+        FaultKind::Switch => Trouble::Switch { gap: fault.lasts.is_some() },
+        FaultKind::Background => Trouble::Background,
         FaultKind::Failing => Trouble::Failing(fault.share.unwrap_or_default()),
         FaultKind::Sluggish => Trouble::Sluggish(fault.times_slower.unwrap_or(1.0)),
         FaultKind::RequestCapacity => {

@@ -127,7 +127,9 @@ pub const BUILT_IN: [BuiltIn; 10] = [
     },
 ];
 
-/// What clients without protection have in common: nothing holds them back.
+/// What clients without protection have in common: nothing holds them back, and when a server says
+/// that it will go they tell the program at most (nats.go: `LameDuckModeHandler`). Of the host's network
+/// they know nothing (grpc-java#2169: a channel waits out its backoff when the network is back).
 fn unprotected() -> Settings {
     Settings {
         breaker: BreakerSettings {
@@ -136,6 +138,8 @@ fn unprotected() -> Settings {
             ..BreakerSettings::default()
         },
         pacer: PacerSettings { max_in_flight: Some(u32::MAX), ..PacerSettings::default() },
+        drains: Some(false),
+        network: Some(false),
         ..Settings::default()
     }
 }

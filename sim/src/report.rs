@@ -11,7 +11,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::draws::Draws;
 use crate::expect::Measured;
-use crate::measure::{Column, Facts, Waits};
+use crate::measure::{Column, Facts, Waits, skew};
 use crate::schedule::Schedule;
 use crate::simulation::{Run, Verdict, reproduce};
 use crate::units::seconds;
@@ -122,7 +122,7 @@ impl<'a> Timeline<'a> {
         let column_ns = facts.column_s.max(1).saturating_mul(SECOND);
         let mut active = vec![false; facts.columns.len()];
         for fault in &self.run.scenario.faults {
-            for (begin, end) in Schedule::of(fault).spans(Draws::new(self.run.seed)) {
+            for (begin, end) in Schedule::of(fault).shown(Draws::new(self.run.seed)) {
                 // One that takes no time is seen all the same.
                 let begin = begin.as_nanos();
                 let end = end.as_nanos().max(begin.saturating_add(1)).div_ceil(column_ns);
@@ -144,7 +144,11 @@ impl<'a> Timeline<'a> {
         }
         let kinds = faults.iter().map(|fault| {
             let (kind, on) = (fault.kind.get_ref(), fault.on.get_ref());
-            match Schedule::of(fault).spans(Draws::new(self.run.seed)).count() {
+            let schedule = Schedule::of(fault);
+            if schedule.is_each() {
+                return format!("{kind} {on} one by one");
+            }
+            match schedule.spans(Draws::new(self.run.seed)).count() {
                 1 => format!("{kind} {on}"),
                 times => format!("{kind} {on} {} times", grouped(times as u64)),
             }
@@ -226,8 +230,34 @@ impl<'a> Timeline<'a> {
                 writeln!(f, "bound{of} {bound}   used {used}")?;
             }
         }
+        Self::instances(f, facts)?;
         Self::waits(f, "dead connections found after", &facts.detections)?;
-        Self::waits(f, "peers up after their hosts were back", &facts.returns)
+        Self::waits(f, "peers up after their hosts were back", &facts.returns)?;
+        Self::waits(f, "peers up after our own host had a network", &facts.reconnects)?;
+        if facts.offline_dials > 0 {
+            let dials = grouped(facts.offline_dials);
+            writeln!(f, "dials without a network or in the background {dials}")?;
+        }
+        Ok(())
+    }
+
+    /// How the connections of servers with instances are dealt at the end, and what draining cost.
+    fn instances(f: &mut fmt::Formatter<'_>, facts: &Facts) -> fmt::Result {
+        if facts.forced_moves > 0 {
+            write!(f, "connections told to move {}", grouped(facts.forced_moves))?;
+            write!(f, "   most peers down at once {}", grouped(facts.most_down.into()))?;
+            writeln!(f, " ({:.2}%)", facts.most_down_share() * 100.0)?;
+        }
+        for (server, loads) in &facts.instances {
+            let most = grouped(loads.iter().copied().max().unwrap_or(0).into());
+            let fewest = grouped(loads.iter().copied().min().unwrap_or(0).into());
+            write!(f, "instances of {server}: at the end {fewest} to {most} connections")?;
+            if let Some(skew) = skew(loads) {
+                write!(f, ", most over mean {skew:.2}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 
     /// How long something took, if it ever happened.

@@ -112,6 +112,10 @@ pub struct Server {
     pub service: Dist,
     /// What becomes of dials whose client has given up.
     pub abandoned: Abandoned,
+    /// How many instances stand behind its address, each with some of the connections; one if left
+    /// out. Dials still wait in one queue, the balancer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<Spanned<u32>>,
     /// How it deals with requests.
     #[serde(skip_serializing_if = "calls::is_default")]
     pub requests: Requests,
@@ -125,6 +129,7 @@ impl Default for Server {
             overflow: Overflow::default(),
             service: Dist::default(),
             abandoned: Abandoned::default(),
+            instances: None,
             requests: Requests::default(),
         }
     }
@@ -277,6 +282,10 @@ pub struct Fault {
     /// For `reject`: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<RejectCause>,
+    /// For `drain`: how long before it goes an instance says that it will. `for` is how long it is away
+    /// then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Span>,
     /// For `churn`: how long a host stays before it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stays: Option<Dist>,
@@ -290,9 +299,14 @@ pub struct Fault {
     /// For `churn`: how a host is gone.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
-    /// For `failing` and `dns-fail`: the share of requests or look-ups that fail.
+    /// For `failing` and `dns-fail`: the share of requests or look-ups that fail. For faults of
+    /// managers: about how many of them it happens to, each for itself; all if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
+    /// For faults of managers: it happens to each for itself, the first time so long after `at` at most,
+    /// and whatever comes by chance is drawn for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spanned<Span>>,
     /// For `sluggish`: how many times as long requests take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times_slower: Option<f64>,
@@ -323,6 +337,9 @@ pub enum FaultKind {
     Cut,
     /// The server says no at the end of every handshake. Connections that it has stay.
     Reject,
+    /// One of the server's instances says that it will go, is given no more connections, ends those
+    /// that are left and is away for a while; each time the next one.
+    Drain,
     /// The server's name is looked up in vain: dials fail without reaching it.
     DnsFail,
     /// The peers' hosts go away and come back, each for itself; at the end all are back.
@@ -331,6 +348,11 @@ pub enum FaultKind {
     Pause,
     /// The managers' host has no network, and knows it.
     Offline,
+    /// The managers' host gets another address, after so long without a network if it is told how
+    /// long: nothing arrives any more over the connections that it has, and nobody is told.
+    Switch,
+    /// The managers' app is in the background, and must not use the network.
+    Background,
     /// Requests fail at once, so many of them.
     Failing,
     /// Requests take longer.
@@ -343,6 +365,13 @@ pub enum FaultKind {
     Cold,
     /// Calls come faster, or slower.
     Surge,
+}
+
+impl FaultKind {
+    /// Whether it happens to the managers, and so may happen to each for itself.
+    pub(crate) const fn is_of_managers(self) -> bool {
+        matches!(self, Self::Pause | Self::Offline | Self::Switch | Self::Background)
+    }
 }
 
 /// Which way messages go.

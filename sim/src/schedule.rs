@@ -1,13 +1,14 @@
-//! When a fault comes, and for how long: by the clock, or by chance.
+//! When a fault comes, and for how long: by the clock, or by chance; to all managers at once, or to
+//! each for itself.
 //!
 //! Both are pure functions of the scenario and the seed, so the world that lives through it and the
 //! timeline that draws it need not tell each other. What comes by chance is cut off at `until`, so
 //! that the heal is the same moment under every seed.
 
-use crate::dist::Dist;
+use crate::dist::{Dist, unit};
 use crate::draws::{Draws, Purpose, group_hash};
 use crate::scenario::Fault;
-use crate::units::Span;
+use crate::units::{Share, Span};
 
 /// The times that a fault comes.
 #[derive(Clone, Debug)]
@@ -15,11 +16,15 @@ pub(crate) struct Schedule {
     /// Tells its draws from those of other faults, whatever their order in the file.
     name: u64,
     at: Span,
+    /// What comes before it as a notice, and is part of it.
+    notice: Span,
     lasts: Dist,
     every: Option<Dist>,
     /// How often, if it is told so.
     times: u32,
     until: Option<Span>,
+    /// What part of the managers it happens to, and over what span, if to each for itself.
+    each: Option<(Share, Span)>,
 }
 
 impl Schedule {
@@ -29,16 +34,57 @@ impl Schedule {
         Self {
             name: u64::from(name[0]) << 32 | u64::from(name[1]),
             at,
+            notice: fault.notice.unwrap_or_default(),
             lasts: fault.lasts.as_ref().map_or(Dist::default(), |lasts| *lasts.get_ref()),
             every: fault.every.as_ref().map(|every| *every.get_ref()),
             times: fault.times.max(1),
             until: fault.until.as_ref().map(|until| *until.get_ref()),
+            each: fault.kind.get_ref().is_of_managers().then_some(()).and_then(|()| {
+                let spread = fault.spread.as_ref().map(|spread| *spread.get_ref());
+                let all = Share::new(1.0).unwrap_or_default();
+                let given = fault.share.is_some() || spread.is_some();
+                given.then(|| (fault.share.unwrap_or(all), spread.unwrap_or_default()))
+            }),
         }
     }
 
     /// When it first comes.
     pub(crate) const fn at(&self) -> Span {
         self.at
+    }
+
+    /// Whether it happens to each manager for itself.
+    pub(crate) const fn is_each(&self) -> bool {
+        self.each.is_some()
+    }
+
+    /// When it comes to this manager, if it happens to each for itself; `None` if never.
+    pub(crate) fn of_one(&self, draws: Draws, manager: usize) -> Option<Self> {
+        let (share, spread) = self.each?;
+        // A name of its own, so that whatever comes by chance is drawn for it alone.
+        let own = (manager as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let name = self.name ^ own;
+        if unit(draws.draw(Purpose::FaultShare, name, 0)) >= share.as_f64() {
+            return None;
+        }
+        let random = draws.draw(Purpose::FaultSpread, name, 0);
+        let later = steadfast::draw::uniform(random, 0, spread.as_nanos());
+        let at = Span::from_nanos(self.at.as_nanos().saturating_add(later));
+        Some(Self { name, at, each: None, ..self.clone() })
+    }
+
+    /// When it is there for anybody, to be shown.
+    pub(crate) fn shown(&self, draws: Draws) -> Vec<(Span, Span)> {
+        let Some((_, spread)) = self.each else { return self.spans(draws).collect() };
+        let by_chance = self.lasts.is_chance() || self.every.is_some_and(|every| every.is_chance());
+        if by_chance {
+            return vec![(self.at, self.over())];
+        }
+        let latest = self.until.map_or(u64::MAX, Span::as_nanos);
+        let end = |end: Span| {
+            Span::from_nanos(end.as_nanos().saturating_add(spread.as_nanos()).min(latest))
+        };
+        self.spans(draws).map(|(from, to)| (from, end(to))).collect()
     }
 
     /// When it is over for good.
@@ -48,7 +94,9 @@ impl Schedule {
         }
         let every = self.every.map_or(0, |every| every.mean().as_nanos());
         let last = every.saturating_mul(u64::from(self.times - 1));
-        let end = self.at.as_nanos().saturating_add(last);
+        let spread = self.each.map_or(Span::ZERO, |(_, spread)| spread).as_nanos();
+        let begin = self.at.as_nanos().saturating_add(last).saturating_add(spread);
+        let end = begin.saturating_add(self.notice.as_nanos());
         Span::from_nanos(end.saturating_add(self.lasts.mean().as_nanos()))
     }
 
@@ -76,6 +124,7 @@ impl Schedule {
         let mut begin = self.at.as_nanos();
         let spans = (0..times).map(move |n| {
             let (from, lasts) = (begin, drawn(self.lasts, Purpose::FaultLength, n));
+            let lasts = lasts.saturating_add(self.notice.as_nanos());
             let end = from.saturating_add(lasts).min(latest);
             let gap = self.every.map_or(0, |every| drawn(every, Purpose::FaultGap, n));
             begin = from.saturating_add(gap).max(end);
@@ -94,10 +143,12 @@ mod tests {
         Schedule {
             name: 7,
             at: Span::from_secs(10),
+            notice: Span::ZERO,
             lasts: lasts.parse().unwrap(),
             every: every.map(|every| every.parse().unwrap()),
             times,
             until: until.map(Span::from_secs),
+            each: None,
         }
     }
 
@@ -129,5 +180,25 @@ mod tests {
         assert_eq!(seen, spans(&chance, 1));
         assert_ne!(seen, spans(&chance, 2));
         assert_eq!(chance.about_times(), 10_000);
+    }
+
+    #[test]
+    fn of_each_manager_it_is_true_by_itself() {
+        let share = Share::new(0.5).unwrap();
+        let each = Some((share, Span::from_secs(30)));
+        let all = Schedule { each, ..schedule("2s..4s", None, 1, Some(60)) };
+        let draws = Draws::new(1);
+        let ones: Vec<_> = (0..1_000).filter_map(|one| all.of_one(draws, one)).collect();
+        assert!((450..550).contains(&ones.len()), "{}", ones.len());
+        let spans: Vec<_> = ones.iter().flat_map(|one| spans(one, 1)).collect();
+        assert_eq!(spans.len(), ones.len());
+        let s = 1_000_000_000;
+        assert!(
+            spans.iter().all(|(from, to)| (10 * s..=40 * s).contains(from) && *to - from >= 2 * s)
+        );
+        assert!(spans.iter().any(|(from, _)| *from < 12 * s));
+        assert!(spans.iter().any(|(from, _)| *from > 38 * s));
+        assert_ne!(spans[0].1 - spans[0].0, spans[1].1 - spans[1].0);
+        assert_eq!(all.shown(draws), [(Span::from_secs(10), Span::from_secs(60))]);
     }
 }

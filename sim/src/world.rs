@@ -9,8 +9,10 @@
 mod calls;
 mod churn;
 mod client;
+mod drain;
 mod fault;
 mod heartbeat;
+mod host;
 mod link;
 mod requests;
 mod server;
@@ -34,6 +36,7 @@ use crate::tally::Tally;
 use crate::units::Span;
 use calls::{Flow, RequestId};
 use churn::Hosts;
+use drain::Balancer;
 use heartbeat::Circle;
 use link::Road;
 use requests::{Ask, Desk};
@@ -91,8 +94,12 @@ impl Checks {
 
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    Accepted { resumed: bool },
+    Accepted {
+        resumed: bool,
+    },
     Failed(DialCause),
+    /// There is no network: the host says so itself.
+    NoNetwork,
 }
 
 /// Something that happens.
@@ -106,6 +113,10 @@ enum Happening {
     Answer { manager: usize, conn: ConnId, answer: Answer },
     /// The news that a connection is gone does.
     Reset { manager: usize, conn: ConnId },
+    /// A server's word that it will go then does.
+    GoAway { manager: usize, conn: ConnId, leaves_at: Time },
+    /// An instance that said so goes.
+    Leaves { server: usize, instance: u16 },
     /// The next of many such pieces of news does.
     News { wave: usize },
     /// A server sends the next peer of a group its sign of life.
@@ -134,6 +145,8 @@ enum Happening {
     Turn { peer: usize },
     /// A fault begins, or ends.
     Fault { fault: usize, begins: bool },
+    /// The same for one manager.
+    Own { fault: usize, manager: usize, begins: bool },
     /// The last fault is over.
     Healed,
     /// A process that woke the wrong way round looks at its sockets at last.
@@ -182,12 +195,17 @@ pub(crate) struct World<'a> {
     queue: Queue<Happening>,
     drivers: Vec<Driver>,
     servers: Vec<Server>,
+    /// By server.
+    balancers: Vec<Balancer>,
     links: Vec<Road>,
     /// By group.
     circles: Vec<Circle>,
     peers: Vec<Peer>,
     /// Until when servers remember the sessions of peers; nothing if no group has any.
     sessions: Vec<Time>,
+    /// Since when each peer could be up again as far as its host is concerned; `MAX` if it is, or its
+    /// host cannot. Nothing if no fault touches hosts.
+    awaited: Vec<Time>,
     /// News of many lost connections, wave by wave, each wave latest first.
     news: Vec<Vec<(Time, u32, ConnId)>>,
     /// What detectors said, by group, and by peer where one follows a recording.
@@ -270,10 +288,16 @@ impl<'a> World<'a> {
             queue: Queue::new(),
             drivers,
             servers: plan.servers.iter().map(Server::new).collect(),
+            balancers: plan.servers.iter().map(Balancer::new).collect(),
             links: plan.links.iter().map(Road::new).collect(),
             circles: plan.groups.iter().map(|_| Circle::default()).collect(),
             sessions: if plan.groups.iter().any(|group| group.session_ttl.is_some()) {
                 vec![Time::ZERO; peers.len()]
+            } else {
+                Vec::new()
+            },
+            awaited: if plan.faults.iter().any(|fault| fault.trouble.keeps_off()) {
+                vec![Time::MAX; peers.len()]
             } else {
                 Vec::new()
             },
@@ -424,13 +448,18 @@ impl<'a> World<'a> {
                 let lost = Event::Lost { conn, cause: LossCause::Reset };
                 self.receive(manager, lost)?;
             }
+            Happening::GoAway { manager, conn, leaves_at } => {
+                self.go_away(manager, conn, leaves_at)?;
+            }
+            Happening::Leaves { server, instance } => self.instance_leaves(server, instance),
             Happening::News { wave } => self.news(wave)?,
             Happening::Beat { group } => self.beat(group),
             Happening::Heard { manager, conn } => {
                 self.receive(manager, Event::Heartbeat { conn })?;
             }
             Happening::Pong { manager, conn, ping } => {
-                if self.drivers[manager].conn(conn).is_some() {
+                let conn = self.drivers[manager].conn(conn);
+                if conn.is_some_and(|conn| conn.phase != Phase::Stale) {
                     self.receive(manager, Event::Pong { ping })?;
                 }
             }
@@ -444,6 +473,10 @@ impl<'a> World<'a> {
             Happening::Reply { ask, failure } => self.replied(ask, failure)?,
             Happening::Turn { peer } => self.turn(peer),
             Happening::Fault { fault, begins } => self.fault(fault, begins)?,
+            Happening::Own { fault, manager, begins } => {
+                let trouble = self.plan.faults[fault].trouble.clone();
+                self.host_fault(manager, &trouble, begins)?;
+            }
             Happening::Healed => self.healed()?,
             Happening::Reads { manager } => self.reads(manager)?,
             Happening::Alarm { manager } => self.alarm(manager)?,
@@ -453,7 +486,8 @@ impl<'a> World<'a> {
 
     /// Something comes in over the network, if there is one.
     fn receive(&mut self, manager: usize, event: Event) -> Step {
-        if self.drivers[manager].offline > 0 {
+        let driver = &mut self.drivers[manager];
+        if driver.offline > 0 || driver.is_stale(&event) {
             return Ok(());
         }
         self.tell(manager, event)
@@ -483,6 +517,9 @@ impl<'a> World<'a> {
                     (peer.conn, peer.way) = (Some(id), u16::try_from(way).unwrap_or(u16::MAX));
                     peer.dead_since = if up { Time::MAX } else { self.now };
                     self.greet(manager, id, index);
+                    if up {
+                        self.no_longer_awaited(index);
+                    }
                     self.measures.connected(resumed);
                 }
             }

@@ -235,3 +235,120 @@ fn what_comes_by_chance_is_over_when_it_says() {
     let active = faults.chars().filter(|mark| *mark == 'x').count();
     assert!((5..36).contains(&active) && faults.contains("times"), "{lane}");
 }
+
+const DRAIN: &str = "[[faults]]\nkind = \"drain\"\non = \"servers.api\"\nnotice = \"5s\"\n\
+                     at = \"5s\"\nfor = \"2s\"\nevery = \"10s\"\ntimes = 4\n";
+
+fn run_of_drain(instances: u32, sets: &[&str]) -> Run {
+    let server = format!("[servers.api]\ninstances = {instances}");
+    let world = WORLD.replace("[servers.api]", &server);
+    let simulation = Simulation::from_toml(&format!("{world}{DRAIN}")).unwrap();
+    let set = |simulation: Simulation, set: &&str| simulation.set(set).unwrap();
+    let run = sets.iter().fold(simulation, set).run(1).unwrap();
+    assert_eq!(run.violation(), None);
+    run
+}
+
+#[test]
+fn whoever_is_told_of_a_drain_is_elsewhere_before_it_and_nobody_is_down() {
+    let sets = [
+        "expect.ours.most_down=== 0%",
+        "expect.ours.losses_per_peer=== 0",
+        "expect.ours.dials_per_move=== 1",
+        // The last one is back and empty, the others have a third each, but for one connection.
+        "expect.ours.skew=<= 1.4",
+        "expect.ours.\"skew.api\"=>= 1.3",
+    ];
+    let run = run_of_drain(4, &sets);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+    // 10 of the first; a third of the others' is what each of those has by then.
+    let told = run.timeline().to_string();
+    assert!(told.contains("connections told to move 5"), "{told}");
+}
+
+#[test]
+fn whoever_does_nothing_about_a_drain_is_thrown_out_at_its_end() {
+    let sets = [
+        "policies.ours.drains=false",
+        "expect.ours.most_down=>= 25%",
+        "expect.ours.losses_per_peer=>= 1",
+        "expect.ours.recovered=== 100%",
+    ];
+    let run = run_of_drain(4, &sets);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+    assert!(run.summary().lost_at_s >= Some(10.0), "{}", run.timeline());
+}
+
+#[test]
+fn a_balancer_without_an_instance_that_serves_refuses() {
+    let sets = ["expect.ours.refused=>= 1", "expect.ours.recovered=== 100%"];
+    let run = run_of_drain(1, &sets);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+}
+
+/// Phones that ask whether their connections live.
+const PHONES: [&str; 5] = [
+    "managers=40",
+    "duration=3m",
+    "servers.api.accept=500/s",
+    "peers.worker.session_ttl=2m",
+    "peers.worker.profile.signs=pings(interval=10s, timeout=2s)",
+];
+
+fn phones(fault: &str, sets: &[&str]) -> Run {
+    let world = WORLD.replace("heartbeat = \"1s\"", "");
+    let fault = format!("[[faults]]\non = \"managers\"\nat = \"5s\"\nspread = \"20s\"\n{fault}");
+    let simulation = Simulation::from_toml(&format!("{world}{fault}")).unwrap();
+    let sets: Vec<_> = PHONES.iter().chain(sets).map(ToString::to_string).collect();
+    let run = simulation.set_all(&sets).unwrap().run(1).unwrap();
+    assert_eq!(run.violation(), None);
+    run
+}
+
+#[test]
+fn another_address_is_found_out_by_asking_and_the_session_is_kept() {
+    for fault in ["kind = \"switch\"\n", "kind = \"switch\"\nfor = \"2s..9s\"\nuntil = \"60s\"\n"] {
+        let sets = [
+            "expect.ours.losses_per_peer=== 1",
+            "expect.ours.false_losses=== 0",
+            "expect.ours.resumed=== 100%",
+            "expect.ours.dials_while_offline=== 0",
+            "expect.ours.reconnect_max=<= 10s",
+            "expect.ours.recovered=== 100%",
+        ];
+        let run = phones(fault, &sets);
+        assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+    }
+}
+
+#[test]
+fn a_client_that_does_not_listen_to_its_host_dials_without_a_network() {
+    let fault = "kind = \"offline\"\nfor = \"60s\"\n";
+    let heard = ["expect.ours.losses_per_peer=== 0", "expect.ours.dials_while_offline=== 0"];
+    let run = phones(fault, &heard);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+    let deaf = [
+        "policies.ours.network=false",
+        "expect.ours.false_losses=>= 40",
+        "expect.ours.dials_while_offline=>= 40",
+        "expect.ours.recovered=== 100%",
+    ];
+    let run = phones(fault, &deaf);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+}
+
+#[test]
+fn an_app_in_the_background_neither_dials_nor_blames() {
+    // The server goes while some are in the background: they come back when the app does.
+    let down = "[[faults]]\nkind = \"down\"\non = \"servers.api\"\nat = \"40s\"\nfor = \"2s\"\n";
+    let fault = format!("kind = \"background\"\nshare = 0.5\nfor = \"60s\"\n{down}");
+    let sets = [
+        "expect.ours.losses_per_peer=== 1",
+        "expect.ours.dials_while_offline=== 0",
+        "expect.ours.false_losses=== 0",
+        "expect.ours.reconnect_p50=<= 10s",
+        "expect.ours.recovered=== 100%",
+    ];
+    let run = phones(&fault, &sets);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+}

@@ -176,3 +176,17 @@ fn a_process_that_stalls_again_and_again_blames_the_dead_alone() {
     let naive = run("observer-stalls", "naive", 1, &["peers.device.count=50"]);
     assert!(naive.expects().iter().any(|expect| expect.value > Some(20.0)), "{}", naive.timeline());
 }
+
+#[test]
+fn a_rolling_deploy_leaves_nobody_without_a_connection_who_heeds_the_notice() {
+    let sets = ["peers.device.count=1000", "servers.web.accept=50/s", "links.device-web.loss=0"];
+    let sets = [&sets[..], &["faults.0.times=4", "duration=5m"]].concat();
+    holds("rolling-deploy", "ours", &sets);
+    holds("rolling-deploy", "naive", &sets);
+}
+
+#[test]
+fn phones_that_listen_to_their_hosts_are_back_at_once() {
+    let sets = ["managers=100", "peers.phone.count=100", "servers.gateway.accept=50/s"];
+    holds("mobile-switch", "ours", &sets);
+}

@@ -89,7 +89,7 @@ impl Manager {
             Trust::Doubted { .. } if silent && !self.awaits_budget(slot) => {
                 return self.convict(slot, out);
             }
-            Trust::Held { at } if silent && at + self.nominal(conn, &watch) <= now => {
+            Trust::Held { at } if silent && at + self.detection_time(conn, &watch) <= now => {
                 let rest = self.policies.config.mass_guard.map(|guard| guard.believe_for);
                 let until = now + rest.unwrap_or_default();
                 self.change_crowd(slot, |crowd| crowd.believed_until = until);
@@ -260,7 +260,7 @@ impl Manager {
                 Trust::Doubted { .. } if conn.probe.is_unhealthy() => Some(self.now),
                 Trust::Doubted { .. } => Some(last + self.suspect_after(conn, &watch)),
                 Trust::Held { at } => {
-                    let over = at + self.nominal(conn, &watch);
+                    let over = at + self.detection_time(conn, &watch);
                     let silent = last + self.suspect_after(conn, &watch);
                     Some(if conn.probe.is_unhealthy() { over } else { over.max(silent) })
                 }
@@ -285,6 +285,12 @@ impl Manager {
     /// How long a silence is suspect, if nothing speaks against us.
     fn nominal(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
         span_of(&watch.detector, conn.rhythm.as_deref())
+    }
+
+    /// How long it takes to find one who falls silent, by whatever finds it first.
+    fn detection_time(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
+        let nominal = self.nominal(conn, watch);
+        watch.pings.map_or(nominal, |pings| pings.detection_time().min(nominal))
     }
 
     /// How long a silence is doubted.

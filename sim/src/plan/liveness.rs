@@ -77,7 +77,14 @@ impl Plan {
     /// How long a dead connection may go unnoticed.
     fn found(&self, profile: &PeerProfile) -> Option<Duration> {
         let silently = self.faults.iter().any(|fault| {
-            matches!(fault.trouble, Trouble::Silent | Trouble::Partition(_) | Trouble::Churn(_))
+            matches!(
+                fault.trouble,
+                Trouble::Silent
+                    | Trouble::Partition(_)
+                    | Trouble::Churn(_)
+                    | Trouble::Offline
+                    | Trouble::Switch { .. }
+            )
         });
         let nominal = match profile.health.detector {
             Detector::Deadline(deadline) => deadline,
@@ -96,10 +103,7 @@ impl Plan {
             // Whoever only listens never learns that nobody hears him.
             Signs::Heartbeats if unheard => return None,
             Signs::Heartbeats => nominal,
-            Signs::Pings(pings) => {
-                let missed = pings.timeout.saturating_mul(pings.unhealthy_threshold);
-                nominal.max(pings.interval.saturating_add(missed))
-            }
+            Signs::Pings(pings) => nominal.max(pings.validate().ok()?.detection_time()),
         };
         let (more, of) = PATIENCE;
         let patient = nominal.saturating_mul(more) / of;

@@ -72,6 +72,12 @@ settings! {
         told: bool,
         /// Whether it doubts itself: its own health, and a silence of many at once.
         doubts_itself: bool,
+        /// Whether the client makes another connection when a server says that it will go; one that
+        /// does not stays until it is thrown out.
+        drains: bool,
+        /// Whether the client listens to its host: that there is no network, or another one, or that the
+        /// app is in the background. One that does not goes on as if nothing were.
+        network: bool,
         {
             /// How peers are dialed and watched.
             peer: PeerSettings

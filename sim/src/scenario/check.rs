@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 
 use super::source::Source;
-use super::{Peers, Scenario, ScenarioError};
+use super::{Peers, Scenario, ScenarioError, Server};
 use crate::contention;
 use crate::expect;
 use crate::policy::{self, CallSettings, PeerSettings, Settings, is_empty};
@@ -20,6 +20,8 @@ use crate::units::Span;
 const MOST_PEERS: u64 = 10_000_000;
 /// The same, for managers.
 const MOST_MANAGERS: u32 = 1_000_000;
+/// How many instances a server may have.
+const MOST_INSTANCES: u32 = 1_000;
 /// The longest that a scenario may last.
 const LONGEST: Span = Span::from_secs(366 * 24 * 3_600);
 /// How many heartbeats a scenario may have, and how many connections its faults may hit: what takes
@@ -34,6 +36,9 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
     check_numeric(scenario, source)?;
     for (name, group) in &scenario.peers {
         check_peers(scenario, source, name, group)?;
+    }
+    for server in scenario.servers.values() {
+        check_instances(source, server)?;
     }
     calls::check(scenario, source)?;
     let links = link_names(scenario);
@@ -60,6 +65,17 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
     }
     calls::check_highest(scenario, source)?;
     check_expect(scenario, source)
+}
+
+/// Refuses a balancer in front of nothing, and of more than it can look through for each dial.
+fn check_instances(source: &Source<'_>, server: &Server) -> Result<(), ScenarioError> {
+    match &server.instances {
+        Some(instances) if !(1..=MOST_INSTANCES).contains(instances.get_ref()) => {
+            let problem = format!("{} instances, from 1 to {MOST_INSTANCES}", instances.get_ref());
+            Err(source.error(problem, &instances.span()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what would run for ever or not fit into memory.

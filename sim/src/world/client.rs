@@ -41,6 +41,9 @@ impl World<'_> {
             if let Some(conn) = driver.conn(id) {
                 conn.phase = Phase::Answered;
             }
+            if let Some(&Way { server, .. }) = group.ways.get(way) {
+                self.balance(server, manager, id);
+            }
             let answer = Answer::Accepted { resumed: false };
             let at = self.now.plus_nanos(WARM_UP_DIAL_NS);
             self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
@@ -48,10 +51,14 @@ impl World<'_> {
         }
         self.measures.dialed(self.peers[index].group as usize, self.now);
         let Some(&Way { server, link }) = group.ways.get(way) else { return };
-        let offline = driver.offline > 0;
+        let (offline, on) = (driver.offline > 0, driver.is_on());
+        self.measures.offline_dials += u64::from(!on);
         let at =
             self.now.plus_nanos(self.latency(link, Purpose::DialOut, name, attempt).as_nanos());
-        if offline || self.links[link].cut > 0 {
+        if offline {
+            let answer = Answer::NoNetwork;
+            self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
+        } else if self.links[link].cut > 0 {
             let answer = Answer::Failed(DialCause::Unreachable);
             self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
         } else if self.is_unresolved(server, name, attempt) {
@@ -77,6 +84,7 @@ impl World<'_> {
         }
         self.probe_over(manager, conn.peer(), conn.half_open);
         if conn.phase.at_server() {
+            self.unbalance(&conn);
             self.forget_session_later(conn.peer());
         }
         let peer = &mut self.peers[conn.peer()];
@@ -118,6 +126,7 @@ impl World<'_> {
         let event = match answer {
             Answer::Accepted { resumed } => Event::Connected { conn, resumed },
             Answer::Failed(cause) => failed(cause),
+            Answer::NoNetwork => return self.tell(manager, failed(DialCause::Unreachable)),
         };
         self.receive(manager, event)
     }

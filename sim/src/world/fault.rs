@@ -4,13 +4,10 @@ use steadfast::{ConnId, Event, LossCause, Time};
 
 use super::{Happening, Step, World};
 use crate::draws::Purpose;
-use crate::driver::{Phase, Process};
-use crate::plan::{Trouble, Way};
+use crate::driver::{Conn, Phase};
+use crate::plan::{FaultPlan, Trouble, Way};
 use crate::queue::Rank;
-use crate::scenario::WakeOrder;
-
-/// How long a process that woke the wrong way round is busy with its timers.
-const BETWEEN_TICK_AND_READ_NS: u64 = 1_000_000;
+use crate::schedule::Schedule;
 
 /// How many pieces of news wait in a list of their own: a place on the queue takes four times as much.
 const MANY: usize = 10_000;
@@ -18,20 +15,38 @@ const MANY: usize = 10_000;
 impl World<'_> {
     /// Puts all beginnings and ends on the queue, and the heal behind the last of them.
     pub(super) fn schedule_faults(&mut self) {
-        for (place, fault) in self.plan.faults.iter().enumerate() {
-            for (from, to) in fault.schedule.spans(self.draws) {
-                let at = self.now.plus_nanos(from.as_nanos());
-                let begins = Happening::Fault { fault: place, begins: true };
-                self.queue.push(at, Rank::World, begins);
-                if !matches!(fault.trouble, Trouble::ResetAll | Trouble::Cold) {
-                    let end = self.now.plus_nanos(to.as_nanos());
-                    let ends = Happening::Fault { fault: place, begins: false };
-                    self.queue.push(end, Rank::World, ends);
+        let plan = self.plan;
+        for (place, fault) in plan.faults.iter().enumerate() {
+            if !fault.schedule.is_each() {
+                let happening = |begins| Happening::Fault { fault: place, begins };
+                self.schedule_fault(fault, &fault.schedule, happening);
+                continue;
+            }
+            for manager in 0..plan.managers {
+                if let Some(own) = fault.schedule.of_one(self.draws, manager) {
+                    let happening = |begins| Happening::Own { fault: place, manager, begins };
+                    self.schedule_fault(fault, &own, happening);
                 }
             }
         }
         let heal = self.now.plus_nanos(self.plan.heal.as_nanos());
         self.queue.push(heal, Rank::World, Happening::Healed);
+    }
+
+    fn schedule_fault(
+        &mut self,
+        fault: &FaultPlan,
+        schedule: &Schedule,
+        happening: impl Fn(bool) -> Happening,
+    ) {
+        for (from, to) in schedule.spans(self.draws) {
+            let at = self.now.plus_nanos(from.as_nanos());
+            self.queue.push(at, Rank::World, happening(true));
+            if !fault.trouble.is_instant() {
+                let end = self.now.plus_nanos(to.as_nanos());
+                self.queue.push(end, Rank::World, happening(false));
+            }
+        }
     }
 
     pub(super) fn fault(&mut self, number: usize, begins: bool) -> Step {
@@ -77,6 +92,8 @@ impl World<'_> {
                 self.links[on].partition(direction, begins, self.now);
             }
             Trouble::Reject(cause) => stack(&mut self.servers[on].rejects, cause, begins),
+            Trouble::Drain(notice) if begins => self.drain(on, notice),
+            Trouble::Drain(_) => self.instance_returns(on),
             Trouble::Unresolved(share) => stack(&mut self.servers[on].unresolved, share, begins),
             Trouble::Churn(_) if begins => self.churn(number),
             Trouble::Churn(_) => self.return_all(on),
@@ -86,14 +103,12 @@ impl World<'_> {
                     self.cut(|way| way.link == on);
                 }
             }
-            Trouble::Pause(order) => {
+            trouble @ (Trouble::Pause(_)
+            | Trouble::Offline
+            | Trouble::Switch { .. }
+            | Trouble::Background) => {
                 for manager in 0..self.plan.managers {
-                    self.pause(manager, order, begins)?;
-                }
-            }
-            Trouble::Offline => {
-                for manager in 0..self.plan.managers {
-                    self.offline(manager, begins)?;
+                    self.host_fault(manager, &trouble, begins)?;
                 }
             }
         }
@@ -113,12 +128,18 @@ impl World<'_> {
 
     /// The servers lose their connections over these ways; the clients will hear of it.
     fn cut(&mut self, over: impl Fn(&Way) -> bool) {
+        self.cut_those(|way, _| over(way));
+    }
+
+    /// The same for those of them that are meant.
+    pub(super) fn cut_those(&mut self, meant: impl Fn(&Way, &Conn) -> bool) {
         // When each client hears of it, which is filled in below.
         let mut news: Vec<(Time, u32, ConnId)> = Vec::new();
         for (manager, driver) in (0..).zip(&self.drivers) {
             for (id, conn) in driver.live() {
                 let group = &self.plan.groups[self.peers[conn.peer()].group as usize];
-                if conn.phase.at_server() && group.ways.get(conn.way()).is_some_and(&over) {
+                let meant = |way: &Way| meant(way, conn);
+                if conn.phase.at_server() && group.ways.get(conn.way()).is_some_and(meant) {
                     news.push((Time::ZERO, manager, id));
                 }
             }
@@ -164,8 +185,12 @@ impl World<'_> {
     /// The server's side of a connection is gone; when the client hears of it, if it does.
     pub(super) fn cut_off(&mut self, manager: usize, id: ConnId) -> Option<Time> {
         let conn = self.drivers[manager].conn(id)?;
+        let was = *conn;
         conn.phase = Phase::Cut;
         let (index, attempt, way) = (conn.peer(), conn.attempt(), conn.way());
+        if was.phase.at_server() {
+            self.unbalance(&was);
+        }
         self.forget_session_later(index);
         let peer = &mut self.peers[index];
         peer.dead_since = peer.dead_since.min(self.now);
@@ -176,77 +201,6 @@ impl World<'_> {
             let latency = self.latency(link, Purpose::Reset, name, attempt);
             self.in_order(manager, id, latency)
         })
-    }
-
-    /// The manager's process stops, or wakes in that order when no other pause holds it.
-    ///
-    /// Woken the wrong way round, it runs its timers first and comes to its sockets a moment later.
-    fn pause(&mut self, manager: usize, order: WakeOrder, begins: bool) -> Step {
-        let driver = &mut self.drivers[manager];
-        let pauses = match driver.process {
-            Process::Sleeps(pauses) => pauses,
-            Process::Runs | Process::OnlyTicks => 0,
-        };
-        if begins {
-            driver.process = Process::Sleeps(pauses + 1);
-            driver.alarm = Time::MAX;
-            return Ok(());
-        }
-        if pauses > 1 {
-            driver.process = Process::Sleeps(pauses - 1);
-            return Ok(());
-        }
-        match order {
-            WakeOrder::TickFirst => {
-                driver.process = Process::OnlyTicks;
-                let at = self.now.plus_nanos(BETWEEN_TICK_AND_READ_NS);
-                self.queue.push(at, Rank::World, Happening::Reads { manager });
-                self.tell(manager, Event::Tick)
-            }
-            WakeOrder::IoFirst => {
-                self.read_waiting(manager)?;
-                self.tell(manager, Event::Tick)
-            }
-        }
-    }
-
-    /// A process that woke the wrong way round comes to its sockets, unless it sleeps again.
-    pub(super) fn reads(&mut self, manager: usize) -> Step {
-        match self.drivers[manager].process {
-            Process::OnlyTicks => self.read_waiting(manager),
-            Process::Runs | Process::Sleeps(_) => Ok(()),
-        }
-    }
-
-    /// The driver feeds all that waits.
-    fn read_waiting(&mut self, manager: usize) -> Step {
-        let driver = &mut self.drivers[manager];
-        driver.process = Process::Runs;
-        for event in driver.take_waiting() {
-            self.tell(manager, event)?;
-        }
-        self.set_alarm(manager);
-        Ok(())
-    }
-
-    fn offline(&mut self, manager: usize, begins: bool) -> Step {
-        let offline = &mut self.drivers[manager].offline;
-        let others = if begins { *offline } else { *offline - 1 };
-        *offline = others + u32::from(begins);
-        if others > 0 {
-            return Ok(());
-        }
-        self.tell(manager, if begins { Event::NetworkDown } else { Event::NetworkUp })?;
-        if !begins {
-            // News that could not be delivered meanwhile.
-            let live = self.drivers[manager].live();
-            let cut: Vec<_> =
-                live.filter(|(_, conn)| conn.phase == Phase::Cut).map(|(id, _)| id).collect();
-            for conn in cut {
-                self.queue.push(self.now, Rank::World, Happening::Reset { manager, conn });
-            }
-        }
-        Ok(())
     }
 
     /// The last fault is over: who is down now must be brought back, at the servers' pace at best.

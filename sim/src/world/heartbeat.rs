@@ -67,7 +67,8 @@ impl World<'_> {
         let group = &self.plan.groups[peer.group as usize];
         let name = group.peer_id(peer.place).0;
         let Some(&Way { server, link }) = group.ways.get(conn.way()) else { return };
-        let speaks = conn.phase == Phase::Up && self.servers[server].speaks();
+        let online = self.drivers[manager].offline == 0;
+        let speaks = online && conn.phase == Phase::Up && self.servers[server].speaks();
         if speaks && !self.is_lost(link, Purpose::PongLost, name, pings) {
             let there = self.latency(link, Purpose::Pong, name, 2 * pings);
             let back = self.latency(link, Purpose::Pong, name, 2 * pings + 1);

@@ -145,8 +145,17 @@ impl World<'_> {
             self.measures.server_wasted += 1;
             return;
         };
-        conn.phase = Phase::Answered;
+        if conn.phase == Phase::Stale {
+            self.measures.server_wasted += 1;
+            return;
+        }
         let (attempt, resume, owner, way) = (conn.attempt(), conn.resume, conn.peer(), conn.way());
+        if !self.balance(index, manager, id) {
+            return self.refuse(manager, id);
+        }
+        if let Some(conn) = self.drivers[manager].conn(id) {
+            conn.phase = Phase::Answered;
+        }
         let peer = &self.peers[owner];
         let group = &self.plan.groups[peer.group as usize];
         let name = group.peer_id(peer.place).0;

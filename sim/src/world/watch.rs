@@ -275,6 +275,7 @@ impl World<'_> {
         self.log.end(&digests);
         self.tell_idle_breakers();
         self.tell_awaited_hosts();
+        self.tell_awaited_peers();
         self.tell_undetected();
         let mut groups: Vec<_> = {
             let groups = self.plan.groups.iter();
@@ -300,6 +301,10 @@ impl World<'_> {
         let virtual_ns = self.now.since(self.measures.start()).as_nanos();
         let mut facts = self.measures.facts(self.now, self.ideal_s, groups);
         facts.calls = calls;
+        let servers = self.plan.servers.iter().zip(&self.balancers);
+        let servers = servers.filter(|(server, _)| server.instances > 0);
+        facts.instances =
+            servers.map(|(server, balancer)| (server.name.clone(), balancer.loads())).collect();
         Outcome {
             digest,
             digests,

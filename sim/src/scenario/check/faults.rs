@@ -23,14 +23,14 @@ pub(super) fn check(
     let kind = *fault.kind.get_ref();
     let target = match kind {
         Kind::Down | Kind::Silent | Kind::ResetAll | Kind::Capacity => "servers",
-        Kind::Reject | Kind::DnsFail => "servers",
+        Kind::Reject | Kind::DnsFail | Kind::Drain => "servers",
         Kind::Failing | Kind::Sluggish | Kind::RequestCapacity | Kind::Stall | Kind::Cold => {
             "servers"
         }
         Kind::Slow | Kind::Lossy | Kind::Partition | Kind::Cut => "links",
         Kind::Churn => "peers",
         Kind::Surge => "calls",
-        Kind::Pause | Kind::Offline => "managers",
+        Kind::Pause | Kind::Offline | Kind::Switch | Kind::Background => "managers",
     };
     let known: Vec<String> = match target {
         "servers" => scenario.servers.keys().map(|name| format!("servers.{name}")).collect(),
@@ -43,26 +43,31 @@ pub(super) fn check(
         return Err(source.unknown("target", &fault.on, known.iter().map(String::as_str)));
     }
     let span = fault.kind.span();
+    let (lasts, instant) = (fault.lasts.is_some(), matches!(kind, Kind::ResetAll | Kind::Cold));
+    let shared = matches!(kind, Kind::Failing | Kind::DnsFail) || kind.is_of_managers();
     let needed = [
         ("latency", fault.latency.is_some(), kind == Kind::Slow),
         ("loss", fault.loss.is_some(), kind == Kind::Lossy),
         ("accept", fault.accept.is_some(), kind == Kind::Capacity),
         ("rate", fault.rate.is_some(), matches!(kind, Kind::RequestCapacity | Kind::Surge)),
         ("cause", fault.cause.is_some(), kind == Kind::Reject),
+        ("notice", fault.notice.is_some(), kind == Kind::Drain),
         ("times_slower", fault.times_slower.is_some(), kind == Kind::Sluggish),
-        ("for", fault.lasts.is_some(), !matches!(kind, Kind::ResetAll | Kind::Cold)),
+        ("for", lasts, !instant && (lasts || kind != Kind::Switch)),
     ];
     let churns = kind == Kind::Churn;
+    let drains = kind == Kind::Drain;
     let allowed = [
         ("wake", fault.wake.is_some(), kind == Kind::Pause),
         ("direction", fault.direction.is_some(), kind == Kind::Partition),
-        ("share", fault.share.is_some(), matches!(kind, Kind::Failing | Kind::DnsFail)),
+        ("share", fault.share.is_some(), shared),
+        ("spread", fault.spread.is_some(), kind.is_of_managers()),
         ("stays", fault.stays.is_some(), churns),
         ("away", fault.away.is_some(), churns),
         ("trace", fault.trace.is_some(), churns),
         ("as", fault.gone.is_some(), churns),
         ("every", fault.every.is_some(), !churns),
-        ("until", fault.until.is_some(), !churns),
+        ("until", fault.until.is_some(), !churns && !drains),
     ];
     let missing = needed.iter().find(|(_, given, wanted)| *wanted && !given);
     let failing = (kind == Kind::Failing && fault.share.is_none()).then_some("share");
@@ -75,10 +80,52 @@ pub(super) fn check(
     }
     match kind {
         Kind::Churn => check_churn(scenario, source, fault)?,
+        Kind::Drain => check_drain(scenario, source, fault)?,
+        Kind::Switch => check_switch(scenario, source, fault)?,
         Kind::Surge => check_surge(scenario, source, fault)?,
         _ => check_requests(scenario, source, fault)?,
     }
+    check_each(scenario, source, fault)?;
     check_schedule(scenario, source, fault)
+}
+
+/// Refuses a switch under requests, whose connections are not the managers'.
+fn check_switch(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    if scenario.calls.is_empty() {
+        return Ok(());
+    }
+    let problem = "there are calls, which would not notice";
+    Err(source.error(problem, &fault.kind.span()))
+}
+
+/// Refuses what would come to some managers too late, and too many moments of too many managers.
+fn check_each(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    let schedule = Schedule::of(fault);
+    if !schedule.is_each() {
+        return Ok(());
+    }
+    let managers = u64::from(*scenario.managers.get_ref());
+    let moments = schedule.about_times().saturating_mul(managers);
+    if moments > MOST_EVENTS / 100 {
+        let problem = format!("{moments} times over all managers, at most {}", MOST_EVENTS / 100);
+        return Err(source.error(problem, &fault.kind.span()));
+    }
+    let Some(spread) = &fault.spread else { return Ok(()) };
+    let end = fault.until.as_ref().unwrap_or(&scenario.duration).get_ref();
+    let last = fault.at.get_ref().as_nanos().saturating_add(spread.get_ref().as_nanos());
+    if last >= end.as_nanos() {
+        let problem = format!("it comes to some managers only when all is over, at {end}");
+        return Err(source.error(problem, &spread.span()));
+    }
+    Ok(())
 }
 
 /// Refuses faults with requests that their server does not have.
@@ -123,6 +170,26 @@ fn check_surge(
     if calls > MOST_EVENTS / 10 {
         let problem = format!("{calls} calls, at most {}", MOST_EVENTS / 10);
         return Err(source.error(problem, &fault.kind.span()));
+    }
+    Ok(())
+}
+
+/// Refuses to drain what has no instances, and two drains of one server.
+fn check_drain(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    let server = fault.on.get_ref().strip_prefix("servers.").unwrap_or_default();
+    if scenario.servers.get(server).is_some_and(|server| server.instances.is_none()) {
+        return Err(source.error("that server has no `instances` to drain", &fault.on.span()));
+    }
+    let twins = scenario.faults.iter().filter(|other| {
+        *other.kind.get_ref() == FaultKind::Drain && other.on.get_ref() == fault.on.get_ref()
+    });
+    if twins.count() > 1 {
+        let problem = "the instances of a server are drained in one way only";
+        return Err(source.error(problem, &fault.on.span()));
     }
     Ok(())
 }
@@ -220,8 +287,11 @@ fn check_schedule(
         }
         return check_begins(scenario, source, fault);
     };
-    let lasts = fault.lasts.as_ref().map(|lasts| *lasts.get_ref());
-    if by_chance.is_none() && lasts.is_some_and(|lasts| lasts.mean() >= every.get_ref().mean()) {
+    let notice = fault.notice.unwrap_or_default().as_nanos();
+    let lasts = fault.lasts.as_ref().map(|lasts| lasts.get_ref().mean().as_nanos());
+    let lasts = lasts.map(|lasts| lasts.saturating_add(notice));
+    if by_chance.is_none() && lasts.is_some_and(|lasts| lasts >= every.get_ref().mean().as_nanos())
+    {
         return Err(source.error("it must be over before it comes again", &every.span()));
     }
     let hits = times.saturating_mul(scenario.peer_count().into());
