@@ -40,6 +40,9 @@ pub struct Config {
     pub pacer: PacerConfig,
     /// What happens when the driver comes back late.
     pub sleep: SleepConfig,
+    /// What happens when this host's network comes back or becomes another one.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub network: NetworkConfig,
     /// How we doubt ourselves; `None`: never.
     #[cfg_attr(feature = "serde", serde(default = "default_self_health"))]
     pub self_health: Option<SelfHealthConfig>,
@@ -73,6 +76,7 @@ impl Config {
             limits: Limits::default(),
             pacer: PacerConfig::default(),
             sleep: SleepConfig::default(),
+            network: NetworkConfig::default(),
             self_health: default_self_health(),
             mass_guard: default_mass_guard(),
             ping_rate: None,
@@ -284,6 +288,25 @@ impl Default for MassGuardConfig {
             share: Ratio::percent(25),
             believe_for: Duration::from_secs(60),
         }
+    }
+}
+
+/// What happens when this host's network comes back or becomes another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct NetworkConfig {
+    /// A network that was gone for less than this was not gone: no failure is forgotten, no dial
+    /// begun anew, nobody asked; 1 s.
+    pub debounce: Duration,
+    /// Within what time every connection with pings is asked whether it lives, each at a moment of
+    /// its own and as the budget of pings allows; 3 s (Tailscale's rebind).
+    pub check_within: Duration,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self { debounce: Duration::from_secs(1), check_within: Duration::from_secs(3) }
     }
 }
 

@@ -239,8 +239,17 @@ pub enum Event {
     // Environment.
     /// This host has no network: no dials, no pings, detectors and breakers stand still.
     NetworkDown,
-    /// It has one again.
+    /// It has one again. After more than a moment
+    /// ([`debounce`](crate::config::NetworkConfig::debounce)) failures are forgotten, dials begin anew,
+    /// those who back off come soon, and connections with pings are asked soon whether they live.
     NetworkUp,
+    /// It has another one (a new address, another route): as after an outage. What is lost with the
+    /// old address the driver reports as [`Lost`](Event::Lost).
+    NetworkChanged,
+    /// The app is in the background and must not use the network: everything stands still.
+    Paused,
+    /// It is back; who knows over what network.
+    Resumed,
     /// How busy this host is.
     Load {
         /// In parts per million; above 1,000,000 counts as that.

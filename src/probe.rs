@@ -95,6 +95,13 @@ impl ProbePolicy {
         self.0.timeout
     }
 
+    /// After how much silence a peer that answers no ping is unhealthy.
+    #[must_use]
+    pub const fn finds_after(&self) -> Duration {
+        let missed = self.0.timeout.saturating_mul(self.0.unhealthy_threshold);
+        self.0.interval.saturating_add(missed)
+    }
+
     /// The same checks with another timeout, for an observer who has reason to be patient.
     #[must_use]
     pub const fn with_timeout(&self, timeout: Duration) -> Self {

@@ -150,6 +150,9 @@ pub enum Act {
     },
     NetworkDown,
     NetworkUp,
+    NetworkChanged,
+    Paused,
+    Resumed,
     Load {
         load: u32,
     },

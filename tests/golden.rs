@@ -582,7 +582,7 @@ fn what_our_own_side_did_gives_nobody_up() {
          connected p1
          network down
          lost p1 reset
-         +1s network up
+         +999ms network up
          +1ms dial-failed p2 unreachable
          +1s why p1
          why p2

@@ -15,6 +15,7 @@ use insta::assert_snapshot;
 use steadfast::Config;
 use steadfast::backoff::Jitter;
 use steadfast::config::{Detector, FirstRetry, OnSuspect, PeerProfile, Priority, Signs};
+use steadfast::probe::ProbeConfig;
 use story::story;
 
 const fn secs(secs: u64) -> Duration {
@@ -256,4 +257,69 @@ fn endpoints_change_under_a_dial_that_replaces_a_connection() {
          why p1"
     );
     assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+/// Without jitter, and pinged after 10 s of silence.
+fn pinged() -> Config {
+    two_endpoints(|profile| {
+        profile.health.signs = Signs::Pings(ProbeConfig::default());
+        profile.failback_after = None;
+    })
+}
+
+#[test]
+fn a_change_of_network_begins_dials_anew_and_asks_the_connected_soon() {
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1
+         connect p1
+         connect p2
+         connect p3
+         connected p1
+         dial-failed p3 refused
+         +60ms metrics p1 20ms 0%
+         +100ms network changed
+         +4s why p1
+         why p2
+         why p3";
+    assert_snapshot!(story(pinged(), script));
+}
+
+#[test]
+fn a_network_that_was_gone_for_a_moment_was_not_gone() {
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         connect p2
+         connected p1
+         +1s network down
+         +900ms network up
+         +4s why p1
+         why p2
+         network down
+         +1s network up
+         +4s why p1
+         why p2";
+    assert_snapshot!(story(pinged(), script));
+}
+
+#[test]
+fn a_paused_app_neither_dials_nor_asks_and_looks_around_when_it_is_back() {
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         connected p1
+         +1s paused
+         connect p2
+         network down
+         +10m why p1
+         why p2
+         network up
+         +1m resumed
+         +3s why p1
+         +1s pong p1";
+    assert_snapshot!(story(pinged(), script));
 }

@@ -3,14 +3,24 @@
 use crate::scenario::{Scenario, ScenarioError};
 
 /// Names and texts, as `list` shows them.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 25] = [
     ("herd-lb-restart", include_str!("../scenarios/herd-lb-restart.toml")),
     ("herd-queueing", include_str!("../scenarios/herd-queueing.toml")),
     ("herd-queueing-down60", include_str!("../scenarios/herd-queueing-down60.toml")),
+    ("herd-shedding", include_str!("../scenarios/herd-shedding.toml")),
+    ("herd-shedding-down60", include_str!("../scenarios/herd-shedding-down60.toml")),
     ("herd-fleet", include_str!("../scenarios/herd-fleet.toml")),
+    ("second-wave", include_str!("../scenarios/second-wave.toml")),
+    ("slow-honest-clients", include_str!("../scenarios/slow-honest-clients.toml")),
     ("half-open-stampede", include_str!("../scenarios/half-open-stampede.toml")),
+    ("expired-certificate", include_str!("../scenarios/expired-certificate.toml")),
+    ("regional-dns", include_str!("../scenarios/regional-dns.toml")),
+    ("one-way-partition", include_str!("../scenarios/one-way-partition.toml")),
     ("flapping-link", include_str!("../scenarios/flapping-link.toml")),
     ("suspend-resume", include_str!("../scenarios/suspend-resume.toml")),
+    ("observer-stalls", include_str!("../scenarios/observer-stalls.toml")),
+    ("churn-spot", include_str!("../scenarios/churn-spot.toml")),
+    ("churn-web", include_str!("../scenarios/churn-web.toml")),
     ("retry-storm", include_str!("../scenarios/retry-storm.toml")),
     ("bad-node-in-shared-breaker", include_str!("../scenarios/bad-node-in-shared-breaker.toml")),
     ("grey-brownout", include_str!("../scenarios/grey-brownout.toml")),

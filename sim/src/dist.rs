@@ -1,5 +1,6 @@
 //! How long things take when chance decides: `10ms`, `10ms..20ms`, `exp(5ms)`,
-//! `normal(mean=10ms, sd=2ms)`, `lognormal(p50=20ms, p99=200ms)`.
+//! `normal(mean=10ms, sd=2ms)`, `lognormal(p50=20ms, p99=200ms)`, or by nine measured quantiles,
+//! `quantiles(p1=…, p5=…, p10=…, p25=…, p50=…, p75=…, p90=…, p95=…, p99=…)`.
 //!
 //! Sampled through `libm`, so that every platform gets the same nanoseconds.
 
@@ -34,6 +35,9 @@ pub enum Dist {
         /// The 99th percentile.
         p99: Span,
     },
+    /// By what was measured: its percentiles 1, 5, 10, 25, 50, 75, 90, 95 and 99, and between two of
+    /// them geometrically. What is beyond the last counts as the last.
+    Quantiles([Span; 9]),
 }
 
 impl Default for Dist {
@@ -41,6 +45,19 @@ impl Default for Dist {
         Self::Fixed(Span::ZERO)
     }
 }
+
+/// The percentiles of [`Dist::Quantiles`].
+const PERCENTILES: [(&str, f64); 9] = [
+    ("p1", 0.01),
+    ("p5", 0.05),
+    ("p10", 0.10),
+    ("p25", 0.25),
+    ("p50", 0.50),
+    ("p75", 0.75),
+    ("p90", 0.90),
+    ("p95", 0.95),
+    ("p99", 0.99),
+];
 
 /// The 99th percentile of the standard normal distribution.
 const Z99: f64 = 2.326_347_874_040_841;
@@ -72,7 +89,50 @@ impl Dist {
                 let off = sd.as_nanos() as f64 * standard_normal(generator);
                 Span::from_nanos(libm::fabs(mean.as_nanos() as f64 + off) as u64)
             }
+            Self::Quantiles(spans) => between(&spans, unit(generator.next_u64())),
         }
+    }
+
+    /// What it is on average; of a normal, what it is told as its mean.
+    pub(crate) fn mean(&self) -> Span {
+        match *self {
+            Self::Fixed(span) | Self::Exp(span) | Self::Normal { mean: span, .. } => span,
+            Self::Uniform(low, high) => {
+                Span::from_nanos(low.as_nanos() / 2 + high.as_nanos().div_ceil(2))
+            }
+            Self::LogNormal { p50, p99 } => {
+                let sigma = libm::log(p99.as_secs_f64() / p50.as_secs_f64()) / Z99;
+                times(p50, libm::exp(sigma * sigma / 2.0))
+            }
+            Self::Quantiles(spans) => {
+                // Enough places for an estimate.
+                let places = (0..1_000_u32).map(|place| (f64::from(place) + 0.5) / 1_000.0);
+                let sum = places.fold(0_u64, |sum, place| {
+                    sum.saturating_add(between(&spans, place).as_nanos() / 1_000)
+                });
+                Span::from_nanos(sum)
+            }
+        }
+    }
+
+    /// Whether it may be now this and now that.
+    pub(crate) fn is_chance(&self) -> bool {
+        !matches!(self, Self::Fixed(_))
+    }
+}
+
+/// The quantile at `place`, from 0 to 1.
+fn between(spans: &[Span; 9], place: f64) -> Span {
+    let known = || spans.iter().zip(PERCENTILES);
+    let below = known().take_while(|(_, (_, share))| *share <= place).last();
+    let above = known().find(|(_, (_, share))| *share > place);
+    match (below, above) {
+        (Some((low, (_, from))), Some((high, (_, to)))) => {
+            let ratio = high.as_secs_f64() / low.as_secs_f64();
+            times(*low, libm::pow(ratio, (place - from) / (to - from)))
+        }
+        (Some((span, _)), None) | (None, Some((span, _))) => *span,
+        (None, None) => Span::ZERO,
     }
 }
 
@@ -108,6 +168,14 @@ impl fmt::Display for Dist {
             Self::Exp(mean) => write!(f, "exp({mean})"),
             Self::Normal { mean, sd } => write!(f, "normal(mean={mean}, sd={sd})"),
             Self::LogNormal { p50, p99 } => write!(f, "lognormal(p50={p50}, p99={p99})"),
+            Self::Quantiles(spans) => {
+                f.write_str("quantiles(")?;
+                for (place, (span, (name, _))) in spans.iter().zip(PERCENTILES).enumerate() {
+                    let comma = if place == 0 { "" } else { ", " };
+                    write!(f, "{comma}{name}={span}")?;
+                }
+                f.write_str(")")
+            }
         }
     }
 }
@@ -139,6 +207,16 @@ impl FromStr for Dist {
                     return Err(ParseError::new("lognormal needs 0 < p50 <= p99"));
                 }
                 Self::LogNormal { p50, p99 }
+            }
+            "quantiles" => {
+                let mut spans = [Span::ZERO; 9];
+                for (span, (name, _)) in spans.iter_mut().zip(PERCENTILES) {
+                    *span = call.need(name)?;
+                }
+                if spans.first() == Some(&Span::ZERO) || !spans.is_sorted() {
+                    return Err(ParseError::new("quantiles begin above 0 and do not fall"));
+                }
+                Self::Quantiles(spans)
             }
             _ => Self::Fixed(text.parse().map_err(|_| wrong())?),
         };
@@ -191,6 +269,32 @@ mod tests {
     }
 
     #[test]
+    fn quantiles_are_met_at_their_places_and_never_left() {
+        let dist: Dist =
+            "quantiles(p1=1s, p5=1s, p10=2s, p25=4s, p50=10s, p75=60s, p90=5m, p95=1h, p99=9h)"
+                .parse()
+                .unwrap();
+        let sorted = samples(dist);
+        assert_eq!((sorted[0], sorted[19_999]), (1_000_000_000, 32_400_000_000_000));
+        near(sorted[5_000], 4e9, 0.05);
+        near(sorted[10_000], 10e9, 0.05);
+        near(sorted[18_000], 300e9, 0.1);
+        let mean = sorted.iter().map(|span| span / 20_000).sum();
+        near(mean, dist.mean().as_nanos() as f64, 0.05);
+    }
+
+    #[test]
+    fn each_kind_knows_its_mean() {
+        for text in ["5ms", "exp(5ms)", "4ms..6ms", "normal(mean=5ms, sd=1ms)"] {
+            let dist: Dist = text.parse().unwrap();
+            assert_eq!(dist.mean(), "5ms".parse().unwrap(), "{text}");
+        }
+        let dist: Dist = "lognormal(p50=10ms, p99=50ms)".parse().unwrap();
+        let drawn = samples(dist).iter().sum::<u64>() / 20_000;
+        near(drawn, dist.mean().as_nanos() as f64, 0.02);
+    }
+
+    #[test]
     fn a_range_is_filled_from_end_to_end() {
         let sorted = samples("10ms..20ms".parse().unwrap());
         near(sorted[0], 10e6, 0.001);
@@ -211,6 +315,9 @@ mod tests {
             "lognormal(p50=0s, p99=1s)",
             "lognormal(p50=2s, p99=1s)",
             "lognormal(p50=1s, p99=2s, p50=3s)",
+            "quantiles(p50=1s)",
+            "quantiles(p1=0s, p5=1s, p10=1s, p25=1s, p50=1s, p75=1s, p90=1s, p95=1s, p99=1s)",
+            "quantiles(p1=1s, p5=2s, p10=1s, p25=3s, p50=3s, p75=3s, p90=3s, p95=3s, p99=3s)",
         ] {
             assert!(bad.parse::<Dist>().is_err(), "{bad}");
         }
@@ -226,6 +333,10 @@ mod tests {
             (1..u64::MAX, 0..u64::MAX).prop_map(|(p50, more)| Dist::LogNormal {
                 p50: Span::from_nanos(p50),
                 p99: Span::from_nanos(p50.saturating_add(more)),
+            }),
+            proptest::array::uniform9(1_u64..).prop_map(|mut nanos| {
+                nanos.sort_unstable();
+                Dist::Quantiles(nanos.map(Span::from_nanos))
             }),
         ]
     }

@@ -62,6 +62,14 @@ pub(crate) enum Purpose {
     Contention,
     /// Its backoff.
     ContentionBackoff,
+    /// How long a fault that comes by chance lasts.
+    FaultLength,
+    /// How long after it began it comes again.
+    FaultGap,
+    /// Whether a name is looked up in vain.
+    Lookup,
+    /// For how long a host stays, or stays away.
+    Spell,
     /// Whether a test ticks before an event, and when.
     ExtraTick,
     /// Whether a test takes a snapshot after an event and goes on from it.

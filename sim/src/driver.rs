@@ -8,18 +8,33 @@ use steadfast::{Action, AttemptId, ConnId, Event, Ledger, Manager, Snapshot, Tim
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conn {
     id: ConnId,
-    pub(crate) peer: usize,
-    /// Which of the group's ways it takes.
-    pub(crate) way: usize,
+    peer: u32,
+    way: u16,
     pub(crate) phase: Phase,
     /// Whether the client asked for its old session.
     pub(crate) resume: bool,
-    /// Which dial of its peer it is; what its draws are numbered by.
-    pub(crate) attempt: u64,
+    attempt: u32,
     /// In which half-open period of its breaker the dial began; 0 in none.
     pub(crate) half_open: u32,
     /// Messages from the server arrive in order: none before this.
     pub(crate) ordered_until: Time,
+}
+
+impl Conn {
+    /// Whose it is.
+    pub(crate) const fn peer(&self) -> usize {
+        self.peer as usize
+    }
+
+    /// Which of the group's ways it takes.
+    pub(crate) const fn way(&self) -> usize {
+        self.way as usize
+    }
+
+    /// Which dial of its peer it is; what its draws are numbered by.
+    pub(crate) fn attempt(&self) -> u64 {
+        self.attempt.into()
+    }
 }
 
 /// How far a connection has come, seen by somebody who sees both ends.
@@ -106,11 +121,11 @@ impl Driver {
     }
 
     /// A dial begins.
-    pub(crate) fn open(&mut self, id: ConnId, peer: usize, way: usize, resume: bool, attempt: u64) {
+    pub(crate) fn open(&mut self, id: ConnId, peer: usize, way: usize, resume: bool, attempt: u32) {
         let conn = Conn {
             id,
-            peer,
-            way,
+            peer: u32::try_from(peer).unwrap_or(u32::MAX),
+            way: u16::try_from(way).unwrap_or(u16::MAX),
             phase: Phase::Dialing,
             resume,
             attempt,

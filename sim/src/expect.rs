@@ -217,17 +217,19 @@ struct Scope<'a> {
 }
 
 macro_rules! measures {
-    ($($name:ident: $unit:ident, $about:literal, $value:expr;)*) => {
+    ($($name:ident $([$group:ident])?: $unit:ident, $about:literal, $value:expr;)*) => {
         [$(Measure {
             name: stringify!($name),
             about: $about,
             unit: Unit::$unit,
             timed: false,
-            by_group: false,
+            by_group: measures!(@ $($group)?),
             by_server: false,
             value: $value,
         }),*]
     };
+    (@ group) => { true };
+    (@) => { false };
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
@@ -235,21 +237,40 @@ fn count(value: u64) -> Measured {
     Measured::Value(value as f64)
 }
 
-/// All measures that are one number for the whole run.
+/// All measures that need no moment; those marked can be asked of a group.
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
-const WHOLE: [Measure; 37] = measures![
-    all_up: Time, "until every peer was up again for good", |facts, _| facts.all_up();
-    p50: Time, "until half of the lost peers were", |facts, _| facts.quantile(0.5);
-    p99: Time, "until 99 % of them were", |facts, _| facts.quantile(0.99);
+const WHOLE: [Measure; 47] = measures![
+    all_up [group]: Time, "until every peer was up again for good",
+        |facts, scope| match scope.group {
+            None => facts.all_up(),
+            group => facts.quantile(1.0, group),
+        };
+    p50 [group]: Time, "until half of the lost peers were", |facts, scope| facts.quantile(0.5, scope.group);
+    p99 [group]: Time, "until 99 % of them were", |facts, scope| facts.quantile(0.99, scope.group);
     efficiency: Number, "ideal time over all_up", |facts, _| facts.efficiency().into();
     dials: Number, "dials begun", |facts, _| count(facts.dials);
-    dials_per_peer: Number, "dials begun per peer", |facts, _| Measured::Value(facts.dials_per_peer());
+    dials_per_peer [group]: Number, "dials begun per peer",
+        |facts, scope| Measured::Value(facts.dials_per_peer_of(scope.group));
+    outage_dials_per_peer: Number, "those of them that were begun before the heal",
+        |facts, _| Measured::Value(facts.outage_dials_per_peer());
+    losses_per_peer: Number, "connections lost per peer", |facts, _| Measured::Value(facts.losses_per_peer());
+    dials_per_loss: Number, "dials begun per connection lost", |facts, _| facts.dials_per_loss().into();
+    connects_per_peer: Number, "connections made per peer", |facts, _| Measured::Value(facts.connects_per_peer());
     peak_dials: Rate, "most dials in any one second", |facts, _| count(facts.peak_dials);
     in_flight: Number, "most dials in flight at once", |facts, _| count(facts.most_in_flight);
     refused: Number, "dials that a server refused", |facts, _| count(facts.refused);
     server_wasted: Number, "handshakes done for clients that had given up",
         |facts, _| count(facts.server_wasted);
-    recovered: Share, "peers up at the end", |facts, _| Measured::Value(facts.recovered_share());
+    recovered [group]: Share, "peers up at the end",
+        |facts, scope| Measured::Value(facts.recovered_share(scope.group));
+    detection_p50: Time, "from when a connection led nowhere until it was dropped for its silence, half of the times",
+        |facts, _| facts.detections.quantile(0.5);
+    detection_p99: Time, "the same, 99 % of the times", |facts, _| facts.detections.quantile(0.99);
+    detection_max: Time, "the longest of them", |facts, _| facts.detections.quantile(1.0);
+    return_p50: Time, "from when a peer's own host was back until the peer was up, half of the times",
+        |facts, _| facts.returns.quantile(0.5);
+    return_p99: Time, "the same, 99 % of the times", |facts, _| facts.returns.quantile(0.99);
+    return_max: Time, "the longest of them", |facts, _| facts.returns.quantile(1.0);
     given_up: Number, "peers given up by policy", |facts, _| count(facts.given_up);
     resumed: Share, "connections made that took up their old session", |facts, _| facts.resumed_share().into();
     breaker_opens: Number, "times that a breaker opened", |facts, _| count(facts.breaker_opens);
@@ -287,8 +308,8 @@ const WHOLE: [Measure; 37] = measures![
     bad_unsent: Share, "calls to a server that has been bad for 2 s that were refused unsent",
         |facts, _| of_calls(facts, CallFacts::bad_unsent);
     bad_share: Share, "attempts that went to a bad server", |facts, _| of_calls(facts, CallFacts::bad_share);
-    healthy_opens: Number, "times that a breaker of a healthy server opened",
-        |facts, _| of_calls(facts, |calls| Some(calls.healthy_opens as f64));
+    healthy_opens: Number, "times that a breaker of a healthy server opened, or of a host that had been back for a minute",
+        |facts, _| count(facts.healthy_opens + facts.calls.as_ref().map_or(0, |calls| calls.healthy_opens));
     cache_hits: Share, "calls that a cache answered", |facts, _| of_calls(facts, CallFacts::hit_share);
 ];
 

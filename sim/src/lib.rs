@@ -55,6 +55,7 @@ mod measure;
 mod plan;
 mod queue;
 mod report;
+mod schedule;
 mod simulation;
 mod study;
 mod tally;

@@ -1,12 +1,18 @@
 //! What a run is measured by: counts, series and moments, kept as it goes.
 
+mod waits;
+
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use steadfast::Time;
 
 use crate::expect::Measured;
+use crate::plan::Group;
 use crate::tally::CallFacts;
 use crate::units::{Span, seconds};
+
+pub(crate) use waits::Waits;
 
 /// Columns of a timeline.
 const COLUMNS: u64 = 60;
@@ -73,12 +79,22 @@ pub(crate) struct Measures {
     in_flight: u64,
     most_in_flight: u64,
     dials: u64,
+    /// Those before the heal.
+    outage_dials: u64,
+    /// By group.
+    group_dials: Vec<u64>,
     pub(crate) refused: u64,
     pub(crate) server_wasted: u64,
     pub(crate) given_up: u64,
     connects: u64,
     resumed: u64,
+    losses: u64,
+    /// From when a connection led nowhere until it was dropped for its silence.
+    pub(crate) detections: Waits,
+    /// From when a host was back until its peer was up.
+    pub(crate) returns: Waits,
     pub(crate) breaker_opens: u64,
+    pub(crate) healthy_opens: u64,
     pub(crate) half_open_dials: u64,
     last_closed: Option<Time>,
     first_lost: Option<Time>,
@@ -92,8 +108,8 @@ pub(crate) struct Measures {
 }
 
 impl Measures {
-    /// For `peers` in all, of which `traced` follow a recording and do not count.
-    pub(crate) fn new(peers: u32, traced: u32) -> Self {
+    /// For `peers` in so many `groups`, of which `traced` follow a recording and do not count.
+    pub(crate) fn new(peers: u32, groups: usize, traced: u32) -> Self {
         Self {
             begun: false,
             start: Time::ZERO,
@@ -110,12 +126,18 @@ impl Measures {
             in_flight: 0,
             most_in_flight: 0,
             dials: 0,
+            outage_dials: 0,
+            group_dials: vec![0; groups],
             refused: 0,
             server_wasted: 0,
             given_up: 0,
             connects: 0,
             resumed: 0,
+            losses: 0,
+            detections: Waits::default(),
+            returns: Waits::default(),
             breaker_opens: 0,
+            healthy_opens: 0,
             half_open_dials: 0,
             last_closed: None,
             first_lost: None,
@@ -179,11 +201,15 @@ impl Measures {
         }
     }
 
-    pub(crate) fn dialed(&mut self, now: Time) {
+    pub(crate) fn dialed(&mut self, group: usize, now: Time) {
         if !self.begun {
             return;
         }
         self.dials += 1;
+        self.outage_dials += u64::from(now < self.heal);
+        if let Some(dials) = self.group_dials.get_mut(group) {
+            *dials += 1;
+        }
         self.column.dials += 1;
         self.recent.push_back(now);
         while self.recent.front().is_some_and(|first| first.plus_nanos(SECOND) <= now) {
@@ -218,6 +244,7 @@ impl Measures {
         if !self.begun {
             return;
         }
+        self.losses += 1;
         self.full_since = None;
         self.first_lost.get_or_insert(now);
         if let Some(back_at) = self.back_at.get_mut(peer) {
@@ -258,13 +285,13 @@ impl Measures {
         mut self,
         now: Time,
         ideal_s: Option<f64>,
-        groups: Vec<(String, Watch)>,
+        mut groups: Vec<GroupFacts>,
     ) -> Facts {
         self.advance(now.plus_nanos(1));
+        for (group, dials) in groups.iter_mut().zip(&self.group_dials) {
+            group.dials = *dials;
+        }
         let since_heal = |at: Time| seconds(at.as_nanos().saturating_sub(self.heal.as_nanos()));
-        let mut back: Vec<Time> =
-            self.back_at.iter().copied().filter(|at| *at != Time::ZERO).collect();
-        back.sort_unstable();
         let healed = self.heal <= now;
         let open_after_heal = match (self.open + self.half_open, self.last_closed) {
             _ if !healed => Measured::Unknown,
@@ -279,28 +306,49 @@ impl Measures {
             healed_at_s: healed.then(|| seconds(self.heal.as_nanos() - self.start.as_nanos())),
             since_heal_s: since_heal(now),
             full_s: self.full_since.map(since_heal),
-            back_s: back
-                .iter()
-                .map(|at| if *at == Time::MAX { f64::INFINITY } else { since_heal(*at) })
-                .collect(),
+            heal: self.heal,
             ideal_s,
             dials: self.dials,
+            outage_dials: self.outage_dials,
             peak_dials: self.peak_dials,
             refused: self.refused,
             server_wasted: self.server_wasted,
             given_up: self.given_up,
             connects: self.connects,
             resumed: self.resumed,
+            losses: self.losses,
+            detections: self.detections,
+            returns: self.returns,
             breaker_opens: self.breaker_opens,
+            healthy_opens: self.healthy_opens,
             half_open_dials: self.half_open_dials,
             most_in_flight: self.most_in_flight,
             open_after_heal,
             looked: self.looked.iter().map(|(at, up)| (since_heal(*at), *up)).collect(),
+            back_at: self.back_at,
             groups,
             column_s: self.column_ns / SECOND,
             columns: self.columns,
             calls: None,
         }
+    }
+}
+
+/// What a finished run found about a group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupFacts {
+    name: String,
+    /// Its first peer's index.
+    first: usize,
+    count: u32,
+    dials: u64,
+    pub(crate) watch: Watch,
+}
+
+impl GroupFacts {
+    pub(crate) fn of(group: &Group) -> Self {
+        let Group { name, first, count, .. } = group;
+        Self { name: name.clone(), first: *first, count: *count, dials: 0, watch: Watch::default() }
     }
 }
 
@@ -315,22 +363,28 @@ pub(crate) struct Facts {
     pub(crate) healed_at_s: Option<f64>,
     pub(crate) since_heal_s: f64,
     full_s: Option<f64>,
-    /// When the lost peers were back for good, soonest first; infinite for those that are not.
-    back_s: Vec<f64>,
+    heal: Time,
+    /// When each peer was back for good; `MAX` if it is not, `ZERO` if it never was lost.
+    back_at: Vec<Time>,
     pub(crate) ideal_s: Option<f64>,
     pub(crate) dials: u64,
+    outage_dials: u64,
     pub(crate) peak_dials: u64,
     pub(crate) refused: u64,
     pub(crate) server_wasted: u64,
     pub(crate) given_up: u64,
     connects: u64,
     pub(crate) resumed: u64,
+    losses: u64,
+    pub(crate) detections: Waits,
+    pub(crate) returns: Waits,
     pub(crate) breaker_opens: u64,
+    pub(crate) healthy_opens: u64,
     pub(crate) half_open_dials: u64,
     pub(crate) most_in_flight: u64,
     open_after_heal: Measured,
     looked: Vec<(f64, u32)>,
-    pub(crate) groups: Vec<(String, Watch)>,
+    pub(crate) groups: Vec<GroupFacts>,
     pub(crate) column_s: u64,
     pub(crate) columns: Vec<Column>,
     /// What became of calls, if there were workloads.
@@ -346,6 +400,19 @@ impl Facts {
         }
     }
 
+    /// The peers of a group, or all, by their indices; those that follow a recording never were lost.
+    fn places(&self, group: Option<&str>) -> Range<usize> {
+        match group.and_then(|group| self.groups.iter().find(|known| known.name == group)) {
+            Some(group) => group.first..group.first + group.count as usize,
+            None => 0..self.back_at.len(),
+        }
+    }
+
+    fn back_at(&self, group: Option<&str>) -> impl Iterator<Item = Time> {
+        let back = self.back_at.get(self.places(group)).unwrap_or_default();
+        back.iter().copied().filter(|at| *at != Time::ZERO)
+    }
+
     /// When that share of the lost peers was back.
     #[expect(
         clippy::cast_precision_loss,
@@ -353,13 +420,15 @@ impl Facts {
         clippy::cast_sign_loss,
         reason = "a place in a list of at most 2^32"
     )]
-    pub(crate) fn quantile(&self, share: f64) -> Measured {
-        let place = (self.back_s.len() as f64 * share) as usize;
-        match self.back_s.get(place.min(self.back_s.len().saturating_sub(1))) {
-            _ if self.healed_at_s.is_none() => Measured::Unknown,
-            None => Measured::Unknown,
-            Some(back) if back.is_finite() => Measured::Value(*back),
-            Some(_) => Measured::AtLeast(self.since_heal_s),
+    pub(crate) fn quantile(&self, share: f64, group: Option<&str>) -> Measured {
+        let mut back: Vec<Time> = self.back_at(group).collect();
+        let place = ((back.len() as f64 * share) as usize).min(back.len().saturating_sub(1));
+        if self.healed_at_s.is_none() || back.is_empty() {
+            return Measured::Unknown;
+        }
+        match *back.select_nth_unstable(place).1 {
+            Time::MAX => Measured::AtLeast(self.since_heal_s),
+            at => Measured::Value(seconds(at.as_nanos().saturating_sub(self.heal.as_nanos()))),
         }
     }
 
@@ -371,18 +440,53 @@ impl Facts {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn per_peer(&self, count: u64) -> f64 {
+        count as f64 / f64::from(self.peers.max(1))
+    }
+
     pub(crate) fn dials_per_peer(&self) -> f64 {
-        self.dials as f64 / f64::from(self.peers.max(1))
+        self.per_peer(self.dials)
+    }
+
+    pub(crate) fn dials_per_peer_of(&self, group: Option<&str>) -> f64 {
+        match group.and_then(|group| self.groups.iter().find(|known| known.name == group)) {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+            Some(group) => group.dials as f64 / f64::from(group.count.max(1)),
+            None => self.dials_per_peer(),
+        }
+    }
+
+    pub(crate) fn outage_dials_per_peer(&self) -> f64 {
+        self.per_peer(self.outage_dials)
+    }
+
+    pub(crate) fn losses_per_peer(&self) -> f64 {
+        self.per_peer(self.losses)
+    }
+
+    pub(crate) fn connects_per_peer(&self) -> f64 {
+        self.per_peer(self.connects)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    pub(crate) fn dials_per_loss(&self) -> Option<f64> {
+        (self.losses > 0).then(|| self.dials as f64 / self.losses as f64)
     }
 
     /// Lost peers that were up at the end.
     pub(crate) fn recovered(&self) -> u32 {
-        let back = self.back_s.iter().filter(|back| back.is_finite()).count();
+        let back = self.back_at(None).filter(|at| *at != Time::MAX).count();
         u32::try_from(back).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn recovered_share(&self) -> f64 {
-        f64::from(self.up) / f64::from(self.peers.max(1))
+    /// The peers of a group, or of all that do not follow a recording, that are up.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    pub(crate) fn recovered_share(&self, group: Option<&str>) -> f64 {
+        if group.is_none() {
+            return f64::from(self.up) / f64::from(self.peers.max(1));
+        }
+        let down = self.back_at(group).filter(|at| *at == Time::MAX).count() as f64;
+        1.0 - down / self.places(group).len().max(1) as f64
     }
 
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
@@ -403,9 +507,9 @@ impl Facts {
     /// What the detectors of a group said, or all of them together.
     pub(crate) fn watch(&self, group: Option<&str>) -> Watch {
         let mut sum = Watch::default();
-        for (name, watch) in &self.groups {
-            if group.is_none_or(|group| group == name) {
-                sum.add(watch);
+        for known in &self.groups {
+            if group.is_none_or(|group| group == known.name) {
+                sum.add(&known.watch);
             }
         }
         sum
@@ -418,17 +522,17 @@ mod tests {
 
     #[test]
     fn the_peak_is_that_of_any_second_not_of_a_clock_second() {
-        let mut measures = Measures::new(1, 0);
+        let mut measures = Measures::new(1, 1, 0);
         measures.begin(Time::ZERO, Span::ZERO, Span::from_secs(10), &[]);
         for ms in [900, 950, 1_050, 1_100, 1_950] {
-            measures.dialed(Time::from_millis(ms));
+            measures.dialed(0, Time::from_millis(ms));
         }
         assert_eq!(measures.facts(Time::from_secs(10), None, Vec::new()).peak_dials, 4);
     }
 
     #[test]
     fn a_peer_is_back_when_it_came_back_last() {
-        let mut measures = Measures::new(2, 0);
+        let mut measures = Measures::new(2, 1, 0);
         measures.came_up(0, Time::ZERO);
         measures.came_up(1, Time::ZERO);
         let look = [Span::from_secs(1)];
@@ -440,7 +544,7 @@ mod tests {
         measures.came_up(0, Time::from_secs(8));
         let facts = measures.facts(Time::from_secs(60), None, Vec::new());
         assert_eq!(facts.all_up(), Measured::Value(3.0));
-        assert_eq!(facts.quantile(0.5), Measured::Value(3.0));
+        assert_eq!(facts.quantile(0.5, None), Measured::Value(3.0));
         assert_eq!((facts.lost, facts.lost_at_s), (1, Some(1.0)));
         assert_eq!(facts.up_share(Some(look[0])), Some(0.5));
         assert_eq!(facts.columns.len(), 60);

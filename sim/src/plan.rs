@@ -1,9 +1,12 @@
 //! A scenario under one policy with its names turned into numbers: what a world is built from.
 
 mod calls;
+mod churn;
 
 use steadfast::config::Config;
-use steadfast::{BreakerId, BreakerProfileId, PeerId, PeerProfileId};
+use steadfast::{BreakerId, BreakerProfileId, DialCause, PeerId, PeerProfileId};
+
+pub(crate) use churn::{Churn, Spells};
 
 pub(crate) use calls::{Load, MOST_TRIES, RequestPlan, Workload};
 
@@ -11,8 +14,10 @@ use crate::dist::Dist;
 use crate::draws::group_hash;
 use crate::policy;
 use crate::scenario::{
-    Abandoned, BreakerScope, Fault, FaultKind, Link, Overflow, Scenario, ScenarioError, WakeOrder,
+    Abandoned, BreakerScope, Direction, Fault, FaultKind, Link, Overflow, RejectCause, Scenario,
+    ScenarioError, WakeOrder,
 };
+use crate::schedule::Schedule;
 use crate::trace;
 use crate::units::{Share, Span};
 
@@ -76,16 +81,13 @@ pub(crate) struct Way {
 #[derive(Clone, Debug)]
 pub(crate) struct FaultPlan {
     pub(crate) trouble: Trouble,
-    /// The index of the server or link; unused for the managers.
+    /// The index of the server, link, group or workload; unused for the managers.
     pub(crate) on: usize,
-    pub(crate) at: Span,
-    pub(crate) lasts: Span,
-    pub(crate) every: Span,
-    pub(crate) times: u32,
+    pub(crate) schedule: Schedule,
 }
 
 /// What goes wrong, with all that must be known about it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Trouble {
     Down,
     Silent,
@@ -93,8 +95,15 @@ pub(crate) enum Trouble {
     Capacity(Span),
     Slow(Dist),
     Lossy(Share),
-    Partition,
+    /// Nothing gets through this way; neither way if `None`.
+    Partition(Option<Direction>),
     Cut,
+    /// Handshakes end in this.
+    Reject(DialCause),
+    /// So many look-ups of its name fail.
+    Unresolved(Share),
+    /// Hosts go and come.
+    Churn(Churn),
     Pause(WakeOrder),
     Offline,
     /// A share of the requests fails.
@@ -137,12 +146,10 @@ impl Plan {
             service: server.service,
             abandoned: server.abandoned,
         });
-        let faults: Vec<_> = scenario
-            .faults
-            .iter()
-            .map(|fault| fault_plan(scenario, &groups, &workloads, fault))
-            .collect();
-        let heal = faults.iter().map(FaultPlan::over).max().unwrap_or(Span::ZERO);
+        let faults = scenario.faults.iter();
+        let faults = faults.map(|fault| fault_plan(scenario, &groups, &workloads, fault));
+        let faults = faults.collect::<Result<Vec<_>, _>>()?;
+        let heal = faults.iter().map(|fault| fault.schedule.over()).max().unwrap_or(Span::ZERO);
         let expects = [policy, "every"].into_iter().filter_map(|name| scenario.expect.get(name));
         let looks =
             expects.flat_map(|bounds| bounds.values().filter_map(|bound| bound.get_ref().at()));
@@ -192,6 +199,20 @@ impl Group {
         PeerId(u64::from(self.hash) << 32 | u64::from(place))
     }
 
+    /// The peers behind one of its breakers, by their places; `None` if that is none of its own.
+    pub(crate) fn behind(&self, breaker: BreakerId) -> Option<std::ops::Range<u32>> {
+        if (breaker.0 >> 32) as u32 != self.hash {
+            return None;
+        }
+        match self.scope {
+            BreakerScope::Shared | BreakerScope::PerEndpoint => Some(0..self.count),
+            BreakerScope::PerPeer => {
+                let place = (breaker.0 & 0xffff_ffff) as u32;
+                Some(place..place.saturating_add(1))
+            }
+        }
+    }
+
     /// The breaker of a peer's endpoint.
     pub(crate) fn breaker_id(&self, place: u32, way: usize) -> BreakerId {
         let low = match self.scope {
@@ -206,15 +227,6 @@ impl Group {
     pub(crate) fn profile(&self, place: u32) -> PeerProfileId {
         let turn = u16::try_from(place % u32::from(self.profiles)).unwrap_or(0);
         PeerProfileId(self.first_profile + turn)
-    }
-}
-
-impl FaultPlan {
-    /// When it is over for good.
-    fn over(&self) -> Span {
-        let last = self.every.as_nanos().saturating_mul(u64::from(self.times - 1));
-        let end = self.at.as_nanos().saturating_add(last).saturating_add(self.lasts.as_nanos());
-        Span::from_nanos(end)
     }
 }
 
@@ -265,7 +277,7 @@ fn fault_plan(
     groups: &[Group],
     workloads: &[Workload],
     fault: &Fault,
-) -> FaultPlan {
+) -> Result<FaultPlan, ScenarioError> {
     let trouble = match *fault.kind.get_ref() {
         FaultKind::Down => Trouble::Down,
         FaultKind::Silent => Trouble::Silent,
@@ -275,8 +287,19 @@ fn fault_plan(
         }
         FaultKind::Slow => Trouble::Slow(fault.latency.unwrap_or_default()),
         FaultKind::Lossy => Trouble::Lossy(fault.loss.unwrap_or_default()),
-        FaultKind::Partition => Trouble::Partition,
+        FaultKind::Partition => Trouble::Partition(fault.direction),
         FaultKind::Cut => Trouble::Cut,
+        FaultKind::Reject => Trouble::Reject(match fault.cause {
+            None | Some(RejectCause::Tls) => DialCause::Tls,
+            Some(RejectCause::Auth) => DialCause::Auth,
+            Some(RejectCause::Incompatible) => DialCause::Incompatible,
+            Some(RejectCause::NotFound) => DialCause::NotFound,
+            Some(RejectCause::Throttled) => DialCause::Throttled,
+        }),
+        FaultKind::DnsFail => {
+            Trouble::Unresolved(fault.share.or(Share::new(1.0)).unwrap_or_default())
+        }
+        FaultKind::Churn => Trouble::Churn(Churn::new(fault, &scenario.folder)?),
         FaultKind::Pause => Trouble::Pause(fault.wake.unwrap_or_default()),
         FaultKind::Offline => Trouble::Offline,
         FaultKind::Failing => Trouble::Failing(fault.share.unwrap_or_default()),
@@ -288,17 +311,14 @@ fn fault_plan(
         FaultKind::Cold => Trouble::Cold,
         FaultKind::Surge => Trouble::Surge(fault.rate.map_or(0.0, crate::units::Rate::per_second)),
     };
-    FaultPlan {
+    Ok(FaultPlan {
         trouble,
         on: target(scenario, groups, workloads, fault.on.get_ref()).unwrap_or(0),
-        at: *fault.at.get_ref(),
-        lasts: fault.lasts.unwrap_or_default(),
-        every: fault.every.as_ref().map_or(Span::ZERO, |every| *every.get_ref()),
-        times: fault.times.max(1),
-    }
+        schedule: Schedule::of(fault),
+    })
 }
 
-/// The index that `servers.NAME`, `links.NAME` or `calls.NAME` means.
+/// The index that `servers.NAME`, `links.NAME`, `peers.NAME` or `calls.NAME` means.
 fn target(
     scenario: &Scenario,
     groups: &[Group],
@@ -308,6 +328,9 @@ fn target(
     let (kind, name) = on.split_once('.')?;
     if kind == "servers" {
         return scenario.servers.keys().position(|known| known.get_ref() == name);
+    }
+    if kind == "peers" {
+        return groups.iter().position(|group| group.name == name);
     }
     if kind == "calls" {
         return workloads.iter().position(|workload| workload.name == name);

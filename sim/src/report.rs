@@ -9,10 +9,12 @@ use std::fmt::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 
+use crate::draws::Draws;
 use crate::expect::Measured;
-use crate::measure::{Column, Facts};
+use crate::measure::{Column, Facts, Waits};
+use crate::schedule::Schedule;
 use crate::simulation::{Run, Verdict, reproduce};
-use crate::units::{Span, seconds};
+use crate::units::seconds;
 
 /// A run, ready to be printed.
 #[derive(Clone, Copy, Debug)]
@@ -120,13 +122,10 @@ impl<'a> Timeline<'a> {
         let column_ns = facts.column_s.max(1).saturating_mul(SECOND);
         let mut active = vec![false; facts.columns.len()];
         for fault in &self.run.scenario.faults {
-            let every = fault.every.as_ref().map_or(0, |every| every.get_ref().as_nanos());
-            for time in 0..u64::from(fault.times) {
-                let begin =
-                    fault.at.get_ref().as_nanos().saturating_add(every.saturating_mul(time));
+            for (begin, end) in Schedule::of(fault).spans(Draws::new(self.run.seed)) {
                 // One that takes no time is seen all the same.
-                let lasts = fault.lasts.map_or(0, Span::as_nanos).max(1);
-                let end = begin.saturating_add(lasts).div_ceil(column_ns);
+                let begin = begin.as_nanos();
+                let end = end.as_nanos().max(begin.saturating_add(1)).div_ceil(column_ns);
                 let place = |columns: u64| usize::try_from(columns).unwrap_or(usize::MAX);
                 let end = place(end).min(active.len());
                 if let Some(columns) = active.get_mut(place(begin / column_ns)..end) {
@@ -145,9 +144,9 @@ impl<'a> Timeline<'a> {
         }
         let kinds = faults.iter().map(|fault| {
             let (kind, on) = (fault.kind.get_ref(), fault.on.get_ref());
-            match fault.times {
+            match Schedule::of(fault).spans(Draws::new(self.run.seed)).count() {
                 1 => format!("{kind} {on}"),
-                times => format!("{kind} {on} {times} times"),
+                times => format!("{kind} {on} {} times", grouped(times as u64)),
             }
         });
         kinds.collect::<Vec<_>>().join(", ")
@@ -180,8 +179,11 @@ impl<'a> Timeline<'a> {
     fn recovery(f: &mut fmt::Formatter<'_>, facts: &Facts) -> fmt::Result {
         let (back, lost) = (grouped(facts.recovered().into()), grouped(facts.lost.into()));
         write!(f, "recovered {back}/{lost}")?;
-        let all =
-            [("p50", facts.quantile(0.5)), ("p99", facts.quantile(0.99)), ("all", facts.all_up())];
+        let all = [
+            ("p50", facts.quantile(0.5, None)),
+            ("p99", facts.quantile(0.99, None)),
+            ("all", facts.all_up()),
+        ];
         let known = all.iter().any(|(_, measured)| *measured != Measured::Unknown);
         f.write_str(if known { "   after heal:" } else { "" })?;
         for (place, (name, measured)) in all.into_iter().enumerate() {
@@ -208,7 +210,24 @@ impl<'a> Timeline<'a> {
         if facts.resumed > 0 {
             write!(f, "   sessions resumed {}", grouped(facts.resumed))?;
         }
-        writeln!(f)
+        writeln!(f)?;
+        Self::waits(f, "dead connections found after", &facts.detections)?;
+        Self::waits(f, "peers up after their hosts were back", &facts.returns)
+    }
+
+    /// How long something took, if it ever happened.
+    fn waits(f: &mut fmt::Formatter<'_>, what: &str, waits: &Waits) -> fmt::Result {
+        let shown = |share| match waits.quantile(share) {
+            Measured::Value(value) => Some(format!("{value:.1}s")),
+            Measured::AtLeast(least) => Some(format!("> {least:.1}s")),
+            Measured::Unknown => None,
+        };
+        match (shown(0.5), shown(0.99), shown(1.0)) {
+            (Some(half), Some(most), Some(all)) => {
+                writeln!(f, "{what}: p50 {half}   p99 {most}   longest {all}")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the detectors of recorded peers said, a line each.

@@ -242,19 +242,23 @@ pub struct Link {
 pub struct Fault {
     /// What.
     pub kind: Spanned<FaultKind>,
-    /// With what: `servers.NAME`, `links.NAME`, `calls.NAME`, or `managers`.
+    /// With what: `servers.NAME`, `links.NAME`, `peers.NAME`, `calls.NAME`, or `managers`.
     pub on: Name,
     /// From when.
     pub at: Spanned<Span>,
-    /// For how long.
+    /// For how long; by chance only together with `until`.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
-    pub lasts: Option<Span>,
-    /// It comes again that long after it began.
+    pub lasts: Option<Spanned<Dist>>,
+    /// It comes again that long after it began, or when it is over if that is later; by chance only
+    /// together with `until`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub every: Option<Spanned<Span>>,
+    pub every: Option<Spanned<Dist>>,
     /// How often it comes in all, with `every`.
     #[serde(default = "one")]
     pub times: u32,
+    /// Instead of `times`: it comes until then, and is over then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Spanned<Span>>,
     /// For `slow`: what a message takes in addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Dist>,
@@ -267,7 +271,26 @@ pub struct Fault {
     /// For `request-capacity` and `surge`: how many requests or calls meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// For `failing`: the share of requests that fail.
+    /// For `partition`: which way nothing gets through; neither if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// For `reject`: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<RejectCause>,
+    /// For `churn`: how long a host stays before it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays: Option<Dist>,
+    /// For `churn`: how long it is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<Dist>,
+    /// For `churn`, instead of both: a recording of hosts that came and went, a built-in name or a CSV
+    /// file beside the scenario with the columns `t_ms`, `event` (`up` or `down`) and `node`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Name>,
+    /// For `churn`: how a host is gone.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Gone>,
+    /// For `failing` and `dns-fail`: the share of requests or look-ups that fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
     /// For `sluggish`: how many times as long requests take.
@@ -298,6 +321,12 @@ pub enum FaultKind {
     Partition,
     /// The way is gone, and both ends are told: connections are lost, dials find no route.
     Cut,
+    /// The server says no at the end of every handshake. Connections that it has stay.
+    Reject,
+    /// The server's name is looked up in vain: dials fail without reaching it.
+    DnsFail,
+    /// The peers' hosts go away and come back, each for itself; at the end all are back.
+    Churn,
     /// The managers' process does not run; what comes in meanwhile waits in its sockets.
     Pause,
     /// The managers' host has no network, and knows it.
@@ -314,6 +343,43 @@ pub enum FaultKind {
     Cold,
     /// Calls come faster, or slower.
     Surge,
+}
+
+/// Which way messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// From the client to the server.
+    ToServer,
+    /// From the server to the client.
+    FromServer,
+}
+
+/// Why a server says no at the end of a handshake; the core's causes of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RejectCause {
+    /// The certificate is not valid.
+    Tls,
+    /// Whoever dials is not known, or the server cannot tell.
+    Auth,
+    /// The versions do not fit.
+    Incompatible,
+    /// The server knows nothing of what was asked for.
+    NotFound,
+    /// The server wants fewer dials.
+    Throttled,
+}
+
+/// How a host is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gone {
+    /// As a server that is `silent`: nothing is heard of it any more, dials are never answered.
+    #[default]
+    Silent,
+    /// As one that is `down`: its connections are reset, dials are refused.
+    Down,
 }
 
 /// In which order a driver does things when its process wakes.

@@ -7,6 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "indices come from the plan, which made the lists")]
 
 mod calls;
+mod churn;
 mod client;
 mod fault;
 mod heartbeat;
@@ -18,8 +19,8 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 
 use steadfast::{
-    Action, AttemptId, BreakerId, CallFailure, ConnId, Endpoint, EndpointId, Event, LossCause,
-    Manager, PingId, Time,
+    Action, AttemptId, BreakerId, CallFailure, ConnId, DialCause, Endpoint, EndpointId, Event,
+    LossCause, Manager, PingId, Time,
 };
 
 use crate::draws::{Draws, Purpose};
@@ -32,6 +33,7 @@ use crate::scenario::ScenarioError;
 use crate::tally::Tally;
 use crate::units::Span;
 use calls::{Flow, RequestId};
+use churn::Hosts;
 use heartbeat::Circle;
 use link::Road;
 use requests::{Ask, Desk};
@@ -44,9 +46,11 @@ pub use watch::Violation;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// Whether the manager's invariants are checked after every step; `None`: in worlds of at most
-    /// 1,000 peers. They are always checked before the first fault, after the last, and at the end.
+    /// 1,000 peers after each of the first 100,000 steps, and after every 101st from then on. They
+    /// are always checked before the first fault, after the last, and at the end.
     pub invariants: Option<bool>,
-    /// Whether the core's `Ledger` watches the drivers.
+    /// Whether the core's `Ledger` watches the drivers, in worlds of at most 500,000 peers: it has a
+    /// record of each connection.
     pub ledger: bool,
     /// The chance of a tick at some moment between two events, which must change nothing.
     pub extra_ticks: f64,
@@ -63,11 +67,32 @@ impl Default for Options {
     }
 }
 
+/// When the invariants are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checks {
+    /// After every step.
+    Always,
+    /// After every step of a short run, and after some of a long one's.
+    Often,
+    /// At the few moments when they always are.
+    Seldom,
+}
+
+impl Checks {
+    const fn are_due(self, step: u64) -> bool {
+        match self {
+            Self::Always => true,
+            // 101 is prime: whatever comes at regular intervals, it does not miss it for ever.
+            Self::Often => step <= 100_000 || step.is_multiple_of(101),
+            Self::Seldom => false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Accepted { resumed: bool },
-    Refused,
-    Unreachable,
+    Failed(DialCause),
 }
 
 /// Something that happens.
@@ -81,6 +106,8 @@ enum Happening {
     Answer { manager: usize, conn: ConnId, answer: Answer },
     /// The news that a connection is gone does.
     Reset { manager: usize, conn: ConnId },
+    /// The next of many such pieces of news does.
+    News { wave: usize },
     /// A server sends the next peer of a group its sign of life.
     Beat { group: usize },
     /// It reaches the client.
@@ -103,6 +130,8 @@ enum Happening {
     Reply { ask: Ask, failure: Option<CallFailure> },
     /// An attempt's connection is gone.
     Broken { manager: usize, attempt: AttemptId },
+    /// A peer's own host goes, or comes back.
+    Turn { peer: usize },
     /// A fault begins, or ends.
     Fault { fault: usize, begins: bool },
     /// The last fault is over.
@@ -113,18 +142,35 @@ enum Happening {
     Alarm { manager: usize },
 }
 
+/// A peer as the world sees it. There may be millions, so each is small.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
+    group: u16,
+    /// Which of its group's ways the last connection took.
+    way: u16,
+    place: u32,
+    manager: u32,
+    dials: u32,
+    beats: u32,
+    pings: u32,
+    conn: Option<ConnId>,
+    /// Since when the other side of its connection is gone; `MAX` if it is not.
+    dead_since: Time,
+}
+
+/// Where a peer belongs.
+#[derive(Clone, Copy, Debug)]
+struct Who {
     group: usize,
+    /// Its place in the group.
     place: u32,
     manager: usize,
-    dials: u64,
-    beats: u64,
-    pings: u64,
-    conn: Option<ConnId>,
-    /// Until when the server remembers its session.
-    session_until: Time,
-    watch: Watch,
+}
+
+impl Peer {
+    const fn who(self) -> Who {
+        Who { group: self.group as usize, place: self.place, manager: self.manager as usize }
+    }
 }
 
 /// A world in progress.
@@ -140,6 +186,15 @@ pub(crate) struct World<'a> {
     /// By group.
     circles: Vec<Circle>,
     peers: Vec<Peer>,
+    /// Until when servers remember the sessions of peers; nothing if no group has any.
+    sessions: Vec<Time>,
+    /// News of many lost connections, wave by wave, each wave latest first.
+    news: Vec<Vec<(Time, u32, ConnId)>>,
+    /// What detectors said, by group, and by peer where one follows a recording.
+    watches: Vec<Watch>,
+    traced: BTreeMap<usize, Watch>,
+    /// By group; nothing where no fault touches them.
+    hosts: Vec<Hosts>,
     /// By workload.
     flows: Vec<Flow>,
     /// By server.
@@ -151,7 +206,7 @@ pub(crate) struct World<'a> {
     ideal_s: Option<f64>,
     /// Dials succeed at once, before the scenario begins.
     warming: bool,
-    check_always: bool,
+    checks: Checks,
     events: u64,
     actions: u64,
     invariant_checks: u64,
@@ -177,6 +232,8 @@ impl<'a> World<'a> {
         log: &'a mut dyn Log,
     ) -> Result<Self, ScenarioError> {
         let draws = Draws::new(seed);
+        let ledger = options.ledger && plan.peers <= 500_000;
+        let options = Options { ledger, ..options };
         let managers = plan.managers as u64;
         let seeds: Vec<u64> =
             (0..managers).map(|manager| draws.draw(Purpose::Manager, manager, 0)).collect();
@@ -187,19 +244,20 @@ impl<'a> World<'a> {
         });
         let drivers = drivers.collect::<Result<Vec<_>, _>>();
         let drivers = drivers.map_err(|error| ScenarioError::plain(error.to_string()))?;
-        let mut peers = Vec::new();
-        for (index, group) in plan.groups.iter().enumerate() {
+        let mut peers = Vec::with_capacity(plan.peers as usize);
+        let managers = u32::try_from(plan.managers).unwrap_or(u32::MAX);
+        for (index, group) in (0..).zip(&plan.groups) {
             for place in 0..group.count {
                 peers.push(Peer {
                     group: index,
                     place,
-                    manager: (group.first + place as usize) % plan.managers,
+                    manager: u32::try_from(peers.len()).unwrap_or(u32::MAX) % managers,
                     dials: 0,
                     beats: 0,
                     pings: 0,
+                    way: 0,
                     conn: None,
-                    session_until: Time::ZERO,
-                    watch: Watch::default(),
+                    dead_since: Time::MAX,
                 });
             }
         }
@@ -214,16 +272,29 @@ impl<'a> World<'a> {
             servers: plan.servers.iter().map(Server::new).collect(),
             links: plan.links.iter().map(Road::new).collect(),
             circles: plan.groups.iter().map(|_| Circle::default()).collect(),
+            sessions: if plan.groups.iter().any(|group| group.session_ttl.is_some()) {
+                vec![Time::ZERO; peers.len()]
+            } else {
+                Vec::new()
+            },
             peers,
+            news: Vec::new(),
+            watches: vec![Watch::default(); plan.groups.len()],
+            traced: BTreeMap::new(),
+            hosts: plan.groups.iter().map(|_| Hosts::default()).collect(),
             flows: plan.workloads.iter().map(Flow::new).collect(),
             desks: plan.requests.iter().map(Desk::new).collect(),
             tally: Tally::default(),
             breakers: BTreeMap::new(),
             half_open: 0,
-            measures: Measures::new(plan.peers, traced),
+            measures: Measures::new(plan.peers, plan.groups.len(), traced),
             ideal_s: None,
             warming: true,
-            check_always: options.invariants.unwrap_or(plan.peers <= 1_000),
+            checks: match options.invariants {
+                Some(true) => Checks::Always,
+                None if plan.peers <= 1_000 => Checks::Often,
+                Some(false) | None => Checks::Seldom,
+            },
             events: 0,
             actions: 0,
             invariant_checks: 0,
@@ -267,7 +338,8 @@ impl<'a> World<'a> {
         let plan = self.plan;
         let mut breakers = BTreeSet::new();
         for index in 0..self.peers.len() {
-            let Peer { group, place, manager, .. } = self.peers[index];
+            let Who { group, place, manager } = self.peers[index].who();
+            let circle = group;
             let group = &plan.groups[group];
             let mut endpoints = Vec::new();
             for (endpoint, way) in (0..).zip(0..group.ways.len()) {
@@ -287,7 +359,7 @@ impl<'a> World<'a> {
             if let Some(period) = group.heartbeat {
                 let phase = self.draws.draw(Purpose::BeatPhase, peer.0, 0);
                 let phase = steadfast::draw::uniform(phase, 0, period.as_nanos() - 1);
-                self.circles[self.peers[index].group].beats.push((phase, index));
+                self.circles[circle].beats.push((phase, index));
             }
         }
         for group in 0..self.circles.len() {
@@ -352,6 +424,7 @@ impl<'a> World<'a> {
                 let lost = Event::Lost { conn, cause: LossCause::Reset };
                 self.receive(manager, lost)?;
             }
+            Happening::News { wave } => self.news(wave)?,
             Happening::Beat { group } => self.beat(group),
             Happening::Heard { manager, conn } => {
                 self.receive(manager, Event::Heartbeat { conn })?;
@@ -369,6 +442,7 @@ impl<'a> World<'a> {
             Happening::Worked { server, place, epoch } => self.worked(server, place, epoch),
             Happening::Broken { manager, attempt } => self.broken(manager, attempt)?,
             Happening::Reply { ask, failure } => self.replied(ask, failure)?,
+            Happening::Turn { peer } => self.turn(peer),
             Happening::Fault { fault, begins } => self.fault(fault, begins)?,
             Happening::Healed => self.healed()?,
             Happening::Reads { manager } => self.reads(manager)?,
@@ -402,9 +476,13 @@ impl<'a> World<'a> {
                     if conn.phase == Phase::Answered {
                         conn.phase = Phase::Up;
                     }
-                    let (peer, period) = (conn.peer, std::mem::take(&mut conn.half_open));
-                    self.probe_over(manager, peer, period);
-                    self.peers[peer].conn = Some(id);
+                    let (index, period) = (conn.peer(), std::mem::take(&mut conn.half_open));
+                    let (way, up) = (conn.way(), conn.phase == Phase::Up);
+                    self.probe_over(manager, index, period);
+                    let peer = &mut self.peers[index];
+                    (peer.conn, peer.way) = (Some(id), u16::try_from(way).unwrap_or(u16::MAX));
+                    peer.dead_since = if up { Time::MAX } else { self.now };
+                    self.greet(manager, id, index);
                     self.measures.connected(resumed);
                 }
             }
@@ -434,7 +512,7 @@ impl<'a> World<'a> {
             let rule = format!("the driver broke a rule: {breach}");
             return Err(self.violation(manager, rule, after));
         }
-        if self.check_always {
+        if self.checks.are_due(self.events) {
             self.check(manager, after)?;
         }
         if self.options.restores > 0.0 {

@@ -10,7 +10,7 @@
 use steadfast_sim::{Options, Run, Simulation};
 
 /// Small variants of the scenarios that come with the simulator, each with what makes it small.
-const SMALL: [(&str, &[&str]); 7] = [
+const SMALL: [(&str, &[&str]); 11] = [
     ("herd-lb-restart", &["peers.device.count=120", "servers.lb.accept=8/s"]),
     ("herd-queueing", &["peers.device.count=120", "servers.broker.queue=20", "duration=5m"]),
     ("herd-queueing-down60", &["peers.device.count=120", "duration=5m"]),
@@ -18,12 +18,29 @@ const SMALL: [(&str, &[&str]); 7] = [
     ("half-open-stampede", &["peers.device.count=120", "servers.api.accept=8/s"]),
     ("flapping-link", &["peers.device.count=40"]),
     ("suspend-resume", &["peers.device.count=100"]),
+    ("one-way-partition", &["peers.deaf.count=20", "peers.mute.count=20", "duration=7m"]),
+    ("expired-certificate", &["peers.device.count=20"]),
+    ("churn-web", &["peers.site.count=10", "faults.0.for=4h", "duration=5h"]),
+    (
+        "observer-stalls",
+        &[
+            "peers.device.count=10",
+            "duration=20m",
+            "faults.0.until=8m",
+            "faults.1.at=8m",
+            "faults.1.until=15m",
+            "faults.2.stays=exp(10m)",
+            "faults.2.away=1m",
+            "faults.2.for=15m",
+        ],
+    ),
 ];
 
 fn run(scenario: &str, sets: &[&str], policy: &str, options: Options) -> Run {
     let simulation = Simulation::from_scenario(scenario).unwrap().policy(policy).unwrap();
-    let set = |simulation: Simulation, set: &&str| simulation.set(set).unwrap();
-    let run = sets.iter().fold(simulation, set).options(options).run(7).unwrap();
+    // Together, since some make no sense alone.
+    let sets: Vec<_> = sets.iter().map(ToString::to_string).collect();
+    let run = simulation.set_all(&sets).unwrap().options(options).run(7).unwrap();
     assert_eq!(run.violation(), None, "{}", run.timeline());
     run
 }

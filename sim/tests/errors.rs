@@ -29,6 +29,9 @@ at = "1s"
 for = "5s"
 "#;
 
+/// The fault of the good scenario.
+const FAULT: &str = "kind = \"down\"\non = \"servers.lb\"";
+
 #[test]
 fn a_wrong_scenario_is_refused_at_its_place() {
     let changes = [
@@ -79,6 +82,25 @@ fn a_wrong_scenario_is_refused_at_its_place() {
         ("count = 10", "heartbeat_trace = \"nowhere.csv\""),
         ("count = 10", "detectors = [\"phi(treshold=8)\"]"),
         ("name = \"good\"", "name = \"good"),
+        ("\"down\"", "\"reject\""),
+        ("\"down\"", "\"reject\"\ncause = \"tsl\""),
+        ("\"down\"", "\"down\"\ncause = \"tls\""),
+        ("\"down\"", "\"dns-fail\"\nshare = 1.5"),
+        ("\"down\"", "\"partition\"\ndirection = \"out\""),
+        ("\"down\"", "\"down\"\ndirection = \"to-server\""),
+        ("for = \"5s\"", "for = \"exp(5s)\""),
+        ("for = \"5s\"", "for = \"1s\"\nevery = \"exp(5s)\""),
+        ("for = \"5s\"", "for = \"1s\"\nevery = \"exp(5s)\"\nuntil = \"1s\""),
+        ("for = \"5s\"", "for = \"1s\"\nevery = \"exp(5s)\"\nuntil = \"9s\"\ntimes = 2"),
+        ("for = \"5s\"", "for = \"1s\"\nevery = \"exp(1us)\"\nuntil = \"9s\""),
+        ("for = \"5s\"", "for = \"1s\"\nuntil = \"9s\""),
+        (FAULT, "kind = \"churn\"\non = \"servers.lb\""),
+        (FAULT, "kind = \"churn\"\non = \"peers.device\""),
+        (FAULT, "kind = \"churn\"\non = \"peers.device\"\nstays = \"1m\""),
+        (FAULT, "kind = \"churn\"\non = \"peers.device\"\ntrace = \"spot_p4\""),
+        (FAULT, "kind = \"churn\"\non = \"peers.device\"\nstays = \"1ns\"\naway = \"1ns\""),
+        (FAULT, "kind = \"churn\"\non = \"peers.device\"\ntrace = \"spot_p3\"\nas = \"lost\""),
+        (FAULT, "kind = \"churn\"\non = \"peers.device\"\ntrace = \"spot_p3\"\nuntil = \"9s\""),
     ];
     let mut errors = String::new();
     for (from, to) in changes {

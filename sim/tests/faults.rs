@@ -110,3 +110,129 @@ fn a_half_open_breaker_that_nobody_waits_for_is_not_open() {
     assert_eq!(run.expects()[0].value, run.summary().all_up_s, "{lane}");
     assert_eq!(run.verdict(), Verdict::Held, "{lane}");
 }
+
+/// The run of a world with these faults, written out, and that much of the scenario.
+fn run_of(faults: &str, sets: &[&str]) -> Run {
+    let simulation = Simulation::from_toml(&format!("{WORLD}{faults}")).unwrap();
+    let set = |simulation: Simulation, set: &&str| simulation.set(set).unwrap();
+    let run = sets.iter().fold(simulation, set).run(1).unwrap();
+    assert_eq!(run.violation(), None);
+    run
+}
+
+/// What the expectation of that name measured.
+fn value(run: &Run, name: &str) -> f64 {
+    let expect = run.expects().iter().find(|expect| expect.name == name).unwrap();
+    expect.value.unwrap_or_else(|| panic!("{}", run.timeline()))
+}
+
+const PINGS: [&str; 3] = [
+    "peers.worker.profile.signs=pings(interval=1s, timeout=1s)",
+    "servers.api.accept=500/s",
+    // All are silent at once: each gets as long again before it is given up.
+    "expect.every.detection_max=<= 6s",
+];
+
+#[test]
+fn a_partition_of_either_direction_is_found_by_asking_and_only_one_by_listening() {
+    let world = WORLD.replace("heartbeat = \"1s\"", "");
+    for direction in ["to-server", "from-server"] {
+        let fault = format!(
+            "[[faults]]\nkind = \"partition\"\non = \"links.worker-api\"\n\
+             direction = \"{direction}\"\nat = \"5s\"\nfor = \"20s\"\n"
+        );
+        let simulation = Simulation::from_toml(&format!("{world}{fault}")).unwrap();
+        let set = |simulation: Simulation, set: &&str| simulation.set(set).unwrap();
+        let asking = PINGS.iter().fold(simulation, set).run(1).unwrap();
+        assert_eq!(asking.verdict(), Verdict::Held, "{}", asking.timeline());
+        let listening = run_of(&fault, &["peers.worker.profile.detector=deadline(3s)"]);
+        let lost = listening.summary().lost_at_s.is_some();
+        assert_eq!(lost, direction == "from-server", "{}", listening.timeline());
+    }
+}
+
+#[test]
+fn both_directions_are_a_partition() {
+    let fault = |direction: &str| {
+        format!(
+            "[[faults]]\nkind = \"partition\"\non = \"links.worker-api\"\n{direction}\
+             at = \"5s\"\nfor = \"45s\"\n"
+        )
+    };
+    let whole = run_of(&fault(""), &[]);
+    let halves = ["to-server", "from-server"].map(|way| fault(&format!("direction = \"{way}\"\n")));
+    assert_eq!(whole.digests(), run_of(&halves.concat(), &[]).digests());
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_takes_no_connection_and_lets_none_be_made() {
+    let reject = "[[faults]]\nkind = \"reject\"\non = \"servers.api\"\ncause = \"tls\"\n\
+                  at = \"5s\"\nfor = \"30s\"\n";
+    assert_eq!(run_of(reject, &[]).summary().lost_at_s, None);
+    let reset = "[[faults]]\nkind = \"reset-all\"\non = \"servers.api\"\nat = \"6s\"\n";
+    let run = run_of(&format!("{reject}{reset}"), &["expect.ours.up_share=== 0% at 0s after heal"]);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+}
+
+#[test]
+fn a_name_that_is_not_found_costs_the_server_nothing() {
+    let gone = "[[faults]]\nkind = \"reset-all\"\non = \"servers.api\"\nat = \"5s\"\n\
+                [[faults]]\nkind = \"dns-fail\"\non = \"servers.api\"\nat = \"5s\"\nfor = \"30s\"\n";
+    let sets = ["expect.ours.up_share=== 0% at 0s after heal", "expect.ours.refused=== 0"];
+    let run = run_of(gone, &sets);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+    // Half of the look-ups: some get through.
+    let run = run_of(gone, &["faults.1.share=50%", "expect.ours.up_share=> 0% at 0s after heal"]);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+}
+
+#[test]
+fn hosts_that_go_are_found_and_hosts_that_come_back_are_awaited() {
+    let churn = "[[faults]]\nkind = \"churn\"\non = \"peers.worker\"\nstays = \"10s..20s\"\n\
+                 away = \"30s\"\nat = \"0s\"\nfor = \"60s\"\n";
+    let sets = [
+        "duration=3m",
+        "peers.worker.breaker=per-peer",
+        "peers.worker.profile.detector=deadline(3s)",
+        "expect.ours.detection_max=<= 3s",
+        "expect.ours.losses_per_peer=<= 3",
+        "expect.ours.false_losses=== 0",
+        "expect.ours.recovered=== 100%",
+        "expect.ours.return_max=> 0s",
+        "expect.ours.healthy_opens=== 0",
+    ];
+    let silent = run_of(churn, &sets);
+    assert_eq!(silent.verdict(), Verdict::Held, "{}", silent.timeline());
+    assert!(value(&silent, "losses_per_peer") >= 1.0, "{}", silent.timeline());
+    // The same spells, but their ends are told: nothing is left to detect.
+    let down = run_of(&churn.replace("[[faults]]\n", "[[faults]]\nas = \"down\"\n"), &sets);
+    assert!(down.summary().lost_at_s < silent.summary().lost_at_s);
+    let detected = down.expects().iter().find(|expect| expect.name == "detection_max").unwrap();
+    assert_eq!(detected.value, None, "{}", down.timeline());
+}
+
+#[test]
+fn a_host_that_is_replaced_before_anybody_notices_is_noticed_all_the_same() {
+    let churn = "[[faults]]\nkind = \"churn\"\non = \"peers.worker\"\nstays = \"10s\"\n\
+                 away = \"100ms\"\nat = \"0s\"\nfor = \"15s\"\n";
+    let sets = [
+        "peers.worker.profile.detector=deadline(3s)",
+        "expect.ours.losses_per_peer=== 1",
+        "expect.ours.false_losses=== 0",
+        "expect.ours.recovered=== 100%",
+    ];
+    let run = run_of(churn, &sets);
+    assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
+}
+
+#[test]
+fn what_comes_by_chance_is_over_when_it_says() {
+    let pause = "[[faults]]\nkind = \"pause\"\non = \"managers\"\nat = \"5s\"\nfor = \"exp(1s)\"\n\
+                 every = \"exp(3s)\"\nuntil = \"40s\"\n";
+    let run = run_of(pause, &["expect.ours.false_losses=== 0"]);
+    assert_eq!(run.summary().healed_at_s, Some(40.0));
+    let lane = run.timeline().to_string();
+    let faults = lane.lines().find(|line| line.starts_with("faults")).unwrap();
+    let active = faults.chars().filter(|mark| *mark == 'x').count();
+    assert!((5..36).contains(&active) && faults.contains("times"), "{lane}");
+}

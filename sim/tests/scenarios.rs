@@ -106,3 +106,73 @@ fn a_fleet_of_small_clients_comes_back_too() {
     let sets = ["peers.device.count=400", "managers=400", "servers.broker.accept=2/s"];
     holds("herd-fleet", "ours", &[&sets[..], &["servers.broker.queue=32"]].concat());
 }
+
+#[test]
+fn a_server_that_sheds_early_is_not_asked_twice() {
+    for scenario in ["herd-shedding", "herd-shedding-down60"] {
+        let sets =
+            ["peers.device.count=2000", "servers.broker.accept=50/s", "servers.broker.queue=250"];
+        let sets = [&sets[..], &["duration=3m"]].concat();
+        holds(scenario, "ours", &sets);
+        let run = run(scenario, "grpc", 1, &sets);
+        assert!(run.summary().dials_per_peer > 3.0, "{}", run.timeline());
+    }
+}
+
+#[test]
+fn a_one_way_partition_is_found_and_sets_off_no_storm() {
+    let sets = ["peers.deaf.count=100", "peers.mute.count=100", "servers.core.accept=25/s"];
+    let sets = [&sets[..], &["expect.ours.outage_dials_per_peer=<= 2"]].concat();
+    let sets = [&sets[..], &["expect.ours.dials_per_peer=<= 3"]].concat();
+    holds("one-way-partition", "ours", &sets);
+    holds("one-way-partition", "naive", &sets);
+}
+
+#[test]
+fn a_second_wave_is_recovered_as_fast_as_the_first() {
+    let sets =
+        ["peers.session.count=1000", "servers.gateway.accept=20/s", "servers.gateway.queue=320"];
+    let loose =
+        ["expect.ours.all_up=<= 1.3x ideal after heal", "expect.ours.dials_per_peer=<= 2.5"];
+    holds("second-wave", "ours", &[&sets[..], &loose].concat());
+}
+
+#[test]
+fn slow_clients_do_not_come_last_for_being_slow() {
+    let sets = ["peers.fast.count=1900", "peers.slow.count=100", "servers.next.accept=20/s"];
+    let loose = ["expect.ours.\"all_up.slow\"=<= 1.5x ideal after heal"];
+    holds("slow-honest-clients", "ours", &[&sets[..], &loose].concat());
+}
+
+#[test]
+fn an_expired_certificate_is_outlasted_without_giving_up() {
+    for cause in ["tls", "auth"] {
+        let cause = format!("faults.1.cause={cause}");
+        holds("expired-certificate", "ours", &["peers.device.count=200", &cause]);
+    }
+}
+
+#[test]
+fn names_that_are_gone_are_asked_for_once_not_by_each() {
+    let sets =
+        ["peers.device.count=5000", "servers.region.accept=100/s", "servers.region.queue=200"];
+    let loose = ["expect.ours.outage_dials_per_peer=<= 2"];
+    holds("regional-dns", "ours", &[&sets[..], &loose].concat());
+    let grpc =
+        run("regional-dns", "grpc", 1, &["peers.device.count=50", "servers.region.accept=1/s"]);
+    assert_eq!(grpc.verdict(), Verdict::Held, "{}", grpc.timeline());
+}
+
+#[test]
+fn hosts_that_come_and_go_as_measured_are_never_forgotten() {
+    holds("churn-spot", "ours", &[]);
+    holds("churn-web", "ours", &["peers.site.count=40", "faults.0.for=24h", "duration=26h"]);
+}
+
+#[test]
+fn a_process_that_stalls_again_and_again_blames_the_dead_alone() {
+    let sets = ["peers.device.count=50", "faults.2.stays=exp(4h)"];
+    holds("observer-stalls", "ours", &sets);
+    let naive = run("observer-stalls", "naive", 1, &["peers.device.count=50"]);
+    assert!(naive.expects().iter().any(|expect| expect.value > Some(20.0)), "{}", naive.timeline());
+}

@@ -243,7 +243,7 @@ impl Manager {
         self.stats.attempts_in_flight -= 1;
         let now = self.now;
         // What our own network did proves nothing about the server, nor how long our sleep took.
-        let ours = self.network.down || attempt.since < self.network.up_at;
+        let ours = self.network.is_still() || attempt.since < self.network.up_at;
         let away = ours || attempt.since < self.sleep.woke_at;
         let took = if away { Duration::ZERO } else { now.since(attempt.since) };
         let breaker = self.calls.slab[attempt.call].breaker;

@@ -16,7 +16,7 @@ use crate::breaker::State;
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;
 use crate::manager::breakers::{HELD_BACK, RING};
-use crate::manager::conns::{ConnPhase, LIVE, ORPHANS};
+use crate::manager::conns::{ConnPhase, LIVE, ORPHANS, UNCHECKED};
 use crate::manager::crowd::{Crowd, Trust};
 use crate::manager::endpoints::DISPLACED;
 use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Phase, WOKEN};
@@ -159,7 +159,7 @@ impl Manager {
             || "sessions".into(),
             || format!("{} in order, counted {counted}", self.endpoints.sessions()),
         )?;
-        for (anchor, current) in [(LIVE, true), (ORPHANS, false)] {
+        for (anchor, current) in [(LIVE, true), (ORPHANS, false), (UNCHECKED, true)] {
             for slot in self.conns.lists.iter(anchor) {
                 let ok = (self.conns.slab[slot].process == self.conns.process) == current;
                 hold(NAME, ok, || format!("conns[{slot}]"), || "of another process".into())?;

@@ -159,7 +159,7 @@ impl Manager {
             return self.enter(conn.peer, Phase::Dialing { conn: dial }, told, out);
         }
         // What our own side did, or our own network, counts against nobody.
-        let ours = cause == LossCause::Local || self.network.down;
+        let ours = cause == LossCause::Local || self.network.is_still();
         if !ours && self.is_turned_away(conn.endpoint, lasted) {
             return self.try_another(conn.peer, conn.endpoint, None, told, out);
         }

@@ -99,6 +99,8 @@ impl Conn {
 pub(crate) const LIVE: u32 = 0;
 /// The list of the connections that an earlier process took down with it.
 pub(crate) const ORPHANS: u32 = 1;
+/// The list of the connections that are to be looked at because the network is another one.
+pub(crate) const UNCHECKED: u32 = 2;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Conns {
@@ -175,5 +177,6 @@ impl Conns {
     pub(crate) fn restart(&mut self) {
         self.process = self.process.wrapping_add(1);
         self.lists.splice(LIVE, ORPHANS);
+        self.lists.splice(UNCHECKED, ORPHANS);
     }
 }

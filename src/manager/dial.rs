@@ -123,7 +123,7 @@ impl Manager {
         *self.stats.dial_failures.of(cause) += 1;
         let told = PeerCause::DialFailed(cause);
         let (conn, replaces) = (&self.conns.slab[slot], self.replaces(slot));
-        if self.network.down || conn.since < self.network.up_at {
+        if self.network.is_still() || conn.since < self.network.up_at {
             self.peers.slab[conn.peer].coming_back |= !replaces;
             return self.void_dial(slot, told, out);
         }

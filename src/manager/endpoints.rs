@@ -42,11 +42,14 @@ pub(crate) struct EndpointRecord {
 /// The list of endpoints whose breaker opened while their peer has another one to try.
 pub(crate) const DISPLACED: u32 = 0;
 
+/// How many classes there are.
+const CLASSES: u32 = 3;
+
 /// The list of endpoints that wait for the breaker in `slot`: of one class, those whose peer has no
 /// other one or those whose peer has `several`. Together, by their tickets, they are the class's
 /// line; apart, so that only the second need be moved when the breaker opens.
 pub(crate) const fn queue(slot: u32, class: Priority, several: bool) -> u32 {
-    1 + 2 * (Priority::ALL.len() as u32 * slot + class as u32) + several as u32
+    1 + 2 * (CLASSES * slot + class as u32) + several as u32
 }
 
 /// Whose session ends when, among those that wait: breaker, class, end, ticket, endpoint.
@@ -161,10 +164,15 @@ impl Endpoints {
 
     /// All that wait for the breaker, the first to come first.
     pub(crate) fn line(&self, breaker: u32) -> impl Iterator<Item = u32> {
-        let first = queue(breaker, Priority::Important, false);
-        self.merged(core::array::from_fn::<u32, { 2 * Priority::ALL.len() }, _>(|place| {
-            first + place as u32
-        }))
+        let [important, normal, background] = Priority::ALL;
+        self.merged([
+            queue(breaker, important, false),
+            queue(breaker, important, true),
+            queue(breaker, normal, false),
+            queue(breaker, normal, true),
+            queue(breaker, background, false),
+            queue(breaker, background, true),
+        ])
     }
 
     /// The members of these queues by their tickets.

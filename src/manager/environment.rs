@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
-use crate::action::{Ignored, Notice, PeerCause};
+use crate::action::{Action, Ignored, Notice, PeerCause};
 use crate::event::LossCause;
 use crate::manager::Manager;
-use crate::manager::conns::ConnPhase;
+use crate::manager::conns::{ConnPhase, LIVE, UNCHECKED};
 use crate::manager::out::Out;
 use crate::manager::peers::{BACKING_OFF, Phase, WOKEN};
 use crate::time::{Time, nanos};
@@ -18,23 +18,36 @@ pub(crate) struct Sleep {
     pub(crate) hold_until: Time,
 }
 
+/// Whether anything can be reached at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Network {
+    /// There is no network.
     pub(crate) down: bool,
-    /// When it last went down.
-    pub(crate) down_at: Time,
-    /// When it last came back.
+    /// The app is in the background.
+    pub(crate) paused: bool,
+    /// It became another one while we could not use it.
+    pub(crate) changed: bool,
+    /// Since when we could not use it, the last time.
+    pub(crate) still_at: Time,
+    /// Since when we can use it again, or use another one.
     pub(crate) up_at: Time,
-    /// How often it came back: failures counted in an earlier epoch are forgotten.
+    /// When everything was looked at anew for that.
+    pub(crate) renewed_at: Time,
+    /// How often that happened: failures counted in an earlier epoch are forgotten.
     pub(crate) epoch: u32,
-    /// How long it has been down all in all, the time since `down_at` not included.
+    /// How long we could not use it all in all, the time since `still_at` not included.
     pub(crate) offline: u64,
 }
 
 impl Network {
-    /// How long it has been down all in all until now, in nanoseconds.
+    /// Whether we neither dial nor ping, and judge nobody.
+    pub(crate) const fn is_still(&self) -> bool {
+        self.down || self.paused
+    }
+
+    /// How long we could not use it all in all until now, in nanoseconds.
     pub(crate) fn offline_ns(&self, now: Time) -> u64 {
-        let current = if self.down { nanos(now.since(self.down_at)) } else { 0 };
+        let current = if self.is_still() { nanos(now.since(self.still_at)) } else { 0 };
         self.offline.saturating_add(current)
     }
 }
@@ -82,25 +95,93 @@ impl Manager {
         if self.network.down {
             return self.ignore(Ignored::AlreadySo, out);
         }
+        self.stand_still();
         self.network.down = true;
-        self.network.down_at = self.now;
-        self.timers.stop(true);
     }
 
-    /// Failures are forgotten (by a new epoch, no loop), and those in backoff are woken, a few at a
-    /// time; whoever fell due meanwhile already waits in line.
     pub(crate) fn on_network_up(&mut self, out: &mut Out<'_>) {
         if !self.network.down {
             return self.ignore(Ignored::AlreadySo, out);
         }
-        self.network.offline = self.network.offline_ns(self.now);
         self.network.down = false;
+        self.go_on();
+    }
+
+    pub(crate) fn on_paused(&mut self, out: &mut Out<'_>) {
+        if self.network.paused {
+            return self.ignore(Ignored::AlreadySo, out);
+        }
+        self.stand_still();
+        self.network.paused = true;
+    }
+
+    /// Who knows over what network the host is now: as if it had become another one.
+    pub(crate) fn on_resumed(&mut self, out: &mut Out<'_>) {
+        if !self.network.paused {
+            return self.ignore(Ignored::AlreadySo, out);
+        }
+        self.network.paused = false;
+        self.network.changed = true;
+        self.go_on();
+    }
+
+    pub(crate) fn on_network_changed(&mut self) {
+        if self.network.is_still() {
+            self.network.changed = true;
+        } else {
+            self.network.up_at = self.now;
+            self.renew();
+        }
+    }
+
+    fn stand_still(&mut self) {
+        if !self.network.is_still() {
+            self.network.still_at = self.now;
+            self.timers.stop(true);
+        }
+    }
+
+    /// We can use the network again. After a moment without it all is as it was; otherwise it counts
+    /// as another one.
+    fn go_on(&mut self) {
+        if self.network.is_still() {
+            return;
+        }
+        let still_for = self.now.since(self.network.still_at);
+        self.network.offline = self.network.offline.saturating_add(nanos(still_for));
         self.network.up_at = self.now;
-        self.network.epoch = self.network.epoch.wrapping_add(1);
         self.timers.stop(false);
-        let down_for = self.now.since(self.network.down_at);
-        self.hold(down_for.min(self.policies.config.sleep.max_hold));
+        self.hold(still_for.min(self.policies.config.sleep.max_hold));
+        let changed = core::mem::take(&mut self.network.changed);
+        if changed || still_for >= self.policies.config.network.debounce {
+            self.renew();
+        }
+    }
+
+    /// Failures are forgotten (by a new epoch, no loop); those in backoff are woken and all dials
+    /// and connections looked at, a few at a time. Whoever fell due meanwhile waits in line already.
+    fn renew(&mut self) {
+        self.network.renewed_at = self.now;
+        self.network.epoch = self.network.epoch.wrapping_add(1);
         self.peers.lists.splice(BACKING_OFF, WOKEN);
+        self.conns.lists.splice(LIVE, UNCHECKED);
+    }
+
+    /// Looks at a connection that the network's change may have cut off: a dial begins anew, and
+    /// whoever can be pinged soon is.
+    pub(crate) fn check_conn(&mut self, slot: u32, out: &mut Out<'_>) {
+        self.conns.lists.unlink(slot);
+        self.conns.lists.push_back(LIVE, slot);
+        let conn = &self.conns.slab[slot];
+        match conn.phase {
+            ConnPhase::Dialing { .. } if conn.since < self.network.renewed_at => {
+                out.push(Action::CancelDial { conn: conn.id });
+                self.stats.dials_cancelled += 1;
+                self.void_dial(slot, PeerCause::Asked, out);
+            }
+            ConnPhase::Dialing { .. } => {}
+            ConnPhase::Up => self.arm_watch(slot),
+        }
     }
 
     pub(crate) fn on_load(&mut self, load: u32, out: &mut Out<'_>) {

@@ -32,7 +32,7 @@ impl Manager {
         }
         let breaker = self.calls.slab[slot].breaker;
         let state = self.breakers.slab[breaker].breaker.state();
-        if opens_at(state).is_some_and(|until| until <= self.now) && !self.network.down {
+        if opens_at(state).is_some_and(|until| until <= self.now) && !self.network.is_still() {
             // Whoever was told to come back at this moment must not be told so again.
             self.on_breaker_timer(breaker, out);
         }
@@ -93,7 +93,7 @@ impl Manager {
         let hopeless = if idle {
             !connects
         } else {
-            !self.network.down && retry_at.is_some_and(|retry_at| retry_at >= until)
+            !self.network.is_still() && retry_at.is_some_and(|retry_at| retry_at >= until)
         };
         if wish == NotConnected::Reject || hopeless && !may_dial_us {
             return self.refuse_call(slot, RejectReason::NotConnected, retry_at, out);

@@ -23,7 +23,7 @@ impl Manager {
     /// that admit, or behind all of its breakers while none does (the first to admit it wins).
     pub(crate) fn enqueue(&mut self, slot: u32, cause: PeerCause, out: &mut Out<'_>) {
         let first = self.peers.slab[slot].first_endpoint;
-        if self.network.down {
+        if self.network.is_still() {
             // A round ends by what the other side does, and now it can do nothing.
             self.endpoints.each(first, |_, endpoint| endpoint.tried = false);
         }
@@ -107,8 +107,9 @@ impl Manager {
                 if connected_at(endpoint) > connected_at(best) { endpoint } else { best }
             });
         }
-        // Who would be too late anyway waits like those without a session.
-        let in_time = self.now.plus_nanos(record.dial_ns);
+        // Who would be too late anyway waits like those without a session. Twice, because those who
+        // are just in time are chosen first, and no two dials take the same time.
+        let in_time = self.now.plus_nanos(record.dial_ns.saturating_mul(2));
         let session = self.endpoints.first_session(slot, class, in_time);
         session.or_else(|| self.endpoints.first_of(slot, class))
     }

@@ -231,6 +231,9 @@ impl Manager {
             Event::Dropped { attempt } => self.on_dropped(attempt, out),
             Event::NetworkDown => self.on_network_down(out),
             Event::NetworkUp => self.on_network_up(out),
+            Event::NetworkChanged => self.on_network_changed(),
+            Event::Paused => self.on_paused(out),
+            Event::Resumed => self.on_resumed(out),
             Event::Load { load } => self.on_load(load, out),
             Event::Restarted => self.on_restarted(),
             Event::Tick => {}
@@ -309,6 +312,8 @@ impl Manager {
     fn pump(&mut self, out: &mut Out<'_>) -> bool {
         if let Some(peer) = self.peers.lists.front(peers::WOKEN) {
             self.wake(peer, out);
+        } else if let Some(conn) = self.conns.lists.front(conns::UNCHECKED) {
+            self.check_conn(conn, out);
         } else if let Some(endpoint) = self.endpoints.queues.front(endpoints::DISPLACED) {
             self.place_again(endpoint, out);
         } else if let Some(call) = self.calls.places.front(calls::DOOMED) {
@@ -329,6 +334,7 @@ impl Manager {
     fn has_backlog(&self) -> bool {
         self.conns.lists.front(conns::ORPHANS).is_some()
             || self.peers.lists.front(peers::WOKEN).is_some()
+            || self.conns.lists.front(conns::UNCHECKED).is_some()
             || self.endpoints.queues.front(endpoints::DISPLACED).is_some()
             || self.calls.lists.front(calls::ORPHANS).is_some()
             || self.calls.places.front(calls::DOOMED).is_some()

@@ -31,7 +31,7 @@ impl Pacer {
 impl Manager {
     pub(crate) fn can_pace(&self) -> bool {
         self.breakers.ring.front(RING).is_some()
-            && !self.network.down
+            && !self.network.is_still()
             && !self.pacer.blocked
             && self.pacer.in_flight < self.policies.config.pacer.max_in_flight
     }

@@ -63,7 +63,7 @@ impl Manager {
             };
         }
         let mut give_up_at = self.give_up_at(slot);
-        if self.network.down && give_up_at < Time::MAX {
+        if self.network.is_still() && give_up_at < Time::MAX {
             // That moment moves away as long as the network is down: look again after a while.
             let span = self.policies.peer(self.peers.slab[slot].profile).profile.give_up_after;
             give_up_at = give_up_at.max(self.now + span.unwrap_or_default() / 8);

@@ -5,11 +5,12 @@ use crate::bucket::{Acquire, Bucket, BucketPolicy};
 use crate::config::WatchPolicy;
 use crate::container::list::Lists;
 use crate::container::timers::TimerKind;
+use crate::draw::uniform;
 use crate::manager::Manager;
 use crate::manager::conns::Conn;
 use crate::manager::out::Out;
 use crate::probe::ProbePolicy;
-use crate::time::Time;
+use crate::time::{Time, nanos};
 
 /// What bounds pings over all connections.
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ impl Manager {
     /// Whether the first in line may be looked at.
     pub(crate) fn can_ping(&self) -> bool {
         self.pinger.line.front(ASKING).is_some()
-            && !self.network.down
+            && !self.network.is_still()
             && self.timers.deadline(TimerKind::PingPace, 0).is_none()
     }
 
@@ -63,7 +64,7 @@ impl Manager {
         self.pinger.line.unlink(slot);
         let profile = self.peers.slab[self.conns.slab[slot].peer].profile;
         if let Some(WatchPolicy { pings: Some(pings), .. }) = self.policies.peer(profile).watch {
-            let since = self.now.minus_nanos(crate::time::nanos(pings.interval()));
+            let since = self.now.minus_nanos(nanos(pings.interval()));
             let heard_at = self.heard_at(&self.conns.slab[slot]);
             let conn = &mut self.conns.slab[slot];
             if conn.probe.missed() == 0 && !conn.probe.is_unhealthy() {
@@ -88,6 +89,12 @@ impl Manager {
         }
     }
 
+    /// Whether nothing was heard over the connection since the network came back or became another
+    /// one, which may have cut it off.
+    pub(crate) fn is_to_be_checked(&self, conn: &Conn) -> bool {
+        conn.last_heard < self.network.renewed_at
+    }
+
     /// When the next ping of the connection is due, or the answer to the one that is out.
     ///
     /// The first one after many came up together, or after the network came back to all of them,
@@ -95,11 +102,15 @@ impl Manager {
     pub(crate) fn ping_due(&self, conn: &Conn, pings: &ProbePolicy) -> Time {
         let last = self.heard_at(conn);
         let due = conn.probe.deadline(pings, last);
-        let fresh = !conn.heard || conn.last_heard < self.network.up_at;
-        if !fresh || conn.probe.sent_at().is_some() || conn.probe.is_unhealthy() {
+        let renewed = self.is_to_be_checked(conn);
+        if conn.heard && !renewed || conn.probe.sent_at().is_some() || conn.probe.is_unhealthy() {
             return due;
         }
         let random = self.draw_phase(conn.peer);
+        if renewed {
+            let within = nanos(self.policies.config.network.check_within);
+            return due.min(self.network.renewed_at.plus_nanos(uniform(random, 0, within)));
+        }
         due.min(last + pings.first_after(random))
     }
 }

@@ -30,6 +30,13 @@ use crate::phi::Phi;
 use crate::probe::{Heard, Probe, ProbePolicy, ProbeVerdict};
 use crate::time::Time;
 
+/// How many round trips the answer to the check after a change of network may take, and how long at
+/// least.
+///
+/// Source: iroh's check of a path after a change.
+const ROUND_TRIPS: u64 = 3;
+const SHORTEST_CHECK: Duration = Duration::from_millis(500);
+
 /// A verdict was a mistake if the peer speaks within this time of it.
 const MISTAKE: Duration = Duration::from_secs(1);
 
@@ -39,9 +46,23 @@ impl Manager {
         match self.conns.slab[slot].phase {
             ConnPhase::Dialing { deadline, .. } => self.on_dial_timer(slot, deadline, out),
             ConnPhase::Up if self.now < self.sleep.hold_until => {
+                self.ask_while_held(slot, out);
                 self.timers.arm(TimerKind::Conn, slot, self.sleep.hold_until);
             }
             ConnPhase::Up => self.look(slot, out),
+        }
+    }
+
+    /// Judgement holds, but whoever is to be asked may be.
+    fn ask_while_held(&mut self, slot: u32, out: &mut Out<'_>) {
+        let conn = &self.conns.slab[slot];
+        let profile = self.peers.slab[conn.peer].profile;
+        let pings = self.policies.peer(profile).watch.and_then(|watch| watch.pings);
+        let due = pings.is_some_and(|pings| {
+            conn.probe.sent_at().is_none() && self.ping_due(conn, &pings) <= self.now
+        });
+        if due {
+            self.want_ping(slot, out);
         }
     }
 
@@ -52,7 +73,7 @@ impl Manager {
         let Some(watch) = self.policies.peer(profile).watch else { return };
         self.self_health.fired(self.now);
         self.tell_self_health(out);
-        let pings = watch.pings.map(|pings| self.patient(&pings));
+        let pings = watch.pings.map(|pings| self.patient(&self.conns.slab[slot], &pings));
         let missed = pings.is_some_and(|pings| self.check_ping(slot, &pings, out));
         let conn = &self.conns.slab[slot];
         let (now, last, trust) = (self.now, self.heard_at(conn), conn.trust);
@@ -68,7 +89,7 @@ impl Manager {
             Trust::Doubted { .. } if silent && !self.awaits_budget(slot) => {
                 return self.convict(slot, out);
             }
-            Trust::Held { at } if silent && at + self.nominal(conn, &watch) <= now => {
+            Trust::Held { at } if silent && at + self.hold_for(conn, &watch) <= now => {
                 let rest = self.policies.config.mass_guard.map(|guard| guard.believe_for);
                 let until = now + rest.unwrap_or_default();
                 self.change_crowd(slot, |crowd| crowd.believed_until = until);
@@ -239,14 +260,14 @@ impl Manager {
                 Trust::Doubted { .. } if conn.probe.is_unhealthy() => Some(self.now),
                 Trust::Doubted { .. } => Some(last + self.suspect_after(conn, &watch)),
                 Trust::Held { at } => {
-                    let over = at + self.nominal(conn, &watch);
+                    let over = at + self.hold_for(conn, &watch);
                     let silent = last + self.suspect_after(conn, &watch);
                     Some(if conn.probe.is_unhealthy() { over } else { over.max(silent) })
                 }
                 Trust::Suspected { .. } => None,
             };
             let pings = watch.pings.filter(|_| !asking);
-            let ping_at = pings.map(|pings| self.ping_due(conn, &self.patient(&pings)));
+            let ping_at = pings.map(|pings| self.ping_due(conn, &self.patient(conn, &pings)));
             judged.into_iter().chain(ping_at).min()
         });
         match deadline {
@@ -266,6 +287,12 @@ impl Manager {
         span_of(&watch.detector, conn.rhythm.as_ref())
     }
 
+    /// How long it takes to find a silence, by whichever finds it first: what one that is held gets.
+    fn hold_for(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
+        let nominal = self.nominal(conn, watch);
+        watch.pings.map_or(nominal, |pings| nominal.min(pings.finds_after()))
+    }
+
     /// How long a silence is doubted.
     fn doubt_after(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
         span_of(&watch.doubt, conn.rhythm.as_ref())
@@ -281,9 +308,18 @@ impl Manager {
         self.patience(nominal, margin)
     }
 
-    /// The checks with the timeout that we allow as things stand with us.
-    fn patient(&self, pings: &ProbePolicy) -> ProbePolicy {
-        pings.with_timeout(self.patience(pings.timeout(), pings.timeout()))
+    /// The checks with the timeout that we allow as things stand with us: three round trips of a
+    /// connection that another network may have cut off, where they are known.
+    fn patient(&self, conn: &Conn, pings: &ProbePolicy) -> ProbePolicy {
+        let measured = self.peers.slab[conn.peer].measured;
+        let timeout = match measured.filter(|_| self.is_to_be_checked(conn)) {
+            Some((latency, _)) => {
+                let trips = Duration::from_nanos(latency.saturating_mul(ROUND_TRIPS));
+                trips.max(SHORTEST_CHECK).min(pings.timeout())
+            }
+            None => pings.timeout(),
+        };
+        pings.with_timeout(self.patience(timeout, timeout))
     }
 
     /// Phi of the connection's silence in thousandths, if its profile has a phi detector.

@@ -95,8 +95,7 @@ fn waking_20_000_is_split_over_steps_and_only_the_last_one_may_sleep() {
         let _ = manager.step(Event::Lost { conn, cause: LossCause::Reset }, lost_at);
     }
     assert_eq!(manager.stats().peers.reconnecting, 20_000);
-    let _ = manager.step(Event::NetworkDown, lost_at);
-    let mut actions = manager.step(Event::NetworkUp, lost_at);
+    let mut actions = manager.step(Event::NetworkChanged, lost_at);
     let mut steps = 1;
     while manager.next_deadline() == Some(lost_at) {
         assert!(actions.len() <= 4_096 + 1, "{} actions in one step", actions.len());

@@ -95,6 +95,8 @@ pub enum Blocked {
     },
     /// The network.
     Network,
+    /// The app's return to the foreground.
+    Pause,
     /// An operator: the peer gave up.
     Revival,
 }
@@ -184,6 +186,7 @@ impl Manager {
                 (until, Some(Blocked::Dial(conn.id)))
             }
             Phase::Waiting if self.network.down => (None, Some(Blocked::Network)),
+            Phase::Waiting if self.network.paused => (None, Some(Blocked::Pause)),
             Phase::Waiting => self.place_in_line(peer.first_endpoint),
         };
         let failures = self.failures(slot);

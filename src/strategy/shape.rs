@@ -187,7 +187,10 @@ impl Shape {
         let environment = prop_oneof![
             3 => Just(Act::NetworkDown),
             4 => Just(Act::NetworkUp),
-            4 => load.prop_map(|load| Act::Load { load }),
+            2 => Just(Act::NetworkChanged),
+            1 => Just(Act::Paused),
+            2 => Just(Act::Resumed),
+            8 => load.prop_map(|load| Act::Load { load }),
             1 => Just(Act::Restarted),
             4 => Just(Act::Tick),
         ];

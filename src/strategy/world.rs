@@ -170,7 +170,7 @@ impl World {
         steps
     }
 
-    /// Everything is good from now on and for that long: the network is up, operators take their
+    /// Everything is good from now on and for that long: the network is up and the app in the foreground, operators take their
     /// orders back and revive whoever gave up, each dial and each attempt of a call succeeds after
     /// 10 ms, and every connection has a heartbeat a second.
     ///
@@ -181,6 +181,7 @@ impl World {
         let mut steps = Vec::new();
         let until = self.now + span;
         steps.push(self.tell(Event::NetworkUp));
+        steps.push(self.tell(Event::Resumed));
         for breaker in self.breakers.clone() {
             let state = self.manager.breaker_state(breaker);
             if state == Some(crate::breaker::State::ForcedOpen) {
@@ -435,6 +436,9 @@ impl World {
             Act::Dropped { attempt } => Event::Dropped { attempt: self.nth_attempt(attempt)? },
             Act::NetworkDown => Event::NetworkDown,
             Act::NetworkUp => Event::NetworkUp,
+            Act::NetworkChanged => Event::NetworkChanged,
+            Act::Paused => Event::Paused,
+            Act::Resumed => Event::Resumed,
             Act::Load { load } => Event::Load { load },
             Act::Restarted => Event::Restarted,
             Act::Tick | Act::Oversleep { .. } => Event::Tick,

@@ -161,7 +161,13 @@ pub(crate) struct Model {
     pub(crate) config: Config,
     pub(crate) now: Time,
     pub(crate) promised: Option<Time>,
+    /// Whether the network cannot be used, because there is none or because the app is paused.
     pub(crate) down: bool,
+    pub(crate) no_network: bool,
+    pub(crate) paused: bool,
+    /// Whether it has become another one meanwhile.
+    pub(crate) changed: bool,
+    pub(crate) renewed_at: Time,
     pub(crate) down_at: Time,
     pub(crate) up_at: Time,
     /// How long the network was down before this.
@@ -200,6 +206,10 @@ impl Model {
             now: Time::ZERO,
             promised: None,
             down: false,
+            no_network: false,
+            paused: false,
+            changed: false,
+            renewed_at: Time::ZERO,
             down_at: Time::ZERO,
             up_at: Time::ZERO,
             offline: Duration::ZERO,
@@ -277,6 +287,9 @@ impl Model {
         self.profile(&self.peers[&peer]).backoff.validate().unwrap()
     }
 }
+
+/// How long the answer to the check after a change of network may take at least.
+const CHECK: Duration = Duration::from_millis(500);
 
 /// After how long one who waits counts as a class higher.
 const AGED: Duration = Duration::from_secs(30);
@@ -505,26 +518,35 @@ impl Model {
                 true
             }
             Event::NetworkDown => {
-                let ok = !self.down;
-                if ok {
-                    (self.down, self.down_at) = (true, self.now);
-                }
+                let ok = !self.no_network;
+                self.stand_still();
+                self.no_network = true;
                 ok
             }
             Event::NetworkUp => {
-                let ok = self.down;
-                if ok {
-                    self.offline += self.now.since(self.down_at);
-                    (self.down, self.up_at) = (false, self.now);
-                    let held = self.now.since(self.down_at).min(self.config.sleep.max_hold);
-                    self.hold_until = self.hold_until.max(self.now + held);
-                    for peer in self.peers.values_mut() {
-                        // A round that began before may still end without another failure.
-                        peer.failures = u32::from(!peer.simple);
-                        peer.retry_at = None;
-                    }
-                }
+                let ok = core::mem::take(&mut self.no_network);
+                self.go_on();
                 ok
+            }
+            Event::Paused => {
+                let ok = !self.paused;
+                self.stand_still();
+                self.paused = true;
+                ok
+            }
+            Event::Resumed => {
+                let ok = core::mem::take(&mut self.paused);
+                self.changed |= ok;
+                self.go_on();
+                ok
+            }
+            Event::NetworkChanged => {
+                self.changed |= self.down;
+                if !self.down {
+                    self.up_at = self.now;
+                    self.renew();
+                }
+                true
             }
             Event::Load { load } => {
                 self.smoothed = (3 * self.smoothed + u64::from(*load).min(1_000_000)) / 4;
@@ -576,6 +598,34 @@ impl Model {
                 record.map(|record| record.watch_only = *on).is_some()
             }
             call => self.take_call_event(call),
+        }
+    }
+
+    fn stand_still(&mut self) {
+        if !self.down {
+            (self.down, self.down_at) = (true, self.now);
+        }
+    }
+
+    fn go_on(&mut self) {
+        if !self.down || self.no_network || self.paused {
+            return;
+        }
+        let still_for = self.now.since(self.down_at);
+        self.offline += still_for;
+        (self.down, self.up_at) = (false, self.now);
+        self.hold_until = self.hold_until.max(self.now + still_for.min(self.config.sleep.max_hold));
+        if core::mem::take(&mut self.changed) || still_for >= self.config.network.debounce {
+            self.renew();
+        }
+    }
+
+    fn renew(&mut self) {
+        self.renewed_at = self.now;
+        for peer in self.peers.values_mut() {
+            // A round that began before may still end without another failure.
+            peer.failures = u32::from(!peer.simple);
+            peer.retry_at = None;
         }
     }
 
@@ -889,7 +939,9 @@ impl Model {
                     _ => None,
                 };
                 let next = step.actions[place..].iter().find_map(of_peer).flatten();
-                if ordered || next == Some(PeerCause::TooLong) {
+                // What was dialed over another network is dialed again.
+                let renewed = self.conns[conn].since < self.renewed_at;
+                if ordered || renewed || next == Some(PeerCause::TooLong) {
                     self.dial_ended(*conn, None);
                     return Ok(());
                 }
@@ -1097,7 +1149,7 @@ impl Model {
     fn check_turn(&self, dialed: PeerId, breaker: BreakerId) -> Verdict {
         let own = &self.peers[&dialed];
         let aged = own.waits_since.is_some_and(|since| self.now.since(since) >= AGED);
-        let in_time = self.now + self.breakers[&breaker].slowest;
+        let in_time = self.now + self.breakers[&breaker].slowest * 2;
         let others = self.peers.iter().filter(|(id, other)| {
             let waits = other.waits == Some(breaker);
             let still = other.wanted && !other.failed && other.conn.is_none();
@@ -1240,7 +1292,7 @@ impl Model {
                 let heard = self.now.since(record.last_heard);
                 ensure!(*silence == heard, "silent for {heard:?}");
                 ensure!(record.doubted, "it was not doubted before");
-                let breaker = record.breaker;
+                let (breaker, checked) = (record.breaker, record.last_heard < self.renewed_at);
                 let judged_from = record.last_heard.max(self.up_at);
                 let health = self.profile(&self.peers[peer]).health;
                 ensure!(self.now >= self.hold_until, "suspects while judgement holds");
@@ -1249,8 +1301,9 @@ impl Model {
                     (Signs::Unmonitored, _) => false,
                     (Signs::Heartbeats, Detector::Deadline(span)) => judged_from + span <= self.now,
                     (Signs::Pings(pings), Detector::Deadline(span)) => {
+                        let shortest = if checked { CHECK } else { pings.timeout };
                         judged_from + span <= self.now
-                            || heard >= pings.timeout * pings.unhealthy_threshold
+                            || heard >= shortest.min(pings.timeout) * pings.unhealthy_threshold
                     }
                     (_, Detector::Phi(phi)) => judged_from + phi.acceptable_pause <= self.now,
                 };
@@ -1463,7 +1516,9 @@ impl Model {
             peer.backing_off = why.blocked == Some(Blocked::Backoff);
             (peer.waits, peer.waits_since) = match why.blocked {
                 Some(Blocked::Turn { breaker, .. }) => (Some(breaker), Some(why.since)),
-                Some(Blocked::Breaker { .. } | Blocked::Network) => (None, Some(why.since)),
+                Some(Blocked::Breaker { .. } | Blocked::Network | Blocked::Pause) => {
+                    (None, Some(why.since))
+                }
                 _ => (None, None),
             };
             let idle = matches!(state, PeerState::Connected | PeerState::Disconnected);
@@ -1480,7 +1535,10 @@ impl Model {
             }
             if down {
                 let dials = matches!(why.blocked, Some(Blocked::Dial(_)));
-                let waits = matches!(why.blocked, Some(Blocked::Network | Blocked::Backoff));
+                let waits = matches!(
+                    why.blocked,
+                    Some(Blocked::Network | Blocked::Pause | Blocked::Backoff)
+                );
                 ensure!(idle || peer.failed || dials || waits, "{id}: {why:?}");
             }
             match state {

@@ -171,6 +171,7 @@ impl Teller {
                 format!("waits for its turn at {breaker}, {ahead} ahead")
             }
             Blocked::Network => "waits for the network".into(),
+            Blocked::Pause => "waits for the app".into(),
             Blocked::Revival => "waits to be revived".into(),
             other => format!("{other:?}"),
         });
@@ -313,6 +314,9 @@ impl Teller {
             ["dropped", attempt] => Event::Dropped { attempt: self.attempt(attempt) },
             ["network", "down"] => Event::NetworkDown,
             ["network", "up"] => Event::NetworkUp,
+            ["network", "changed"] => Event::NetworkChanged,
+            ["paused"] => Event::Paused,
+            ["resumed"] => Event::Resumed,
             ["load", load] => Event::Load { load: percent(load) },
             ["force-open", name] => Event::ForceOpen { breaker: breaker(name) },
             ["disable", name] => Event::Disable { breaker: breaker(name) },

@@ -413,6 +413,22 @@ impl<T: Transport> Handle<T> {
         self.tell_all(&Event::NetworkUp);
     }
 
+    /// The host has another network (a new address, another route): dials begin anew, and connections
+    /// with pings are asked soon whether they live.
+    pub fn network_changed(&self) {
+        self.tell_all(&Event::NetworkChanged);
+    }
+
+    /// The app is in the background: nothing is dialed or asked until it has [resumed](Self::resumed).
+    pub fn paused(&self) {
+        self.tell_all(&Event::Paused);
+    }
+
+    /// The app is in the foreground again, over who knows what network.
+    pub fn resumed(&self) {
+        self.tell_all(&Event::Resumed);
+    }
+
     /// How busy this host is, in parts per million; for breakers with adaptive thresholds.
     pub fn load(&self, load: u32) {
         self.tell_all(&Event::Load { load });

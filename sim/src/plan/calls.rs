@@ -266,7 +266,7 @@ impl Plan {
     }
 
     fn outage_ns(&self) -> u64 {
-        let first = self.faults.iter().map(|fault| fault.at.as_nanos()).min();
+        let first = self.faults.iter().map(|fault| fault.schedule.at().as_nanos()).min();
         self.heal.as_nanos().saturating_sub(first.unwrap_or(0))
     }
 

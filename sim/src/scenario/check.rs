@@ -1,13 +1,14 @@
 //! What the types of a scenario cannot say: names that must exist, numbers that must not be zero.
 
 mod calls;
+mod faults;
 
 use std::collections::BTreeSet;
 
 use toml::Spanned;
 
 use super::source::Source;
-use super::{Fault, FaultKind, Peers, Scenario, ScenarioError};
+use super::{Peers, Scenario, ScenarioError};
 use crate::contention;
 use crate::expect;
 use crate::policy::{self, CallSettings, PeerSettings, Settings, is_empty};
@@ -24,8 +25,6 @@ const LONGEST: Span = Span::from_secs(366 * 24 * 3_600);
 /// How many heartbeats a scenario may have, and how many connections its faults may hit: what takes
 /// minutes to live through.
 const MOST_EVENTS: u64 = 1_000_000_000;
-/// How often a fault may come.
-const MOST_TIMES: u32 = 1_000_000;
 /// Over how many seeds a row of a table may be run.
 const MOST_SEEDS: u32 = 1_000_000;
 
@@ -44,7 +43,7 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
         }
     }
     for fault in &scenario.faults {
-        check_fault(scenario, source, fault)?;
+        faults::check(scenario, source, fault)?;
     }
     check_links(scenario, source)?;
     for (name, settings) in &scenario.policies {
@@ -318,125 +317,6 @@ fn check_peers(
         if group.heartbeat.is_some() {
             return Err(source.error("either a heartbeat or a trace of them", &trace.span()));
         }
-    }
-    Ok(())
-}
-
-fn check_fault(
-    scenario: &Scenario,
-    source: &Source<'_>,
-    fault: &Fault,
-) -> Result<(), ScenarioError> {
-    use FaultKind as Kind;
-    let kind = *fault.kind.get_ref();
-    let target = match kind {
-        Kind::Down | Kind::Silent | Kind::ResetAll | Kind::Capacity => "servers",
-        Kind::Failing | Kind::Sluggish | Kind::RequestCapacity | Kind::Stall | Kind::Cold => {
-            "servers"
-        }
-        Kind::Slow | Kind::Lossy | Kind::Partition | Kind::Cut => "links",
-        Kind::Surge => "calls",
-        Kind::Pause | Kind::Offline => "managers",
-    };
-    let known: Vec<String> = match target {
-        "servers" => scenario.servers.keys().map(|name| format!("servers.{name}")).collect(),
-        "calls" => scenario.calls.keys().map(|name| format!("calls.{name}")).collect(),
-        "links" => link_names(scenario).iter().map(|name| format!("links.{name}")).collect(),
-        _ => vec!["managers".to_owned()],
-    };
-    if !known.contains(fault.on.get_ref()) {
-        return Err(source.unknown("target", &fault.on, known.iter().map(String::as_str)));
-    }
-    let span = fault.kind.span();
-    let parameters = [
-        ("latency", fault.latency.is_some(), kind == Kind::Slow),
-        ("loss", fault.loss.is_some(), kind == Kind::Lossy),
-        ("accept", fault.accept.is_some(), kind == Kind::Capacity),
-        ("rate", fault.rate.is_some(), matches!(kind, Kind::RequestCapacity | Kind::Surge)),
-        ("share", fault.share.is_some(), kind == Kind::Failing),
-        ("times_slower", fault.times_slower.is_some(), kind == Kind::Sluggish),
-        ("for", fault.lasts.is_some(), !matches!(kind, Kind::ResetAll | Kind::Cold)),
-    ];
-    for (name, given, wanted) in parameters {
-        if wanted && !given {
-            return Err(source.error(format!("`{kind}` needs `{name}`"), &span));
-        }
-        if given && !wanted {
-            return Err(source.error(format!("`{kind}` takes no `{name}`"), &span));
-        }
-    }
-    if fault.wake.is_some() && kind != Kind::Pause {
-        return Err(source.error(format!("`{kind}` takes no `wake`"), &span));
-    }
-    let requests = fault.on.get_ref().strip_prefix("servers.");
-    let requests = requests.and_then(|name| scenario.servers.get(name));
-    let requests = requests.map(|server| &server.requests);
-    if kind == Kind::Cold && requests.is_some_and(|requests| requests.cache.is_none()) {
-        return Err(source.error("that server has no cache", &fault.on.span()));
-    }
-    if matches!(kind, Kind::Stall | Kind::RequestCapacity)
-        && requests.is_some_and(|requests| requests.rate.is_none() && requests.turn.is_none())
-    {
-        let problem = format!("`{kind}` needs a server with `requests.rate` or `requests.turn`");
-        return Err(source.error(problem, &fault.on.span()));
-    }
-    if kind == Kind::Surge {
-        let name = fault.on.get_ref().strip_prefix("calls.").unwrap_or_default();
-        if scenario.calls.get(name).is_some_and(|calls| calls.rate.is_none()) {
-            return Err(source.error("only calls with a `rate` can surge", &fault.on.span()));
-        }
-        let period = fault.rate.map_or(Span::ZERO, crate::units::Rate::period).as_nanos().max(1);
-        let lasts = fault.lasts.unwrap_or_default().as_nanos();
-        let calls = (lasts / period).saturating_mul(fault.times.into());
-        if calls > MOST_EVENTS / 10 {
-            let problem = format!("{calls} calls, at most {}", MOST_EVENTS / 10);
-            return Err(source.error(problem, &span));
-        }
-    }
-    if fault.times_slower.is_some_and(|times| !(0.0..=1e6).contains(&times)) {
-        return Err(source.error("`times_slower` must be from 0 to 1000000", &span));
-    }
-    match (&fault.every, fault.times) {
-        (_, 0) => Err(source.error("a fault that comes 0 times", &span)),
-        (_, times) if times > MOST_TIMES => {
-            Err(source.error(format!("it comes {times} times, at most {MOST_TIMES}"), &span))
-        }
-        (None, 2..) => Err(source.error("`times` needs `every`", &span)),
-        (Some(every), _) if fault.lasts.is_some_and(|lasts| lasts >= *every.get_ref()) => {
-            Err(source.error("it must be over before it comes again", &every.span()))
-        }
-        (Some(every), times) => {
-            let hits = u64::from(times).saturating_mul(scenario.peer_count().into());
-            if hits > MOST_EVENTS {
-                let problem = format!("{hits} connections that it may hit, at most {MOST_EVENTS}");
-                return Err(source.error(problem, &every.span()));
-            }
-            check_begins(scenario, source, fault)
-        }
-        _ => check_begins(scenario, source, fault),
-    }
-}
-
-/// Refuses a fault that never happens, or not as often as it says.
-fn check_begins(
-    scenario: &Scenario,
-    source: &Source<'_>,
-    fault: &Fault,
-) -> Result<(), ScenarioError> {
-    let duration = *scenario.duration.get_ref();
-    if *fault.at.get_ref() >= duration {
-        let problem = format!("it never happens: the scenario ends at {duration}");
-        return Err(source.error(problem, &fault.at.span()));
-    }
-    let Some(every) = &fault.every else { return Ok(()) };
-    let left = duration.as_nanos() - fault.at.get_ref().as_nanos();
-    let fit = left.div_ceil(every.get_ref().as_nanos().max(1));
-    if u64::from(fault.times) > fit {
-        let problem = format!(
-            "it comes {} times, but only {fit} begin before the scenario ends at {duration}",
-            fault.times
-        );
-        return Err(source.error(problem, &every.span()));
     }
     Ok(())
 }

@@ -255,7 +255,7 @@ impl World<'_> {
         let workload = &plan.workloads[id.workload];
         self.drivers[manager].start(attempt, conn);
         // Over a connection a call goes where that goes.
-        let over = conn.and_then(|conn| self.drivers[manager].conn(conn)).map(|conn| conn.way);
+        let over = conn.and_then(|conn| self.drivers[manager].conn(conn)).map(|conn| conn.way());
         let Some(&Way { server, link }) = workload.ways.get(over.unwrap_or(request.way)) else {
             return;
         };

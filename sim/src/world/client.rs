@@ -2,7 +2,8 @@
 
 use steadfast::{ConnId, DialCause, Event};
 
-use super::{Answer, Happening, Peer, Step, WARM_UP_DIAL_NS, World};
+use super::{Answer, Happening, Step, WARM_UP_DIAL_NS, Who, World};
+use crate::dist::unit;
 use crate::draws::Purpose;
 use crate::driver::Phase;
 use crate::plan::Way;
@@ -20,10 +21,10 @@ impl World<'_> {
         let plan = self.plan;
         let peer = &mut self.peers[index];
         peer.dials += 1;
-        let (attempt, group) = (peer.dials, &plan.groups[peer.group]);
+        let (attempt, group) = (u64::from(peer.dials), &plan.groups[peer.group as usize]);
         let name = group.peer_id(peer.place).0;
         let driver = &mut self.drivers[manager];
-        driver.open(id, index, way, resume, attempt);
+        driver.open(id, index, way, resume, peer.dials);
         if self.half_open > 0 {
             let breaker = group.breaker_id(peer.place, way);
             if let Some(view) = self.breakers.get_mut(&(manager, breaker))
@@ -45,17 +46,27 @@ impl World<'_> {
             self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
             return;
         }
-        self.measures.dialed(self.now);
+        self.measures.dialed(self.peers[index].group as usize, self.now);
         let Some(&Way { server, link }) = group.ways.get(way) else { return };
         let offline = driver.offline > 0;
         let at =
             self.now.plus_nanos(self.latency(link, Purpose::DialOut, name, attempt).as_nanos());
         if offline || self.links[link].cut > 0 {
-            let answer = Answer::Unreachable;
+            let answer = Answer::Failed(DialCause::Unreachable);
+            self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
+        } else if self.is_unresolved(server, name, attempt) {
+            let answer = Answer::Failed(DialCause::Resolve);
             self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
         } else if !self.is_lost(link, Purpose::LostOut, name, attempt) {
             self.queue.push(at, Rank::World, Happening::Arrive { manager, conn: id, server });
         }
+    }
+
+    /// Whether the server's name is looked up in vain.
+    fn is_unresolved(&self, server: usize, who: u64, n: u64) -> bool {
+        let unresolved = &self.servers[server].unresolved;
+        let found = unresolved.iter().fold(1.0, |found, share| found * (1.0 - share.as_f64()));
+        found < 1.0 && unit(self.draws.draw(Purpose::Lookup, who, n)) >= found
     }
 
     /// The client is done with a connection, however it came to that.
@@ -64,11 +75,11 @@ impl World<'_> {
         if !self.plan.workloads.is_empty() {
             self.break_attempts(manager, id);
         }
-        self.probe_over(manager, conn.peer, conn.half_open);
+        self.probe_over(manager, conn.peer(), conn.half_open);
         if conn.phase.at_server() {
-            self.forget_session_later(conn.peer);
+            self.forget_session_later(conn.peer());
         }
-        let peer = &mut self.peers[conn.peer];
+        let peer = &mut self.peers[conn.peer()];
         if peer.conn == Some(id) {
             peer.conn = None;
         }
@@ -76,9 +87,11 @@ impl World<'_> {
 
     /// The server lost the peer's connection and keeps the session for a while.
     pub(super) fn forget_session_later(&mut self, peer: usize) {
-        let peer = &mut self.peers[peer];
-        if let Some(ttl) = self.plan.groups[peer.group].session_ttl {
-            peer.session_until = self.now.plus_nanos(ttl.as_nanos());
+        let group = &self.plan.groups[self.peers[peer].group as usize];
+        if let Some(ttl) = group.session_ttl
+            && let Some(until) = self.sessions.get_mut(peer)
+        {
+            *until = self.now.plus_nanos(ttl.as_nanos());
         }
     }
 
@@ -87,7 +100,7 @@ impl World<'_> {
         if period == 0 {
             return;
         }
-        let Peer { group, place, .. } = self.peers[peer];
+        let Who { group, place, .. } = self.peers[peer].who();
         let group = &self.plan.groups[group];
         for way in 0..group.ways.len() {
             let breaker = group.breaker_id(place, way);
@@ -104,8 +117,7 @@ impl World<'_> {
         let failed = |cause| Event::DialFailed { conn, cause, retry_after: None };
         let event = match answer {
             Answer::Accepted { resumed } => Event::Connected { conn, resumed },
-            Answer::Refused => failed(DialCause::Refused),
-            Answer::Unreachable => failed(DialCause::Unreachable),
+            Answer::Failed(cause) => failed(cause),
         };
         self.receive(manager, event)
     }

@@ -1,6 +1,6 @@
 //! Faults: what each does when it begins, and how it is undone.
 
-use steadfast::{ConnId, Event, Time};
+use steadfast::{ConnId, Event, LossCause, Time};
 
 use super::{Happening, Step, World};
 use crate::draws::Purpose;
@@ -12,17 +12,19 @@ use crate::scenario::WakeOrder;
 /// How long a process that woke the wrong way round is busy with its timers.
 const BETWEEN_TICK_AND_READ_NS: u64 = 1_000_000;
 
+/// How many pieces of news wait in a list of their own: a place on the queue takes four times as much.
+const MANY: usize = 10_000;
+
 impl World<'_> {
     /// Puts all beginnings and ends on the queue, and the heal behind the last of them.
     pub(super) fn schedule_faults(&mut self) {
         for (place, fault) in self.plan.faults.iter().enumerate() {
-            for time in 0..u64::from(fault.times) {
-                let after = fault.every.as_nanos().saturating_mul(time);
-                let at = self.now.plus_nanos(fault.at.as_nanos().saturating_add(after));
+            for (from, to) in fault.schedule.spans(self.draws) {
+                let at = self.now.plus_nanos(from.as_nanos());
                 let begins = Happening::Fault { fault: place, begins: true };
                 self.queue.push(at, Rank::World, begins);
                 if !matches!(fault.trouble, Trouble::ResetAll | Trouble::Cold) {
-                    let end = at.plus_nanos(fault.lasts.as_nanos());
+                    let end = self.now.plus_nanos(to.as_nanos());
                     let ends = Happening::Fault { fault: place, begins: false };
                     self.queue.push(end, Rank::World, ends);
                 }
@@ -36,7 +38,7 @@ impl World<'_> {
         let fault = &self.plan.faults[number];
         let on = fault.on;
         let count = |count: &mut u32| *count = if begins { *count + 1 } else { *count - 1 };
-        match fault.trouble {
+        match fault.trouble.clone() {
             Trouble::Down => {
                 count(&mut self.servers[on].down);
                 if begins {
@@ -48,7 +50,7 @@ impl World<'_> {
                 }
             }
             Trouble::Silent => {
-                count(&mut self.servers[on].silent);
+                self.servers[on].silence(begins, self.now);
                 if begins {
                     // Those who wait are never answered.
                     self.servers[on].clear();
@@ -71,7 +73,13 @@ impl World<'_> {
             Trouble::Capacity(turn) => stack(&mut self.servers[on].capacity, turn, begins),
             Trouble::Slow(latency) => stack(&mut self.links[on].slow, latency, begins),
             Trouble::Lossy(loss) => stack(&mut self.links[on].lossy, loss, begins),
-            Trouble::Partition => count(&mut self.links[on].partitioned),
+            Trouble::Partition(direction) => {
+                self.links[on].partition(direction, begins, self.now);
+            }
+            Trouble::Reject(cause) => stack(&mut self.servers[on].rejects, cause, begins),
+            Trouble::Unresolved(share) => stack(&mut self.servers[on].unresolved, share, begins),
+            Trouble::Churn(_) if begins => self.churn(number),
+            Trouble::Churn(_) => self.return_all(on),
             Trouble::Cut => {
                 count(&mut self.links[on].cut);
                 if begins {
@@ -105,30 +113,69 @@ impl World<'_> {
 
     /// The servers lose their connections over these ways; the clients will hear of it.
     fn cut(&mut self, over: impl Fn(&Way) -> bool) {
-        let mut cut: Vec<(usize, ConnId)> = Vec::new();
-        for (manager, driver) in self.drivers.iter().enumerate() {
+        // When each client hears of it, which is filled in below.
+        let mut news: Vec<(Time, u32, ConnId)> = Vec::new();
+        for (manager, driver) in (0..).zip(&self.drivers) {
             for (id, conn) in driver.live() {
-                let group = &self.plan.groups[self.peers[conn.peer].group];
-                if conn.phase.at_server() && group.ways.get(conn.way).is_some_and(&over) {
-                    cut.push((manager, id));
+                let group = &self.plan.groups[self.peers[conn.peer()].group as usize];
+                if conn.phase.at_server() && group.ways.get(conn.way()).is_some_and(&over) {
+                    news.push((Time::ZERO, manager, id));
                 }
             }
         }
-        for (manager, id) in cut {
-            let Some(conn) = self.drivers[manager].conn(id) else { continue };
-            conn.phase = Phase::Cut;
-            let (index, attempt, way) = (conn.peer, conn.attempt, conn.way);
-            self.forget_session_later(index);
-            let peer = &self.peers[index];
-            let group = &self.plan.groups[peer.group];
-            let Some(&Way { link, .. }) = group.ways.get(way) else { continue };
-            if self.links[link].partitioned == 0 {
-                let name = group.peer_id(peer.place).0;
-                let latency = self.latency(link, Purpose::Reset, name, attempt);
-                let at = self.in_order(manager, id, latency);
-                self.queue.push(at, Rank::World, Happening::Reset { manager, conn: id });
+        news.retain_mut(|(at, manager, id)| match self.cut_off(*manager as usize, *id) {
+            Some(heard_at) => {
+                *at = heard_at;
+                true
             }
+            None => false,
+        });
+        if news.len() < MANY {
+            for (at, manager, conn) in news {
+                let manager = manager as usize;
+                self.queue.push(at, Rank::World, Happening::Reset { manager, conn });
+            }
+            return;
         }
+        // Latest first, to be taken from the end.
+        news.sort_unstable_by_key(|(at, manager, id)| {
+            std::cmp::Reverse((*at, *manager, id.slot()))
+        });
+        self.news.push(news);
+        self.next_news(self.news.len() - 1);
+    }
+
+    /// Puts the next of many pieces of news on the queue, which need not hold them all.
+    fn next_news(&mut self, wave: usize) {
+        if let Some((at, ..)) = self.news[wave].last() {
+            self.queue.push(*at, Rank::World, Happening::News { wave });
+        } else {
+            self.news[wave] = Vec::new();
+        }
+    }
+
+    /// One of many pieces of news arrives.
+    pub(super) fn news(&mut self, wave: usize) -> Step {
+        let Some((_, manager, conn)) = self.news[wave].pop() else { return Ok(()) };
+        self.next_news(wave);
+        self.receive(manager as usize, Event::Lost { conn, cause: LossCause::Reset })
+    }
+
+    /// The server's side of a connection is gone; when the client hears of it, if it does.
+    pub(super) fn cut_off(&mut self, manager: usize, id: ConnId) -> Option<Time> {
+        let conn = self.drivers[manager].conn(id)?;
+        conn.phase = Phase::Cut;
+        let (index, attempt, way) = (conn.peer(), conn.attempt(), conn.way());
+        self.forget_session_later(index);
+        let peer = &mut self.peers[index];
+        peer.dead_since = peer.dead_since.min(self.now);
+        let group = &self.plan.groups[peer.group as usize];
+        let name = group.peer_id(peer.place).0;
+        let &Way { link, .. } = group.ways.get(way)?;
+        (self.links[link].from_server == 0).then(|| {
+            let latency = self.latency(link, Purpose::Reset, name, attempt);
+            self.in_order(manager, id, latency)
+        })
     }
 
     /// The manager's process stops, or wakes in that order when no other pause holds it.
@@ -206,8 +253,9 @@ impl World<'_> {
     pub(super) fn healed(&mut self) -> Step {
         let mut down = vec![0_u32; self.servers.len()];
         for peer in &self.peers {
-            let group = &self.plan.groups[peer.group];
-            let conn = peer.conn.and_then(|id| self.drivers[peer.manager].conn(id).copied());
+            let group = &self.plan.groups[peer.group as usize];
+            let conn =
+                peer.conn.and_then(|id| self.drivers[peer.manager as usize].conn(id).copied());
             let up = conn.is_some_and(|conn| conn.phase == Phase::Up);
             if let Some(way) = group.ways.first().filter(|_| !up && group.trace.is_none()) {
                 down[way.server] += 1;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use steadfast::{ConnId, Event, PingId, Time};
 
-use super::{Happening, Peer, Step, WARM_UP_DIAL_NS, World};
+use super::{Happening, Step, WARM_UP_DIAL_NS, Who, World};
 use crate::draws::Purpose;
 use crate::driver::Phase;
 use crate::plan::Way;
@@ -46,11 +46,11 @@ impl World<'_> {
         self.queue.push(next, Rank::World, Happening::Beat { group: index });
         let peer = &mut self.peers[peer];
         peer.beats += 1;
-        let (manager, beats) = (peer.manager, peer.beats);
+        let (manager, beats) = (peer.manager as usize, u64::from(peer.beats));
         let (name, id) = (group.peer_id(peer.place).0, peer.conn);
         let Some(id) = id else { return };
         let Some(conn) = self.drivers[manager].conn(id).copied() else { return };
-        let Some(&Way { server, link }) = group.ways.get(conn.way) else { return };
+        let Some(&Way { server, link }) = group.ways.get(conn.way()) else { return };
         let speaks = conn.phase == Phase::Up && self.servers[server].speaks();
         if speaks && !self.is_lost(link, Purpose::BeatLost, name, beats) {
             let latency = self.latency(link, Purpose::Beat, name, beats);
@@ -61,12 +61,12 @@ impl World<'_> {
 
     pub(super) fn ping(&mut self, manager: usize, id: ConnId, ping: PingId) {
         let Some(conn) = self.drivers[manager].conn(id).copied() else { return };
-        let peer = &mut self.peers[conn.peer];
+        let peer = &mut self.peers[conn.peer()];
         peer.pings += 1;
-        let pings = peer.pings;
-        let group = &self.plan.groups[peer.group];
+        let pings = u64::from(peer.pings);
+        let group = &self.plan.groups[peer.group as usize];
         let name = group.peer_id(peer.place).0;
-        let Some(&Way { server, link }) = group.ways.get(conn.way) else { return };
+        let Some(&Way { server, link }) = group.ways.get(conn.way()) else { return };
         let speaks = conn.phase == Phase::Up && self.servers[server].speaks();
         if speaks && !self.is_lost(link, Purpose::PongLost, name, pings) {
             let there = self.latency(link, Purpose::Pong, name, 2 * pings);
@@ -79,7 +79,7 @@ impl World<'_> {
 
     pub(super) fn schedule_traces(&mut self) {
         for index in 0..self.peers.len() {
-            let group = &self.plan.groups[self.peers[index].group];
+            let group = &self.plan.groups[self.peers[index].group as usize];
             if let Some(first) = group.trace.as_ref().and_then(|trace| trace.first()) {
                 // The connection is up at the very moment of the first arrival.
                 let at = self.measures.start() + Duration::from_millis(*first);
@@ -92,7 +92,8 @@ impl World<'_> {
     /// A recorded heartbeat: the first is the connection itself, after the last the peer leaves.
     pub(super) fn traced(&mut self, index: usize, place: usize) -> Step {
         let plan = self.plan;
-        let Peer { group, place: own, manager, conn, .. } = self.peers[index];
+        let (Who { group, place: own, manager }, conn) =
+            (self.peers[index].who(), self.peers[index].conn);
         let group = &plan.groups[group];
         let peer = group.peer_id(own);
         if place == 0 {

@@ -5,7 +5,7 @@ use steadfast::{ConnId, Time};
 use super::World;
 use crate::dist::{Dist, unit};
 use crate::draws::Purpose;
-use crate::scenario::Link;
+use crate::scenario::{Direction, Link};
 use crate::units::{Share, Span};
 
 /// A link and what is wrong with it.
@@ -14,14 +14,50 @@ pub(super) struct Road {
     link: Link,
     pub(super) slow: Vec<Dist>,
     pub(super) lossy: Vec<Share>,
-    pub(super) partitioned: u32,
+    /// How many faults let nothing through, each way, and since when one does.
+    pub(super) to_server: u32,
+    pub(super) from_server: u32,
+    pub(super) blocked_since: Time,
     pub(super) cut: u32,
 }
 
 impl Road {
     pub(super) fn new(link: &Link) -> Self {
         let link = link.clone();
-        Self { link, slow: Vec::new(), lossy: Vec::new(), partitioned: 0, cut: 0 }
+        Self {
+            link,
+            slow: Vec::new(),
+            lossy: Vec::new(),
+            to_server: 0,
+            from_server: 0,
+            blocked_since: Time::MAX,
+            cut: 0,
+        }
+    }
+
+    /// A partition in this direction, or in both, begins or ends.
+    pub(super) fn partition(&mut self, direction: Option<Direction>, begins: bool, now: Time) {
+        let count = |count: &mut u32| *count = if begins { *count + 1 } else { *count - 1 };
+        if direction != Some(Direction::FromServer) {
+            count(&mut self.to_server);
+        }
+        if direction != Some(Direction::ToServer) {
+            count(&mut self.from_server);
+        }
+        let blocked = self.to_server + self.from_server > 0;
+        self.blocked_since = if blocked { self.blocked_since.min(now) } else { Time::MAX };
+    }
+
+    /// Whether a message for this purpose gets nowhere, whatever chance says.
+    const fn blocks(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::LostOut | Purpose::RequestLostOut => self.to_server > 0,
+            Purpose::LostBack | Purpose::BeatLost | Purpose::RequestLostBack => {
+                self.from_server > 0
+            }
+            // There and back.
+            _ => self.to_server + self.from_server > 0,
+        }
     }
 }
 
@@ -39,7 +75,7 @@ impl World<'_> {
 
     pub(super) fn is_lost(&self, link: usize, purpose: Purpose, who: u64, n: u64) -> bool {
         let way = &self.links[link];
-        if way.partitioned > 0 {
+        if way.blocks(purpose) {
             return true;
         }
         let base = way.link.loss.as_f64();

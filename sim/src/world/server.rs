@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 
-use steadfast::ConnId;
+use steadfast::{ConnId, DialCause, Time};
 
 use super::{Answer, Happening, World};
 use crate::draws::Purpose;
 use crate::driver::Phase;
 use crate::plan::{ServerPlan, Way};
 use crate::queue::Rank;
-use crate::scenario::{Abandoned, Overflow};
-use crate::units::Span;
+use crate::scenario::{Abandoned, Gone, Overflow};
+use crate::units::{Share, Span};
 
 /// A dial at a server: whose, and which.
 pub(super) type Caller = (usize, ConnId);
@@ -28,6 +28,12 @@ pub(super) struct Server {
     epoch: u32,
     pub(super) down: u32,
     pub(super) silent: u32,
+    /// Since when it is silent.
+    pub(super) silent_since: Time,
+    /// How handshakes end while a fault has them fail; the one that began last counts.
+    pub(super) rejects: Vec<DialCause>,
+    /// The shares of look-ups of its name that fail.
+    pub(super) unresolved: Vec<Share>,
 }
 
 impl Server {
@@ -40,12 +46,21 @@ impl Server {
             epoch: 0,
             down: 0,
             silent: 0,
+            silent_since: Time::MAX,
+            rejects: Vec::new(),
+            unresolved: Vec::new(),
         }
     }
 
     /// How long a handshake occupies the desk now.
     pub(super) fn turn(&self) -> Option<Span> {
         self.capacity.last().copied().or(self.usual)
+    }
+
+    /// It falls silent, or speaks again.
+    pub(super) fn silence(&mut self, begins: bool, now: Time) {
+        self.silent = if begins { self.silent + 1 } else { self.silent - 1 };
+        self.silent_since = if self.silent > 0 { self.silent_since.min(now) } else { Time::MAX };
     }
 
     /// Whether its connections say anything.
@@ -71,6 +86,12 @@ impl World<'_> {
         if server.silent > 0 {
             return;
         }
+        match self.host_of(manager, conn) {
+            Some(Gone::Silent) => return,
+            Some(Gone::Down) => return self.refuse(manager, conn),
+            None => {}
+        }
+        let server = &mut self.servers[index];
         if server.turn().is_none() {
             return self.accept(index, manager, conn);
         }
@@ -111,17 +132,26 @@ impl World<'_> {
     }
 
     fn accept(&mut self, index: usize, manager: usize, id: ConnId) {
+        if let Some(cause) = self.servers[index].rejects.last().copied() {
+            return self.reject(manager, id, cause);
+        }
+        match self.host_of(manager, id) {
+            Some(Gone::Silent) => return,
+            Some(Gone::Down) => return self.refuse(manager, id),
+            None => {}
+        }
         let driver = &mut self.drivers[manager];
         let Some(conn) = driver.conn(id) else {
             self.measures.server_wasted += 1;
             return;
         };
         conn.phase = Phase::Answered;
-        let (attempt, resume, peer, way) = (conn.attempt, conn.resume, conn.peer, conn.way);
-        let peer = &self.peers[peer];
-        let group = &self.plan.groups[peer.group];
+        let (attempt, resume, owner, way) = (conn.attempt(), conn.resume, conn.peer(), conn.way());
+        let peer = &self.peers[owner];
+        let group = &self.plan.groups[peer.group as usize];
         let name = group.peer_id(peer.place).0;
-        let resumed = resume && self.now <= peer.session_until;
+        let until = self.sessions.get(owner).copied().unwrap_or(Time::ZERO);
+        let resumed = resume && self.now <= until;
         let Some(&Way { link, .. }) = group.ways.get(way) else { return };
         if self.is_lost(link, Purpose::LostBack, name, attempt) {
             return;
@@ -134,18 +164,23 @@ impl World<'_> {
         self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
     }
 
-    /// A server says no.
+    /// A server says no before a handshake.
     pub(super) fn refuse(&mut self, manager: usize, id: ConnId) {
+        self.reject(manager, id, DialCause::Refused);
+    }
+
+    /// A server says no, for this reason.
+    fn reject(&mut self, manager: usize, id: ConnId, cause: DialCause) {
         self.measures.refused += 1;
         let Some(conn) = self.drivers[manager].conn(id).copied() else { return };
-        let peer = &self.peers[conn.peer];
-        let group = &self.plan.groups[peer.group];
+        let peer = &self.peers[conn.peer()];
+        let group = &self.plan.groups[peer.group as usize];
         let name = group.peer_id(peer.place).0;
-        let Some(&Way { link, .. }) = group.ways.get(conn.way) else { return };
-        if !self.is_lost(link, Purpose::LostBack, name, conn.attempt) {
-            let back = self.latency(link, Purpose::DialBack, name, conn.attempt);
+        let Some(&Way { link, .. }) = group.ways.get(conn.way()) else { return };
+        if !self.is_lost(link, Purpose::LostBack, name, conn.attempt()) {
+            let back = self.latency(link, Purpose::DialBack, name, conn.attempt());
             let at = self.in_order(manager, id, back);
-            let answer = Answer::Refused;
+            let answer = Answer::Failed(cause);
             self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
         }
     }

@@ -6,10 +6,10 @@ use std::fmt;
 use steadfast::breaker::State;
 use steadfast::{BreakerId, Event, LossCause, Notice, PeerCause, PeerState, Time};
 
-use super::{Step, World};
+use super::{Peer, Step, World};
 use crate::dist::unit;
 use crate::draws::Purpose;
-use crate::measure::{Facts, Watch};
+use crate::measure::{Facts, GroupFacts, Watch};
 use crate::plan::Way;
 use crate::simulation::fold_digests;
 use crate::units::Span;
@@ -75,10 +75,13 @@ impl World<'_> {
         match *notice {
             Notice::Peer { peer, from, to, cause } => {
                 let Some(index) = self.plan.peer(peer) else { return };
-                if cause == PeerCause::Lost(LossCause::Suspected) && self.was_alive(index) {
-                    self.peers[index].watch.false_losses += u64::from(!self.warming);
+                if cause == PeerCause::Lost(LossCause::Suspected) && !self.warming {
+                    match self.dead_since(index) {
+                        Some(since) => self.measures.detections.add(self.now.since(since)),
+                        None => self.watch(index).false_losses += 1,
+                    }
                 }
-                if self.plan.groups[self.peers[index].group].trace.is_some() {
+                if self.plan.groups[self.peers[index].group as usize].trace.is_some() {
                     return;
                 }
                 match (from == PeerState::Connected, to == PeerState::Connected) {
@@ -91,12 +94,12 @@ impl World<'_> {
             Notice::Suspected { peer, silence, .. } if !self.warming => {
                 if let Some(index) = self.plan.peer(peer) {
                     let silence = u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
-                    self.peers[index].watch.suspected(silence);
+                    self.watch(index).suspected(silence);
                 }
             }
             Notice::Cleared { peer, suspected_for, .. } if !self.warming => {
                 if let Some(index) = self.plan.peer(peer) {
-                    let watch = &mut self.peers[index].watch;
+                    let watch = self.watch(index);
                     watch.cleared += 1;
                     watch.suspected_ns += u64::try_from(suspected_for.as_nanos()).unwrap_or(0);
                 }
@@ -107,14 +110,39 @@ impl World<'_> {
         }
     }
 
-    /// Whether the peer's server was there, and could be heard.
-    pub(super) fn was_alive(&self, index: usize) -> bool {
+    /// What the detector of this peer has said, or those of its group.
+    fn watch(&mut self, index: usize) -> &mut Watch {
+        let group = self.peers[index].group as usize;
+        match self.plan.groups[group].trace {
+            Some(_) => self.traced.entry(index).or_default(),
+            None => &mut self.watches[group],
+        }
+    }
+
+    /// Since when a peer's connection has led nowhere; `None` if all is well with it.
+    ///
+    /// The order to close comes with the notice of a loss, so the connection may be gone already.
+    fn dead_since(&self, index: usize) -> Option<Time> {
         let peer = &self.peers[index];
-        // The order to close comes with the notice, so the connection may be gone already.
-        let Some(Way { server, link }) = self.plan.groups[peer.group].ways.first() else {
-            return false;
-        };
-        self.servers[*server].speaks() && self.links[*link].partitioned == 0
+        let mut since = peer.dead_since;
+        if let Some(Way { server, link }) =
+            self.plan.groups[peer.group as usize].ways.get(peer.way as usize)
+        {
+            let silent_since = self.servers[*server].silent_since;
+            since = since.min(silent_since).min(self.links[*link].blocked_since);
+        }
+        (since != Time::MAX).then_some(since)
+    }
+
+    /// Tells the measures of connections that lead nowhere and are still believed at the end.
+    fn tell_undetected(&mut self) {
+        for index in 0..self.peers.len() {
+            let Peer { group, conn, .. } = self.peers[index];
+            let traced = self.plan.groups[group as usize].trace.is_some();
+            if let Some(since) = self.dead_since(index).filter(|_| conn.is_some() && !traced) {
+                self.measures.detections.not_over(self.now.since(since));
+            }
+        }
     }
 
     pub(super) fn breaker_moved(
@@ -131,6 +159,18 @@ impl World<'_> {
             let way = self.plan.workloads.iter().find_map(|workload| workload.way_of(breaker));
             let bad = |way: &Way| self.desks[way.server].bad_since.is_some();
             self.tally.healthy_opens += u64::from(way.is_some_and(|way| !way.is_some_and(bad)));
+            let group = self
+                .plan
+                .groups
+                .iter()
+                .enumerate()
+                .find_map(|(index, group)| group.behind(breaker).map(|places| (index, places)));
+            if let Some((group, places)) = group
+                && self.churns(group)
+                && self.are_well(group, places)
+            {
+                self.measures.healthy_opens += 1;
+            }
         }
         self.measures.breakers(opened, halved, self.now);
         self.half_open = self.half_open.saturating_add_signed(halved);
@@ -209,11 +249,12 @@ impl World<'_> {
             return;
         }
         for (index, peer) in self.peers.iter().enumerate() {
-            let group = &self.plan.groups[peer.group];
-            let state = self.drivers[peer.manager].manager.peer_state(group.peer_id(peer.place));
+            let group = &self.plan.groups[peer.group as usize];
+            let state =
+                self.drivers[peer.manager as usize].manager.peer_state(group.peer_id(peer.place));
             let waits = matches!(state, Some(PeerState::Connecting | PeerState::Reconnecting));
             for way in 0..group.ways.len() {
-                let key = (peer.manager, group.breaker_id(peer.place, way));
+                let key = (peer.manager as usize, group.breaker_id(peer.place, way));
                 if waits {
                     idle.remove(&key);
                 } else if let Some(since) = idle.get_mut(&key) {
@@ -233,19 +274,21 @@ impl World<'_> {
         let digest = fold_digests(&digests);
         self.log.end(&digests);
         self.tell_idle_breakers();
-        let mut groups: Vec<_> =
-            self.plan.groups.iter().map(|group| (group.name.clone(), Watch::default())).collect();
+        self.tell_awaited_hosts();
+        self.tell_undetected();
+        let mut groups: Vec<_> = self.plan.groups.iter().map(GroupFacts::of).collect();
         let mut watched = Vec::new();
-        for peer in &self.peers {
-            let group = &self.plan.groups[peer.group];
-            groups[peer.group].1.add(&peer.watch);
-            if group.trace.is_some() {
-                let (group, place) = (group.name.clone(), peer.place);
-                watched.push(Watched { group, place, watch: peer.watch });
+        for (index, group) in self.plan.groups.iter().enumerate() {
+            groups[index].watch.add(&self.watches[index]);
+            for place in (0..group.count).filter(|_| group.trace.is_some()) {
+                let watch = self.traced.get(&(group.first + place as usize)).copied();
+                let (watch, name) = (watch.unwrap_or_default(), group.name.clone());
+                groups[index].watch.add(&watch);
+                watched.push(Watched { group: name, place, watch });
             }
         }
         let calls = (!self.plan.workloads.is_empty()).then(|| {
-            let faults = self.plan.faults.iter().map(|fault| fault.at).min();
+            let faults = self.plan.faults.iter().map(|fault| fault.schedule.at()).min();
             let faults = faults.map(|first| (first, self.plan.heal));
             let names = self.plan.servers.iter().map(|server| server.name.clone());
             let bound = self.plan.bound();

@@ -30,7 +30,7 @@ use crate::manager::breakers::{BreakerRecord, HELD_BACK, RING};
 use crate::manager::calls::{
     self, Attempt, Call, CallPhase, DOOMED, MOVING, RELEASED, bound_for, waiting_for,
 };
-use crate::manager::conns::{Conn, ConnPhase, LIVE, ORPHANS};
+use crate::manager::conns::{Conn, ConnPhase, LIVE, ORPHANS, UNCHECKED};
 use crate::manager::crowd::{Crowd, Trust};
 use crate::manager::endpoints::{DISPLACED, EndpointRecord};
 use crate::manager::environment::Network;
@@ -112,6 +112,7 @@ struct ListsMirror {
     failed: Vec<u32>,
     live: Vec<u32>,
     orphans: Vec<u32>,
+    unchecked: Vec<u32>,
     /// The connections that wait for a ping.
     asking: Vec<u32>,
     displaced: Vec<u32>,
@@ -182,7 +183,16 @@ macro_rules! mirror {
 }
 
 mirror! { NetworkMirror of Network {
-    values { down: bool, down_at: Time, up_at: Time, epoch: u32, offline: u64, }
+    values {
+        down: bool,
+        paused: bool,
+        changed: bool,
+        still_at: Time,
+        up_at: Time,
+        renewed_at: Time,
+        epoch: u32,
+        offline: u64,
+    }
     options {}
     slots {}
 }}
@@ -396,6 +406,7 @@ impl Manager {
                 failed: list(&self.peers.lists, FAILED),
                 live: list(&self.conns.lists, LIVE),
                 orphans: list(&self.conns.lists, ORPHANS),
+                unchecked: list(&self.conns.lists, UNCHECKED),
                 asking: list(&self.pinger.line, ASKING),
                 displaced: list(&self.endpoints.queues, DISPLACED),
                 queues: breakers.map(|slot| self.endpoints.line(slot).collect()).collect(),

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::manager::Manager;
 use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::calls::{self, DOOMED, MOVING, RELEASED, bound_for, waiting_for};
-use crate::manager::conns::{LIVE, ORPHANS};
+use crate::manager::conns::{LIVE, ORPHANS, UNCHECKED};
 use crate::manager::endpoints::{DISPLACED, queue};
 use crate::manager::environment::{Load, Sleep};
 use crate::manager::peers::{BACKING_OFF, FAILED, WOKEN};
@@ -75,6 +75,7 @@ impl Manager {
         fill(&mut manager.peers.lists, FAILED, &lists.failed, "lists.failed")?;
         fill(&mut manager.conns.lists, LIVE, &lists.live, "lists.live")?;
         fill(&mut manager.conns.lists, ORPHANS, &lists.orphans, "lists.orphans")?;
+        fill(&mut manager.conns.lists, UNCHECKED, &lists.unchecked, "lists.unchecked")?;
         fill(&mut manager.pinger.line, ASKING, &lists.asking, "lists.asking")?;
         fill(&mut manager.breakers.ring, RING, &lists.ring, "lists.ring")?;
         fill(&mut manager.breakers.ring, HELD_BACK, &lists.held_back, "lists.held_back")?;
@@ -111,7 +112,7 @@ impl Manager {
             return Err(damaged("next_sequence", "less than a timer's"));
         }
         manager.timers.set_sequence(snapshot.next_sequence);
-        manager.timers.stop(manager.network.down);
+        manager.timers.stop(manager.network.is_still());
         index(&mut manager.peers.map, &manager.peers.slab, "peers")?;
         index(&mut manager.calls.map, &manager.calls.slab, "calls")?;
         index(&mut manager.breakers.map, &manager.breakers.slab, "breakers")?;

@@ -29,7 +29,8 @@ impl Snapshot {
             &mut self.now,
             &mut self.woke_at,
             &mut self.hold_until,
-            &mut self.network.down_at,
+            &mut self.network.still_at,
+            &mut self.network.renewed_at,
             &mut self.network.up_at,
         ] {
             relative(time);

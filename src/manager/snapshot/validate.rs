@@ -197,9 +197,12 @@ impl Snapshot {
             let known = members.iter().all(|&peer| self.peers.get(peer).is_some());
             held(known, &|| format!("lists.{name}"), "a peer that is not there")?;
         }
-        for (name, members) in
-            [("live", &lists.live), ("orphans", &lists.orphans), ("asking", &lists.asking)]
-        {
+        for (name, members) in [
+            ("live", &lists.live),
+            ("orphans", &lists.orphans),
+            ("unchecked", &lists.unchecked),
+            ("asking", &lists.asking),
+        ] {
             let known = members.iter().all(|&conn| self.conns.get(conn).is_some());
             held(known, &|| format!("lists.{name}"), "a connection that is not there")?;
         }

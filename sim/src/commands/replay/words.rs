@@ -49,6 +49,7 @@ pub(super) fn why(why: &Why) -> String {
             format!(": waits for its turn at {breaker}; {}", line(ahead))
         }
         Some(Blocked::Network) => ": this host has no network".into(),
+        Some(Blocked::Pause) => ": the app is paused".into(),
         Some(Blocked::Revival) => ": gave up, until somebody revives it".into(),
         Some(other) => format!(": {other:?}{until}"),
     };
@@ -117,6 +118,9 @@ pub(super) fn event(event: &Event) -> String {
         Event::Dropped { attempt } => format!("dropped {attempt}"),
         Event::NetworkDown => "network down".into(),
         Event::NetworkUp => "network up".into(),
+        Event::NetworkChanged => "network changed".into(),
+        Event::Paused => "app paused".into(),
+        Event::Resumed => "app resumed".into(),
         Event::Load { load } => format!("load {load} ppm"),
         Event::Restarted => "restarted".into(),
         Event::Tick => "tick".into(),
