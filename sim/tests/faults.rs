@@ -129,7 +129,8 @@ fn value(run: &Run, name: &str) -> f64 {
 const PINGS: [&str; 3] = [
     "peers.worker.profile.signs=pings(interval=1s, timeout=1s)",
     "servers.api.accept=500/s",
-    "expect.every.detection_max=<= 2100ms",
+    // All are silent at once: each gets as long again before it is given up.
+    "expect.every.detection_max=<= 6s",
 ];
 
 #[test]
