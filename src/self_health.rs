@@ -47,7 +47,7 @@ pub struct SelfHealthConfig {
     pub min_mistakes: u32,
     /// The share of the detectors that fired that is never evidence; 10 %. At most 1.
     pub mistake_share: Ratio,
-    /// The longest that a detection may take for it, in multiples of what it takes otherwise; 1.25.
+    /// The longest that a detection may take for it, in multiples of what it takes otherwise; 1.2.
     /// At least 1; (1 + `max_score`) and more is no bound.
     pub max_stretch: Ratio,
 }
@@ -60,7 +60,7 @@ impl Default for SelfHealthConfig {
             recover_after: Duration::from_secs(20),
             min_mistakes: 3,
             mistake_share: Ratio::percent(10),
-            max_stretch: Ratio::new(5, 4),
+            max_stretch: Ratio::new(6, 5),
         }
     }
 }
@@ -262,7 +262,7 @@ mod tests {
         let secs = Duration::from_secs;
         let unbounded = SelfHealthConfig { max_stretch: Ratio::new(8, 1), ..Default::default() };
         let unbounded = unbounded.validate().unwrap();
-        for (score, bounded, free) in [(0, 20, 20), (1, 24, 24), (2, 25, 28), (7, 25, 48)] {
+        for (score, bounded, free) in [(0, 20, 20), (1, 24, 24), (2, 24, 28), (7, 24, 48)] {
             assert_eq!(policy().patience(score, secs(20), secs(4)), secs(bounded));
             assert_eq!(unbounded.patience(score, secs(20), secs(4)), secs(free));
         }
