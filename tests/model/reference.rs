@@ -1152,7 +1152,9 @@ impl Model {
         let in_time = self.now + self.breakers[&breaker].slowest * 2;
         let others = self.peers.iter().filter(|(id, other)| {
             let waits = other.waits == Some(breaker);
-            let still = other.wanted && !other.failed && other.conn.is_none();
+            // One whose server asked to be left alone has left the line in this step.
+            let off = other.retry_at.is_some_and(|at| at > self.now);
+            let still = other.wanted && !other.failed && other.conn.is_none() && !off;
             **id != dialed && waits && still && other.endpoints.len() == 1
         });
         for (id, other) in others {

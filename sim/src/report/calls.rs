@@ -110,8 +110,6 @@ impl Timeline<'_> {
     }
 }
 
-/// A span with one decimal of a second.
-
 /// `Refused(BreakerOpen)` as `refused (breaker open)`.
 fn words(name: &str) -> String {
     let mut words = String::new();
