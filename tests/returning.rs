@@ -6,7 +6,7 @@
 )]
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use steadfast::config::PeerProfile;
@@ -32,7 +32,7 @@ struct Region {
 
 /// When each peer was up again, and whether its session was.
 struct Back {
-    at: HashMap<PeerId, Time>,
+    at: BTreeMap<PeerId, Time>,
     resumed: usize,
 }
 
@@ -70,7 +70,7 @@ fn lose_all(config: Config, regions: &[Region]) -> Back {
         |peer: PeerId| regions.iter().position(|region| region.peers.contains(&peer.0)).unwrap();
     let mut free_at = vec![LOST_AT; regions.len()];
     let mut answers: BinaryHeap<Reverse<(Time, ConnId, PeerId, bool)>> = BinaryHeap::new();
-    let mut back = Back { at: HashMap::new(), resumed: 0 };
+    let mut back = Back { at: BTreeMap::new(), resumed: 0 };
     let mut now = LOST_AT;
     let all: u64 = regions.iter().map(|region| region.peers.end - region.peers.start).sum();
     while manager.stats().peers.connected < u32::try_from(all).unwrap() {
