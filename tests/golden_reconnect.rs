@@ -323,3 +323,16 @@ fn a_paused_app_neither_dials_nor_asks_and_looks_around_when_it_is_back() {
          +1s pong p1";
     assert_snapshot!(story(pinged(), script));
 }
+
+#[test]
+fn a_server_that_says_again_and_again_that_it_leaves_is_left_no_later() {
+    let script = "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +1m go-away p1 in 60s
+         +1s go-away c0 in 59s
+         +1s go-away c0 in 58s
+         +40s connected p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}

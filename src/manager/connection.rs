@@ -18,7 +18,7 @@ use crate::time::Time;
 
 /// A connection that ends sooner was as good as refused, and after how many of them in a row.
 ///
-/// Source: detectors-reconnect R13; three as for a verdict on a server.
+/// Source: what a client id that is in use twice looks like: brokers throw out the older one.
 const HASTY: Duration = Duration::from_secs(1);
 const TURNED_AWAY: u8 = 3;
 

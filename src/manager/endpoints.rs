@@ -45,6 +45,7 @@ pub(crate) const DISPLACED: u32 = 0;
 
 /// How many classes there are.
 const CLASSES: u32 = 3;
+const _: () = assert!(Priority::ALL.len() == CLASSES as usize);
 
 /// The list of endpoints that wait for the breaker in `slot`: of one class, those whose peer has no
 /// other one or those whose peer has `several`. Together, by their tickets, they are the class's

@@ -28,7 +28,7 @@ use crate::time::{Time, nanos};
 
 /// For how long after its end a server that drained is avoided.
 ///
-/// Source: detectors-reconnect R30 and the default grace of Kubernetes' pod termination, twice.
+/// Source: twice the 30 s that Kubernetes gives a pod to end.
 const AVOIDED_FOR: Duration = Duration::from_secs(60);
 /// Within what time a server that does not say when it leaves is left.
 const UNTOLD_GRACE: Duration = Duration::from_secs(30);
@@ -72,15 +72,13 @@ impl Manager {
             let random = self.draw_replacement(peer);
             earliest.plus_nanos(uniform(random, 0, nanos(latest.since(earliest))))
         });
-        out.notice(Notice::Draining {
-            peer: id,
-            conn: self.conns.slab[slot].id,
-            leaves_at,
-            replace_at,
-        });
         if let Some(at) = replace_at {
             self.plan_replacement(peer, MoveCause::Drained, at);
         }
+        // What was planned already may come sooner, or be under way.
+        let replace_at = replace_at.map(|_| self.replacement_due_at(peer).unwrap_or(self.now));
+        let conn = self.conns.slab[slot].id;
+        out.notice(Notice::Draining { peer: id, conn, leaves_at, replace_at });
     }
 
     /// A peer that came up on another endpoint than the one it prefers will try that one again.
@@ -121,11 +119,17 @@ impl Manager {
     }
 
     /// From now on the peer's connection is to be replaced at that moment, for this reason; one that
-    /// is on its way already serves as well.
+    /// is on its way already serves as well, and whoever is told twice does not begin anew.
     fn plan_replacement(&mut self, peer: u32, cause: MoveCause, at: Time) {
         match self.replacement_of(peer) {
             Some((slot, Replacement { stage: Stage::Dialing { .. }, .. })) => {
                 self.replacements[slot].cause = cause;
+            }
+            Some((slot, Replacement { cause: known, stage, .. })) if known == cause => {
+                if let Stage::Due { at: planned } = stage {
+                    self.replacements[slot].stage = Stage::Due { at: at.min(planned) };
+                    self.arm_peer(peer);
+                }
             }
             planned => {
                 let slot = planned.map(|(slot, _)| slot);
