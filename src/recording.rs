@@ -56,6 +56,7 @@ mod replay;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +161,44 @@ struct Footer {
 struct Totals {
     steps: u64,
     digests: Vec<String>,
+}
+
+// Reader and writer are generic; what becomes of each line is not, so that its code is made once and
+// not again in every crate that records or replays.
+
+impl HeaderOut<'_> {
+    /// As it goes: the snapshots may be large.
+    fn write_to(&self, mut to: &mut dyn Write) -> serde_json::Result<()> {
+        serde_json::to_writer(&mut to, self)
+    }
+}
+
+impl StepOut<'_> {
+    fn write_to(&self, text: &mut Vec<u8>) -> serde_json::Result<()> {
+        serde_json::to_writer(text, self)
+    }
+}
+
+impl Footer {
+    fn write_to(&self, text: &mut Vec<u8>) -> serde_json::Result<()> {
+        serde_json::to_writer(text, self)
+    }
+
+    fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text)
+    }
+}
+
+impl Header {
+    fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text)
+    }
+}
+
+impl StepIn {
+    fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text)
+    }
 }
 
 /// What is wrong with a recording, and in which line.

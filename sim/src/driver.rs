@@ -273,8 +273,9 @@ impl Driver {
     /// That it could not be restored; that is a bug of the core.
     pub(crate) fn restore(&mut self, hash_key: u64) -> Result<(), String> {
         let text =
-            serde_json::to_string(&self.manager.snapshot()).map_err(|error| error.to_string())?;
-        let snapshot: Snapshot = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            serde_json::to_vec(&self.manager.snapshot()).map_err(|error| error.to_string())?;
+        let snapshot: Snapshot =
+            serde_json::from_slice(&text).map_err(|error| error.to_string())?;
         let restored = Manager::restore(snapshot, hash_key).map_err(|error| error.to_string())?;
         if restored.state_digest() != self.manager.state_digest() {
             return Err("the restored manager's state differs".to_owned());

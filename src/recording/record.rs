@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{Error, Result, Write};
 
-use serde::Serialize;
-
 use super::{Footer, HeaderOut, Start, StepOut, Totals, VERSION};
 use crate::action::Action;
 use crate::event::Event;
@@ -12,12 +10,14 @@ use crate::time::Time;
 
 /// Writes a recording, step by step.
 ///
-/// Each line is many small writes: give it a `BufWriter`, or a `Vec<u8>` that is emptied now and
-/// then through [`get_mut`](Self::get_mut) by somebody who has the time to write to a disk. A
-/// recorder that is dropped leaves a recording that was cut off, which replays as far as it goes.
+/// Each step is one write: give it a `BufWriter`, or a `Vec<u8>` that is emptied now and then
+/// through [`get_mut`](Self::get_mut) by somebody who has the time to write to a disk. A recorder
+/// that is dropped leaves a recording that was cut off, which replays as far as it goes.
 #[derive(Debug)]
 pub struct Recorder<W> {
     to: W,
+    /// The line being written, kept for its memory.
+    text: Vec<u8>,
     steps: u64,
     /// Whether a line is missing, or half there: nothing can follow it.
     broken: bool,
@@ -31,7 +31,7 @@ impl<W: Write> Recorder<W> {
     /// That the header could not be written.
     pub fn new(to: W, about: &BTreeMap<String, String>, start: &Start) -> Result<Self> {
         let mut recorder = Self::behind_header(to);
-        recorder.line(&header(about, start))?;
+        write_header(&mut recorder.to, about, start)?;
         Ok(recorder)
     }
 
@@ -39,13 +39,13 @@ impl<W: Write> Recorder<W> {
     /// for the snapshots in it.
     #[must_use]
     pub const fn behind_header(to: W) -> Self {
-        Self { to, steps: 0, broken: false }
+        Self { to, text: Vec::new(), steps: 0, broken: false }
     }
 
     /// A manager was told `event` at `now` and answered with `actions`.
     ///
     /// `manager`: its place in the start; `now`: as it was told, even if that went backwards.
-    /// Allocates nothing beyond what the writer does.
+    /// Allocates for the longest line so far, and what the writer does.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl<W: Write> Recorder<W> {
         event: &Event,
         actions: &[Action],
     ) -> Result<()> {
-        self.line(&StepOut { t: now, manager, event, actions })?;
+        self.line(|text| StepOut { t: now, manager, event, actions }.write_to(text))?;
         self.steps += 1;
         Ok(())
     }
@@ -70,7 +70,8 @@ impl<W: Write> Recorder<W> {
     /// That it, or a line before it, could not be written.
     pub fn finish(mut self, digests: &[u64]) -> Result<W> {
         let digests = digests.iter().map(|digest| format!("{digest:016x}")).collect();
-        self.line(&Footer { end: Totals { steps: self.steps, digests } })?;
+        let end = Footer { end: Totals { steps: self.steps, digests } };
+        self.line(|text| end.write_to(text))?;
         self.to.flush()?;
         Ok(self.to)
     }
@@ -94,11 +95,14 @@ impl<W: Write> Recorder<W> {
         &mut self.to
     }
 
-    fn line(&mut self, value: &impl Serialize) -> Result<()> {
+    fn line(&mut self, write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) -> Result<()> {
         if self.broken {
             return Err(Error::other("an earlier line of the recording could not be written"));
         }
-        let written = write_line(&mut self.to, value);
+        self.text.clear();
+        write(&mut self.text)?;
+        self.text.push(b'\n');
+        let written = self.to.write_all(&self.text);
         self.broken = written.is_err();
         written
     }
@@ -115,14 +119,7 @@ pub fn write_header(
     about: &BTreeMap<String, String>,
     start: &Start,
 ) -> Result<()> {
-    write_line(to, &header(about, start))
-}
-
-const fn header<'a>(about: &'a BTreeMap<String, String>, start: &'a Start) -> HeaderOut<'a> {
     HeaderOut { steadfast_log: VERSION, version: env!("CARGO_PKG_VERSION"), about, start }
-}
-
-fn write_line(to: &mut impl Write, value: &impl Serialize) -> Result<()> {
-    serde_json::to_writer(&mut *to, value)?;
+        .write_to(to)?;
     to.write_all(b"\n")
 }

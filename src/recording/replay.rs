@@ -213,10 +213,10 @@ impl<R: BufRead> Replay<R> {
         if self.text.is_empty() && !whole {
             self.end = Some(End::CutOff { torn: false });
         } else if self.text.starts_with(b"{\"end\"") {
-            if let Some(Footer { end }) = self.parse(whole)? {
+            if let Some(Footer { end }) = self.parse(whole, Footer::parse)? {
                 self.end = Some(self.compare(&end)?);
             }
-        } else if let Some(step) = self.parse::<StepIn>(whole)? {
+        } else if let Some(step) = self.parse(whole, StepIn::parse)? {
             if step.manager >= self.managers.len() {
                 return Err(self.wrong(format_args!("there is no manager {}", step.manager)));
             }
@@ -226,11 +226,12 @@ impl<R: BufRead> Replay<R> {
     }
 
     /// The line as what it should be; `None` if only a piece of it is there.
-    fn parse<T: for<'de> Deserialize<'de>>(
+    fn parse<T>(
         &mut self,
         whole: bool,
+        parse: fn(&[u8]) -> serde_json::Result<T>,
     ) -> Result<Option<T>, RecordingError> {
-        match serde_json::from_slice(&self.text) {
+        match parse(&self.text) {
             Ok(value) => Ok(Some(value)),
             Err(error) if !whole && error.is_eof() => {
                 self.end = Some(End::CutOff { torn: true });
@@ -292,7 +293,7 @@ impl<R: BufRead> Replay<R> {
                 format!("a recording of version {found}; this crate reads version {VERSION}");
             return Err(self.wrong(problem));
         }
-        serde_json::from_slice(&self.text).map_err(unreadable)
+        Header::parse(&self.text).map_err(unreadable)
     }
 
     /// Reads one line, without its end; whether it had one.
