@@ -157,7 +157,24 @@ impl Config {
                 .within(&profile.name)
                 .within("call_profiles")
         });
-        calls.chain(hedged).chain(breakers).collect()
+        let unasked = self.peer_profiles.iter().filter_map(|profile| {
+            let HealthConfig { signs, detector, .. } = profile.health;
+            let (Signs::Pings(pings), Detector::Deadline(deadline)) = (signs, detector) else {
+                return None;
+            };
+            let problem = format!(
+                "{deadline:?} is over before an answer that is asked for after {:?} may take {:?}",
+                pings.interval, pings.timeout
+            );
+            (deadline < pings.interval.saturating_add(pings.timeout)).then(|| {
+                ConfigError::new("deadline", problem)
+                    .within("detector")
+                    .within("health")
+                    .within(&profile.name)
+                    .within("peer_profiles")
+            })
+        });
+        calls.chain(hedged).chain(breakers).chain(unasked).collect()
     }
 }
 

@@ -145,6 +145,8 @@ fn every_setting_that_is_refused_is_named_with_what_is_wrong() {
         ("dial_timeout = 0", |c| peer(c).dial_timeout = ZERO),
         ("failover_timeout = 0", |c| peer(c).failover_timeout = ZERO),
         ("max_dial_timeout below", |c| peer(c).max_dial_timeout = Duration::from_secs(1)),
+        ("slow_lane = 0", |c| peer(c).slow_lane = 0),
+        ("slow_lane = 1,001", |c| peer(c).slow_lane = 1_001),
         ("max_attempts = 0", |c| peer(c).max_attempts = Some(0)),
         ("give_up_after = 0", |c| peer(c).give_up_after = Some(ZERO)),
         ("max_latency = 0", |c| peer(c).health.max_latency = Some(ZERO)),
@@ -284,6 +286,9 @@ fn what_is_legal_and_hardly_meant_is_warned_of() {
     let breaker = &mut breaker(&mut config).breaker;
     breaker.slow_after = Some(Duration::from_secs(10));
     breaker.stable_after = ZERO;
+    let health = &mut peer(&mut config).health;
+    health.signs =
+        Signs::Pings(ProbeConfig { interval: Duration::from_secs(30), ..Default::default() });
     let warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(warnings.join("\n"));
 }

@@ -138,10 +138,16 @@ fn unprotected() -> Settings {
             ..BreakerSettings::default()
         },
         pacer: PacerSettings { max_in_flight: Some(u32::MAX), ..PacerSettings::default() },
+        doubts_itself: Some(false),
         drains: Some(false),
         network: Some(false),
         ..Settings::default()
     }
+}
+
+/// Peers of such clients: one failure is to them as another.
+fn simple() -> PeerSettings {
+    PeerSettings { slow_lane: Some(1), ..PeerSettings::default() }
 }
 
 fn told() -> Settings {
@@ -163,10 +169,10 @@ fn naive() -> Settings {
         dial_timeout: Some(Span::from_secs(10)),
         max_dial_timeout: Some(Span::from_secs(10)),
         stable_after: Some(Span::ZERO),
-        ..PeerSettings::default()
+        ..simple()
     };
     let sleep = SleepSettings { max_hold: Some(Span::ZERO), ..SleepSettings::default() };
-    Settings { peer, sleep, doubts_itself: Some(false), ..unprotected() }.overlaid(&calls::naive())
+    Settings { peer, sleep, ..unprotected() }.overlaid(&calls::naive())
 }
 
 fn grpc() -> Settings {
@@ -183,9 +189,10 @@ fn grpc() -> Settings {
         dial_timeout: Some(Span::from_secs(20)),
         max_dial_timeout: Some(Span::from_secs(120)),
         stable_after: Some(Span::ZERO),
-        ..PeerSettings::default()
+        ..simple()
     };
-    Settings { peer, ..unprotected() }.overlaid(&calls::grpc())
+    // A GOAWAY ends no call: new ones go out over a new connection.
+    Settings { peer, drains: Some(true), ..unprotected() }.overlaid(&calls::grpc())
 }
 
 fn nats() -> Settings {
@@ -205,7 +212,7 @@ fn nats() -> Settings {
         max_dial_timeout: Some(Span::from_secs(2)),
         stable_after: Some(Span::ZERO),
         max_attempts: Some(60),
-        ..PeerSettings::default()
+        ..simple()
     };
     Settings { peer, ..unprotected() }
 }
@@ -224,7 +231,7 @@ fn aws_full() -> Settings {
         dial_timeout: Some(Span::from_secs(20)),
         max_dial_timeout: Some(Span::from_secs(20)),
         stable_after: Some(Span::from_secs(30)),
-        ..PeerSettings::default()
+        ..simple()
     };
     Settings { peer, ..unprotected() }
 }
@@ -288,6 +295,7 @@ pub(crate) fn config(scenario: &Scenario, policy: &str) -> Result<Config, Scenar
             (breaker.rate, breaker.max_in_flight) = (Some(told.bucket()), told.in_flight());
             breaker.window = None;
         }
+        breaker.common_refusals = settings.doubts_itself != Some(false);
         config.breaker_profiles.push(breaker);
         let mut profile = settings.peer.profile(name.get_ref());
         group.profile.get_ref().apply(&mut profile);

@@ -39,6 +39,10 @@ pub struct BreakerProfile {
     /// Whether it only watches at first, see [`Event::WatchOnly`](crate::Event::WatchOnly); no. The
     /// way to bring a breaker into production.
     pub watch_only: bool,
+    /// Whether it counts what is usually a peer's own fault (a certificate, a password) once three
+    /// different peers in a row were refused for it; yes. No where peers of many owners share a
+    /// breaker and bad ones among them are normal. A breaker that one peer alone uses counts all.
+    pub common_refusals: bool,
     /// The group that it belongs to, by name; none.
     pub group: Option<String>,
     /// The gates of the calls that it guards.
@@ -55,6 +59,7 @@ impl Default for BreakerProfile {
             rate: None,
             adaptive: false,
             watch_only: false,
+            common_refusals: true,
             group: None,
             calls: GateConfig::default(),
         }
@@ -128,6 +133,7 @@ pub(crate) struct BreakerProfilePolicy {
     /// What the first retry after a mass loss is spread by.
     pub(crate) spread_rate: Rate,
     pub(crate) watch_only: bool,
+    pub(crate) common_refusals: bool,
     /// The place of its group.
     pub(crate) group: Option<usize>,
     pub(crate) gates: GatePolicy,
@@ -179,6 +185,7 @@ impl BreakerProfilePolicy {
             rate,
             spread_rate,
             watch_only: profile.watch_only,
+            common_refusals: profile.common_refusals,
             group,
             gates,
         })

@@ -140,6 +140,9 @@ pub struct PeerProfile {
     pub priority: Priority,
     /// The delay after each failed round of dials; 1 s, doubling to 120 s, full jitter (AWS CRT).
     pub backoff: BackoffConfig,
+    /// How many times longer the backoff's cap is after a failure that tells of this peer alone (a
+    /// certificate, a password), which passes no sooner for being asked again; 10. From 1 to 1,000.
+    pub slow_lane: u32,
     /// The retry after the loss of a stable connection; spread, at most 120 s (Elastic Agent).
     pub first_retry: FirstRetry,
     /// How long a dial may take; 20 s (gRPC).
@@ -180,6 +183,7 @@ impl Default for PeerProfile {
             name: String::from("default"),
             priority: Priority::Normal,
             backoff: BackoffConfig::default(),
+            slow_lane: 10,
             first_retry: FirstRetry::Spread { max: Duration::from_secs(120) },
             dial_timeout: Duration::from_secs(20),
             failover_timeout: Duration::from_secs(5),
@@ -198,9 +202,6 @@ impl Default for PeerProfile {
 
 /// The share of a deadline after which a silence is doubted.
 const DOUBT: Ratio = Ratio::new(2, 3);
-
-/// By how much the slow lane's cap is longer.
-const SLOW_LANE: u32 = 10;
 
 #[derive(Clone, Debug)]
 pub(crate) struct PeerPolicy {
@@ -228,6 +229,7 @@ pub(crate) enum DetectorPolicy {
 impl PeerPolicy {
     pub(super) fn new(profile: &PeerProfile) -> Result<Self, ConfigError> {
         let backoff = profile.backoff.validate().map_err(|error| error.within("backoff"))?;
+        within("slow_lane", profile.slow_lane, 1, 1_000)?;
         positive("dial_timeout", profile.dial_timeout)?;
         positive("failover_timeout", profile.failover_timeout)?;
         if profile.max_dial_timeout < profile.dial_timeout {
@@ -258,7 +260,7 @@ impl PeerPolicy {
         Ok(Self {
             profile: profile.clone(),
             backoff,
-            slow_lane: backoff.with_cap_times(SLOW_LANE),
+            slow_lane: backoff.with_cap_times(profile.slow_lane),
             watch,
         })
     }

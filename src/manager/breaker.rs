@@ -39,6 +39,9 @@ impl Manager {
         let EndpointRecord { breaker, peer, .. } = self.endpoints.slab[endpoint];
         let peer = self.peers.slab[peer].id;
         let record = &mut self.breakers.slab[breaker];
+        if !self.policies.breaker(record.profile).common_refusals {
+            return (Outcome::Ignored, true);
+        }
         match record.refusals.record(peer) {
             Reason::Own => (Outcome::Ignored, true),
             Reason::Common => (Outcome::Failure, false),

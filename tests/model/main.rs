@@ -157,6 +157,7 @@ fn config() -> Config {
             ..BreakerConfig::for_dials()
         },
         rate: Some(BucketConfig { rate: Rate::per_second(1), burst: 2 }),
+        common_refusals: false,
         ..BreakerProfile::default()
     };
     let narrow = BreakerProfile { calls: tight_gates(), ..narrow };
@@ -478,8 +479,8 @@ proptest! {
         let mut place = 0;
         let (twin, done) = replay(Manager::new(config(), 7)?, &steps, |manager, _, _| {
             if places.contains(&place) {
-                let json = serde_json::to_string(&manager.snapshot()).unwrap();
-                let restored = Manager::restore(serde_json::from_str(&json).unwrap(), 99).unwrap();
+                let json = serde_json::to_vec(&manager.snapshot()).unwrap();
+                let restored = Manager::restore(serde_json::from_slice(&json).unwrap(), 99).unwrap();
                 assert_eq!(restored.state_digest(), manager.state_digest());
                 assert_eq!(restored.shape_digest(), manager.shape_digest());
                 *manager = restored;

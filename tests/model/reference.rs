@@ -774,7 +774,8 @@ impl Model {
         peer.coming_back |= !beside;
         let void = self.down || conn.since < self.up_at;
         let mut own = cause.is_peer_specific();
-        if own && shared && !void {
+        let noticed = self.breaker_profile(&self.breakers[&breaker]).common_refusals;
+        if own && shared && !void && noticed {
             let refused = &mut self.breakers.get_mut(&breaker).unwrap().refused;
             // Three are nobody's own reason, and the third is told.
             let before = refused.len();

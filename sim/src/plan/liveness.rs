@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use steadfast::Ratio;
 use steadfast::config::{BreakerProfile, Detector, FirstRetry, PeerProfile, Signs};
 use steadfast::phi::Phi;
 
@@ -23,13 +24,9 @@ use crate::scenario::Direction;
 use crate::tally::Bound;
 use crate::units::Span;
 
-/// By how much we are more patient while something speaks against ourselves, at most.
-const PATIENCE: (u32, u32) = (5, 4);
 /// What the most patient phi detector waits, in its first estimates: its own learn at most twice the
 /// mean and the deviation.
 const LEARNED: u32 = 2;
-/// By how much longer the backoff's cap is after a failure that is the peer's own.
-const SLOW_LANE: u32 = 10;
 
 impl Plan {
     /// By when after the heal each peer of the group must be up, term by term; `None` where nothing
@@ -105,8 +102,9 @@ impl Plan {
             Signs::Heartbeats => nominal,
             Signs::Pings(pings) => nominal.max(pings.validate().ok()?.detection_time()),
         };
-        let (more, of) = PATIENCE;
-        let patient = nominal.saturating_mul(more) / of;
+        // While something speaks against ourselves.
+        let stretch = self.config.self_health.map_or(Ratio::new(1, 1), |config| config.max_stretch);
+        let patient = nominal.saturating_mul(stretch.numerator) / stretch.denominator;
         // Among many that fall silent at once it is asked again, for as long.
         let held = if self.config.mass_guard.is_some() { nominal } else { Duration::ZERO };
         Some(patient.saturating_add(held).saturating_add(self.config.sleep.max_hold))
@@ -118,7 +116,7 @@ impl Plan {
             Trouble::Reject(cause) => cause.is_peer_specific(),
             _ => false,
         });
-        let slower = if rejected { SLOW_LANE } else { 1 };
+        let slower = if rejected { profile.slow_lane } else { 1 };
         let cap = profile.backoff.cap.saturating_mul(slower);
         let spread = match profile.first_retry {
             FirstRetry::Spread { max } => {

@@ -70,7 +70,8 @@ settings! {
         /// Whether the client knows how many handshakes a second its servers can do, and keeps to
         /// its share of them.
         told: bool,
-        /// Whether it doubts itself: its own health, and a silence of many at once.
+        /// Whether it doubts its own judgement: its health, a silence of many at once, a refusal for a
+        /// peer's own fault that one after the other gets.
         doubts_itself: bool,
         /// Whether the client makes another connection when a server says that it will go; one that
         /// does not stays until it is thrown out.
@@ -114,6 +115,8 @@ settings! {
     PeerSettings {
         /// When a peer tries again after the loss of a stable connection.
         first_retry: FirstRetryWord,
+        /// How many times longer the cap of the delay is after a failure of the peer's own.
+        slow_lane: u32,
         /// How long a dial may take.
         dial_timeout: Span,
         /// How long it may take while another endpoint is left.
@@ -220,6 +223,7 @@ impl PeerSettings {
     pub(super) fn apply(&self, to: &mut PeerProfile) {
         self.backoff.apply(&mut to.backoff);
         set(&mut to.first_retry, self.first_retry.map(|word| word.0));
+        set(&mut to.slow_lane, self.slow_lane);
         set(&mut to.dial_timeout, self.dial_timeout);
         set(&mut to.failover_timeout, self.failover_timeout);
         set(&mut to.max_dial_timeout, self.max_dial_timeout);
