@@ -6,7 +6,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-#[path = "story/render.rs"]
+#[path = "golden/render.rs"]
 mod render;
 
 use std::fmt::Write as _;

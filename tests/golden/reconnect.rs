@@ -1,0 +1,321 @@
+//! Who reconnects when, and over what.
+
+use insta::assert_snapshot;
+use steadfast::Config;
+use steadfast::config::{Detector, OnSuspect, PeerProfile, Priority, Signs};
+use steadfast::probe::ProbeConfig;
+
+use crate::story::story;
+use crate::{plain, secs};
+
+/// [`plain`], and one dial at a time behind a breaker.
+fn one_at_a_time() -> Config {
+    let mut config = plain();
+    config.breaker_profiles[0].max_in_flight = 1;
+    config.breaker_profiles[0].window = None;
+    config
+}
+
+fn profile(config: &mut Config, name: &str, change: impl FnOnce(&mut PeerProfile)) {
+    let mut profile = PeerProfile { name: name.into(), ..config.peer_profiles[0].clone() };
+    change(&mut profile);
+    config.peer_profiles.push(profile);
+}
+
+#[test]
+fn sessions_dial_first_by_their_end_and_those_too_late_wait_like_fresh_ones() {
+    let mut config = one_at_a_time();
+    profile(&mut config, "long", |profile| profile.session_ttl = Some(secs(60)));
+    profile(&mut config, "short", |profile| profile.session_ttl = Some(secs(20)));
+    profile(&mut config, "lost", |profile| profile.session_ttl = Some(secs(2)));
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1 as long
+         peer p4 b1 as short
+         peer p5 b1 as lost
+         connect p1
+         connect p2
+         connect p3
+         connect p4
+         connect p5
+         connected p1
+         connected p2
+         connected p3
+         connected p4
+         connected p5
+         +1m lost p1 reset
+         lost p2 reset
+         lost p3 reset
+         lost p4 reset
+         lost p5 reset
+         why p2
+         why p3
+         +3s connected p1
+         +1s connected p4 resumed
+         +1s connected p3 resumed
+         +1s connected p2
+         +1s connected p5"
+    ));
+}
+
+#[test]
+fn the_important_dial_first_and_a_long_wait_counts_as_a_class() {
+    let mut config = one_at_a_time();
+    config.peer_profiles[0].dial_timeout = secs(60);
+    profile(&mut config, "important", |profile| profile.priority = Priority::Important);
+    profile(&mut config, "background", |profile| profile.priority = Priority::Background);
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         peer p2 b1 as background
+         peer p3 b1
+         peer p4 b1 as important
+         connect p1
+         connect p2
+         connect p3
+         connect p4
+         why p2
+         why p4
+         +1s connected p1
+         +1s connected p4
+         peer p5 b1
+         +27s connect p5
+         +1s connected p3
+         +1s connected p2"
+    ));
+}
+
+#[test]
+fn a_region_that_hangs_leaves_the_last_places_in_flight_to_others() {
+    let mut config = one_at_a_time();
+    config.breaker_profiles[0].max_in_flight = 100;
+    config.pacer.max_in_flight = 8;
+    let mut script = String::from("breaker b1\nbreaker b2\n");
+    for peer in 1..=9 {
+        script += &format!("peer p{peer} b1\nconnect p{peer}\n");
+    }
+    script += "peer p10 b2
+               peer p11 b2
+               connect p10
+               connect p11
+               +1s connected p10
+               connected p11
+               connected p1";
+    assert_snapshot!(story(config, &script));
+}
+
+/// Without jitter, and one peer with two endpoints that fails back after a minute.
+fn two_endpoints(change: impl FnOnce(&mut PeerProfile)) -> Config {
+    let mut config = one_at_a_time();
+    config.breaker_profiles[0].max_in_flight = 100;
+    change(&mut config.peer_profiles[0]);
+    config
+}
+
+const FAILED_OVER: &str = "breaker b1
+     breaker b2
+     peer p1 b1 b2
+     connect p1
+     dial-failed p1 refused
+     +251ms connected p1";
+
+#[test]
+fn a_peer_fails_back_beside_its_connection_and_closes_it_then() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s why p1
+         connected c1
+         +1m wait"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn a_failback_that_fails_is_tried_ever_more_rarely_and_costs_the_peer_nothing() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s dial-failed c1 timeout
+         +110s dial-failed c1.1 timeout
+         why p1
+         +250s lost c0.1 reset
+         why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn a_peer_that_falls_over_again_after_a_failback_stays_where_it_is() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s connected c1
+         +20s lost c1 reset
+         +251ms connected p1
+         +9m wait
+         +2m why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn a_server_that_drains_is_left_before_it_leaves_and_avoided_for_a_while() {
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         peer p2 b1 b2
+         connect p1
+         connect p2
+         connected p1
+         connected p2
+         +1m go-away p1 in 60s
+         go-away c1 in 60s not-before 10s
+         +50s connected p1
+         connected p2
+         +10s wait
+         +3m why p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}
+
+#[test]
+fn a_server_that_leaves_while_its_successor_is_dialed_hands_the_dial_on() {
+    let script = "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +1m go-away p1 in 4s
+         +4s lost c0 eof
+         why p1
+         +1s connected p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}
+
+#[test]
+fn a_silent_connection_is_raced_and_whichever_speaks_first_is_kept() {
+    let config = two_endpoints(|profile| {
+        profile.health.signs = Signs::Heartbeats;
+        profile.health.detector = Detector::Deadline(secs(5));
+        profile.health.on_suspect = OnSuspect::Race;
+        profile.failback_after = None;
+    });
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         connected p1
+         +6s heard c0
+         +6s connected c1.1
+         +6s dial-failed c0.1 timeout
+         why p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn an_endpoint_that_lets_in_and_throws_out_is_left_for_another() {
+    let config = two_endpoints(|profile| profile.failback_after = None);
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         connected p1
+         +100ms lost p1 kicked
+         +1001ms connected p1
+         +100ms lost p1 kicked
+         +2001ms connected p1
+         +100ms lost p1 kicked
+         why p1
+         +251ms connected p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn endpoints_change_under_a_dial_that_replaces_a_connection() {
+    let script = format!(
+        "breaker b3
+         {FAILED_OVER}
+         +85s endpoints p1 b3 b2
+         +1s connected p1
+         why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+/// Without jitter, and pinged after 10 s of silence.
+fn pinged() -> Config {
+    two_endpoints(|profile| {
+        profile.health.signs = Signs::Pings(ProbeConfig::default());
+        profile.failback_after = None;
+    })
+}
+
+#[test]
+fn a_change_of_network_begins_dials_anew_and_asks_the_connected_soon() {
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1
+         connect p1
+         connect p2
+         connect p3
+         connected p1
+         dial-failed p3 refused
+         +60ms metrics p1 20ms 0%
+         +100ms network changed
+         +4s why p1
+         why p2
+         why p3";
+    assert_snapshot!(story(pinged(), script));
+}
+
+#[test]
+fn a_network_that_was_gone_for_a_moment_was_not_gone() {
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         connect p2
+         connected p1
+         +1s network down
+         +900ms network up
+         +4s why p1
+         why p2
+         network down
+         +1s network up
+         +4s why p1
+         why p2";
+    assert_snapshot!(story(pinged(), script));
+}
+
+#[test]
+fn a_paused_app_neither_dials_nor_asks_and_looks_around_when_it_is_back() {
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         connected p1
+         +1s paused
+         connect p2
+         network down
+         +10m why p1
+         why p2
+         network up
+         +1m resumed
+         +3s why p1
+         +1s pong p1";
+    assert_snapshot!(story(pinged(), script));
+}
+
+#[test]
+fn a_server_that_says_again_and_again_that_it_leaves_is_left_no_later() {
+    let script = "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +1m go-away p1 in 60s
+         +1s go-away c0 in 59s
+         +1s go-away c0 in 58s
+         +40s connected p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}
