@@ -7,6 +7,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -139,7 +140,7 @@ fn snapshot() -> Value {
 /// What is wrong with the snapshot, or `None` if a manager came of it.
 fn refusal(value: &Value) -> Option<String> {
     // As text, the way it comes in: trees of values hide what a parser refuses.
-    let snapshot: Result<Snapshot, _> = serde_json::from_str(&value.to_string());
+    let snapshot: Result<Snapshot, _> = serde_json::from_slice(value.to_string().as_bytes());
     match snapshot {
         Err(error) => Some(error.to_string()),
         Ok(snapshot) => Manager::restore(snapshot, 1).err().map(|error| error.to_string()),
@@ -238,7 +239,10 @@ fn a_missing_field_is_an_error_that_names_it() {
 #[test]
 fn a_value_of_another_type_is_an_error() {
     let whole = snapshot();
-    for at in pointers(&whole) {
+    // Of many slots one is enough.
+    let mut seen = BTreeSet::new();
+    let alike = |at: &String| at.replace(|digit: char| digit.is_ascii_digit(), "");
+    for at in pointers(&whole).into_iter().filter(|at| seen.insert(alike(at))) {
         for other in [json!(null), json!("text"), json!([]), json!({}), json!(-1), json!(1.5)] {
             let mut damaged = whole.clone();
             *damaged.pointer_mut(&at).unwrap() = other.clone();
@@ -256,7 +260,7 @@ fn a_value_of_another_type_is_an_error() {
 fn a_truncated_snapshot_is_an_error() {
     let text = snapshot().to_string();
     for end in (0..text.len()).step_by(97) {
-        assert!(serde_json::from_str::<Snapshot>(&text[..end]).is_err(), "{end}");
+        assert!(serde_json::from_slice::<Snapshot>(&text.as_bytes()[..end]).is_err(), "{end}");
     }
 }
 

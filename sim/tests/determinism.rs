@@ -16,11 +16,11 @@ const SMALL: [(&str, &[&str]); 11] = [
     ("herd-queueing-down60", &["peers.device.count=120", "duration=5m"]),
     ("herd-fleet", &["peers.device.count=60", "managers=60", "servers.broker.accept=2/s"]),
     ("half-open-stampede", &["peers.device.count=120", "servers.api.accept=8/s"]),
-    ("flapping-link", &["peers.device.count=40"]),
+    ("flapping-link", &["peers.device.count=20"]),
     ("suspend-resume", &["peers.device.count=100"]),
     ("one-way-partition", &["peers.deaf.count=20", "peers.mute.count=20", "duration=7m"]),
-    ("expired-certificate", &["peers.device.count=20"]),
-    ("churn-web", &["peers.site.count=10", "faults.0.for=4h", "duration=5h"]),
+    ("expired-certificate", &["peers.device.count=8"]),
+    ("churn-web", &["peers.site.count=4", "faults.0.for=4h", "duration=5h"]),
     (
         "observer-stalls",
         &[
@@ -83,7 +83,7 @@ fn ticks_that_are_not_due_change_nothing() {
 
 #[test]
 fn going_on_from_a_snapshot_changes_nothing() {
-    for_each_run(Options { restores: 0.02, ..Options::default() });
+    for_each_run(Options { restores: 0.005, ..Options::default() });
 }
 
 #[test]

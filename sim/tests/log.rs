@@ -64,8 +64,8 @@ fn a_log_replays_action_by_action() {
 #[test]
 fn managers_that_slept_or_made_calls_replay() {
     for simulation in [
-        simulation("suspend-resume", &[]),
-        simulation("retry-storm", &["highest_load.policies=[]", "calls.web.rate=100/s"])
+        simulation("suspend-resume", &["peers.device.count=100"]),
+        simulation("retry-storm", &["highest_load.policies=[]", "calls.web.rate=30/s"])
             .policy("naive")
             .unwrap(),
     ] {
