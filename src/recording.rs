@@ -168,8 +168,8 @@ struct Totals {
 
 impl HeaderOut<'_> {
     /// As it goes: the snapshots may be large.
-    fn write_to(&self, mut to: &mut dyn Write) -> serde_json::Result<()> {
-        serde_json::to_writer(&mut to, self)
+    fn write_to(&self, to: &mut dyn Write) -> serde_json::Result<()> {
+        serde_json::to_writer(to, self)
     }
 }
 
