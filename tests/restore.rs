@@ -18,7 +18,7 @@ use steadfast::bucket::{BucketConfig, Rate};
 use steadfast::budget::BudgetConfig;
 use steadfast::bulkhead::BulkheadConfig;
 use steadfast::config::{
-    BreakerGroup, BreakerProfile, Detector, GateConfig, HealthConfig, OnSuspect, Signs,
+    BreakerGroup, BreakerProfile, Detector, FirstRetry, GateConfig, HealthConfig, OnSuspect, Signs,
 };
 use steadfast::hedge::HedgeConfig;
 use steadfast::limit::LimitConfig;
@@ -26,7 +26,10 @@ use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 use steadfast::strategy::{Act, Address, Op, Shape, World};
 use steadfast::throttle::ThrottleConfig;
-use steadfast::{CallFailure, Config, DialCause, LossCause, Manager, Ratio, Snapshot};
+use steadfast::{
+    Action, BreakerId, CallFailure, Config, ConnId, DialCause, Endpoint, EndpointId, Event,
+    LossCause, Manager, PeerId, Ratio, Snapshot, Time,
+};
 
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/restore.txt");
 
@@ -254,6 +257,51 @@ fn a_value_of_another_type_is_an_error() {
             assert!(refusal(&damaged).is_some() || legal, "{at}: {other} was taken");
         }
     }
+}
+
+/// A breaker opens, and the step has no work left for all who must find another place.
+#[test]
+fn a_snapshot_from_the_middle_of_an_outage_is_taken() {
+    let mut config = Config::new(1);
+    config.limits.max_work_per_step = 16;
+    config.peer_profiles[0].session_ttl = Some(Duration::from_secs(60));
+    config.peer_profiles[0].first_retry = FirstRetry::Immediate;
+    config.breaker_profiles[0].max_in_flight = 1;
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    let (guard, profile) =
+        (config.breaker_profile("default").unwrap(), config.peer_profile("default").unwrap());
+    let mut manager = Manager::new(config, 1).unwrap();
+    let breakers = [BreakerId(1), BreakerId(2)];
+    for breaker in breakers {
+        let _ = manager.step(Event::AddBreaker { breaker, profile: guard }, Time::ZERO);
+    }
+    let endpoints = [(1, breakers[0]), (2, breakers[1])];
+    let endpoints = endpoints.map(|(id, breaker)| Endpoint { id: EndpointId(id), breaker });
+    let mut up = Vec::new();
+    for id in 0..60 {
+        let (peer, endpoints) = (PeerId(id), endpoints.to_vec());
+        let _ = manager.step(Event::AddPeer { peer, profile, endpoints }, Time::ZERO);
+        let conn = dial(&manager.step(Event::Connect { peer }, Time::ZERO)).unwrap();
+        let _ = manager.step(Event::Connected { conn, resumed: false }, Time::ZERO);
+        up.push(conn);
+    }
+    let now = Time::from_secs(30);
+    let lost = up.into_iter().map(|conn| Event::Lost { conn, cause: LossCause::Reset });
+    let dials: Vec<_> = lost.filter_map(|event| dial(&manager.step(event, now))).collect();
+    let refused = DialCause::Refused;
+    let event = Event::DialFailed { conn: dials[0], cause: refused, retry_after: None };
+    let _ = manager.step(event, now);
+    assert_eq!(manager.next_deadline(), Some(now), "there was work for one step only");
+    let text = serde_json::to_vec(&manager.snapshot()).unwrap();
+    let restored = Manager::restore(serde_json::from_slice(&text).unwrap(), 2).unwrap();
+    assert_eq!(restored.state_digest(), manager.state_digest());
+}
+
+fn dial(actions: &[Action]) -> Option<ConnId> {
+    actions.iter().find_map(|action| match action {
+        Action::Dial { conn, .. } => Some(*conn),
+        _ => None,
+    })
 }
 
 #[test]

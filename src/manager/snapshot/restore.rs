@@ -80,6 +80,10 @@ impl Manager {
         fill(&mut manager.breakers.ring, RING, &lists.ring, "lists.ring")?;
         fill(&mut manager.breakers.ring, HELD_BACK, &lists.held_back, "lists.held_back")?;
         fill(&mut manager.endpoints.queues, DISPLACED, &lists.displaced, "lists.displaced")?;
+        // Those that are still to be moved are among the sessions as well.
+        for &endpoint in &lists.displaced {
+            manager.endpoints.note_session(endpoint, manager.class_of(endpoint));
+        }
         for (slot, members) in (0..).zip(&lists.queues) {
             let place = format!("lists.queues[{slot}]");
             for &endpoint in members {
