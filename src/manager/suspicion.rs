@@ -187,9 +187,9 @@ impl Manager {
         self.arm_watch(slot);
     }
 
-    /// The rare half of hearing: a ping is settled, a doubt or a suspicion was wrong.
+    /// The rare half of hearing: a ping is settled, a doubt or a suspicion was wrong. A peer that must
+    /// answer pings keeps its place among those that wait for one, or its talk would put that off.
     pub(crate) fn attend(&mut self, slot: u32, out: &mut Out<'_>) {
-        self.pinger.line.unlink(slot);
         let conn = &mut self.conns.slab[slot];
         conn.ping = None;
         if conn.probe.sent_at().is_some() {
@@ -219,6 +219,9 @@ impl Manager {
         }
         let conn = &mut self.conns.slab[slot];
         conn.attentive = conn.trust != Trust::Full;
+        if !conn.probe.is_unhealthy() {
+            self.pinger.line.unlink(slot);
+        }
         self.arm_watch(slot);
     }
 

@@ -264,3 +264,32 @@ fn pings_beyond_the_budget_wait_and_nobody_is_blamed_for_it() {
         )
     ));
 }
+
+#[test]
+fn who_must_answer_a_ping_is_sent_one_however_much_it_talks() {
+    let pings = ProbeConfig {
+        interval: secs(10),
+        timeout: secs(2),
+        unhealthy_threshold: 1,
+        spread: false,
+        ..ProbeConfig::default()
+    };
+    let mut config = with(|peer| {
+        peer.health.signs = Signs::Pings(pings);
+        peer.health.on_suspect = OnSuspect::Notify;
+    });
+    config.mass_guard = None;
+    config.ping_rate = Some(BucketConfig { rate: Rate { count: 1, per: secs(5) }, burst: 1 });
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +12100ms heard p1
+         +1s heard p1
+         +1s heard p1
+         +1s heard p1
+         +1s pong p1"
+    ));
+}
