@@ -228,7 +228,8 @@ impl Default for Limits {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct PacerConfig {
-    /// Dials in flight at once over all breakers; 256.
+    /// Dials in flight at once over all breakers; 256. The last eighth is for breakers that hold
+    /// few, so that one whose servers hang does not keep all others out; one breaker alone has 224.
     pub max_in_flight: u32,
     /// Dials per second over all breakers, for those who know what their own host bears.
     pub rate: Option<BucketConfig>,

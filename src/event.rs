@@ -176,7 +176,8 @@ pub enum Event {
         conn: ConnId,
         /// How long it will still serve; `None` if it did not say.
         leaves_in: Option<Duration>,
-        /// How long it asked us to wait before we dial again; zero if it did not say.
+        /// How long it asked us to wait before we dial it again, even if it goes before; zero if it
+        /// did not say. At most the breaker's `max_retry_after`.
         reconnect_in: Duration,
     },
     /// Anything at all came in over the connection. The hottest event: an index and a comparison.

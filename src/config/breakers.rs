@@ -21,9 +21,10 @@ pub struct BreakerProfile {
     pub name: String,
     /// When it opens, for how long, and what closes it again.
     pub breaker: BreakerConfig,
-    /// Dials in flight at once, at most; 256. Where the window is off this is the herd protection:
-    /// keep it below the server's capacity per second × the dial timeout, or nothing is ever served
-    /// in time.
+    /// Dials in flight at once, at most; 256, of which the pacer's default leaves 224 to one breaker
+    /// alone ([`PacerConfig::max_in_flight`](super::PacerConfig::max_in_flight)). Where the window is
+    /// off this is the herd protection: keep it below the server's capacity per second × the dial
+    /// timeout, or nothing is ever served in time.
     pub max_in_flight: u32,
     /// Finds, below that bound, how many dials in flight the server takes: more while all of them
     /// succeed and are all used, fewer when dials time out or are refused. What happens while the

@@ -159,9 +159,10 @@ pub struct PeerProfile {
     /// forgotten; 10 s.
     pub stable_after: Duration,
     /// How long after it came up on another endpoint than the one it prefers the peer tries that one
-    /// again, while its connection lasts; 60 s, ± 50 %, doubling to 10 min while it fails. Only once
-    /// the preferred one's breaker has been closed for `stable_after`, and after all who have no
-    /// connection. `None`: never.
+    /// again, while its connection lasts; 60 s, ± 50 %, doubling to 10 min while it fails. After all
+    /// who have no connection, and not while the preferred one's breaker is open or has been closed
+    /// again for less than `stable_after`; while that is half-open, as one of its probes. `None`:
+    /// never.
     pub failback_after: Option<Duration>,
     /// How long the server keeps the session of a lost connection; none by default.
     pub session_ttl: Option<Duration>,

@@ -140,7 +140,9 @@ impl Manager {
         let told = PeerCause::Lost(cause);
         let lasted = self.now.since(conn.since);
         let profile = self.peers.slab[conn.peer].profile;
-        if conn.failed_back {
+        // What our own side did, or our own network, counts against nobody.
+        let ours = cause == LossCause::Local || self.network.is_still();
+        if conn.failed_back && !ours && conn.since >= self.network.up_at {
             self.judge_failback(conn.endpoint, profile, lasted);
         }
         let peer = &mut self.peers.slab[conn.peer];
@@ -159,10 +161,11 @@ impl Manager {
         if let Some(dial) = self.inherit(conn.peer) {
             return self.enter(conn.peer, Phase::Dialing { conn: dial }, told, out);
         }
-        // What our own side did, or our own network, counts against nobody.
-        let ours = cause == LossCause::Local || self.network.is_still();
         if !ours && self.is_turned_away(conn.endpoint, lasted) {
-            return self.try_another(conn.peer, conn.endpoint, None, told, out);
+            if self.is_let_in_elsewhere(conn.peer, conn.endpoint) {
+                return self.try_another(conn.peer, conn.endpoint, None, told, out);
+            }
+            self.ask_others_again(conn.peer, conn.endpoint);
         }
         let delay = match stable.then(|| self.draw_first_retry(conn.peer)).flatten() {
             Some(delay) => delay,
@@ -178,6 +181,25 @@ impl Manager {
         let Some(endpoint) = self.endpoints.slab.get_mut(endpoint) else { return false };
         endpoint.hasty = if lasted < HASTY { endpoint.hasty.saturating_add(1) } else { 0 };
         endpoint.hasty >= TURNED_AWAY
+    }
+
+    /// Whether another endpoint is left to try that does not turn the peer away as well.
+    fn is_let_in_elsewhere(&self, peer: u32, endpoint: u32) -> bool {
+        let mut others = self.endpoints.chain(self.peers.slab[peer].first_endpoint);
+        others.any(|(slot, other)| {
+            slot != endpoint && other.hasty < TURNED_AWAY && self.is_open_to(other)
+        })
+    }
+
+    /// All turn the peer away, so this round is over; in the next one each other endpoint has one more
+    /// chance.
+    fn ask_others_again(&mut self, peer: u32, endpoint: u32) {
+        let first = self.peers.slab[peer].first_endpoint;
+        self.endpoints.each(first, |slot, other| {
+            if slot != endpoint {
+                other.hasty = other.hasty.min(TURNED_AWAY - 1);
+            }
+        });
     }
 
     /// Orders the driver to close the connection, unless it died with its process.

@@ -109,6 +109,7 @@ impl Manager {
             phase: Phase::Idle,
             since: self.now,
             failures: 0,
+            excused: 0,
             epoch: self.network.epoch,
             previous_delay: Duration::ZERO,
             without_since: self.now,

@@ -60,6 +60,8 @@ pub(crate) struct Peer {
     pub(crate) since: Time,
     /// Failed rounds of dials since the last stable connection, as of `epoch`.
     pub(crate) failures: u32,
+    /// How many of them befell every peer alike, and so give none up.
+    pub(crate) excused: u32,
     /// The network epoch in which `failures` were counted.
     pub(crate) epoch: u32,
     /// The last backoff, for decorrelated jitter.

@@ -57,12 +57,18 @@ impl Manager {
         self.heard(slot, out);
         let (peer, endpoint) = (self.conns.slab[slot].peer, self.conns.slab[slot].endpoint);
         let leaves_at = leaves_in.map(|span| self.now + span);
+        let breaker = self.endpoints.slab.get(endpoint).map(|endpoint| endpoint.breaker);
+        let longest = breaker.map_or(Duration::MAX, |breaker| {
+            let profile = self.breakers.slab[breaker].profile;
+            self.policies.breaker(profile).normal.max_retry_after()
+        });
+        let earliest = self.now + reconnect_in.min(longest);
         if let Some(endpoint) = self.endpoints.slab.get_mut(endpoint) {
             endpoint.avoid_until = leaves_at.unwrap_or(self.now) + AVOIDED_FOR;
+            endpoint.not_before = endpoint.not_before.max(earliest);
         }
         let record = &self.peers.slab[peer];
         let (id, wanted) = (record.id, record.wanted && record.first_endpoint != NONE);
-        let earliest = self.now + reconnect_in;
         let latest = leaves_in.map_or(earliest + UNTOLD_GRACE, |notice| {
             let dial_timeout = self.policies.peer(record.profile).profile.dial_timeout;
             // In time for the dial, but not all at once where the notice is short.
@@ -73,7 +79,7 @@ impl Manager {
             earliest.plus_nanos(uniform(random, 0, nanos(latest.since(earliest))))
         });
         if let Some(at) = replace_at {
-            self.plan_replacement(peer, MoveCause::Drained, at);
+            self.plan_replacement(peer, MoveCause::Drained, at, Some(at));
         }
         // What was planned already may come sooner, or be under way.
         let replace_at = replace_at.map(|_| self.replacement_due_at(peer).unwrap_or(self.now));
@@ -96,7 +102,7 @@ impl Manager {
             return;
         }
         let at = self.now + self.draw_failback(peer, interval, 0);
-        self.plan_replacement(peer, MoveCause::FailedBack, at);
+        self.plan_replacement(peer, MoveCause::FailedBack, at, None);
     }
 
     /// The connection is silent: whichever of it and another one speaks first is kept. `false` if
@@ -105,23 +111,34 @@ impl Manager {
         let record = &self.peers.slab[peer];
         let can = record.wanted && record.first_endpoint != NONE;
         if can {
-            self.plan_replacement(peer, MoveCause::Raced, self.now);
+            self.plan_replacement(peer, MoveCause::Raced, self.now, None);
         }
         can
     }
 
-    /// The silent connection spoke first.
+    /// The silent connection spoke first. If its server is about to leave, that is still so.
     pub(crate) fn end_race(&mut self, peer: u32, out: &mut Out<'_>) {
-        if self.replacement_of(peer).is_some_and(|(_, it)| it.cause == MoveCause::Raced) {
-            self.drop_replacement(peer, out);
-            self.plan_failback(peer);
+        let Some((_, Replacement { cause: MoveCause::Raced, drain_at, .. })) =
+            self.replacement_of(peer)
+        else {
+            return;
+        };
+        self.drop_replacement(peer, out);
+        match drain_at {
+            Some(at) => self.plan_replacement(peer, MoveCause::Drained, at.max(self.now), drain_at),
+            None => self.plan_failback(peer),
         }
     }
 
     /// From now on the peer's connection is to be replaced at that moment, for this reason; one that
     /// is on its way already serves as well, and whoever is told twice does not begin anew.
-    fn plan_replacement(&mut self, peer: u32, cause: MoveCause, at: Time) {
-        match self.replacement_of(peer) {
+    fn plan_replacement(&mut self, peer: u32, cause: MoveCause, at: Time, drain_at: Option<Time>) {
+        let known = self.replacement_of(peer);
+        let drain_at = known.and_then(|(_, it)| it.drain_at).or(drain_at);
+        if let Some((slot, _)) = known {
+            self.replacements[slot].drain_at = drain_at;
+        }
+        match known {
             Some((slot, Replacement { stage: Stage::Dialing { .. }, .. })) => {
                 self.replacements[slot].cause = cause;
             }
@@ -134,7 +151,8 @@ impl Manager {
             planned => {
                 let slot = planned.map(|(slot, _)| slot);
                 self.stand_aside(peer);
-                let planned = Replacement { peer, cause, stage: Stage::Due { at }, failures: 0 };
+                let stage = Stage::Due { at };
+                let planned = Replacement { peer, cause, stage, failures: 0, drain_at };
                 match slot {
                     Some(slot) => self.replacements[slot] = planned,
                     None => self.peers.slab[peer].replacement = self.replacements.insert(planned),
@@ -177,7 +195,11 @@ impl Manager {
                 self.replacements[slot].stage = Stage::Waiting { endpoint, since: self.now };
                 self.line_up(endpoint);
             }
-            None => self.put_off(peer, false),
+            None => {
+                // A failback waits for a server to be well; the others' wait grows.
+                self.put_off(peer, cause != MoveCause::FailedBack);
+                self.lose_race(peer, cause, out);
+            }
         }
     }
 
@@ -206,11 +228,14 @@ impl Manager {
     }
 
     /// The endpoint to go to from the current one: another that admits and is not avoided, or any
-    /// that admits (behind a balancer the same address is another server).
+    /// that admits (behind a balancer the same address is another server). A dial may be a probe.
     fn other_than(&self, peer: u32, current: u32) -> Option<u32> {
         let first = self.peers.slab[peer].first_endpoint;
         let open = self.endpoints.chain(first).filter(|(_, endpoint)| {
-            endpoint.not_before <= self.now && self.admits(endpoint.breaker)
+            let guard = &self.breakers.slab[endpoint.breaker];
+            let policy = &self.policies.breaker(guard.profile).normal;
+            let probed = guard.breaker.state() == State::HalfOpen && guard.breaker.has_room(policy);
+            endpoint.not_before <= self.now && (probed || self.admits(endpoint.breaker))
         });
         let rank = |(slot, endpoint): &(u32, &EndpointRecord)| {
             (self.is_avoided(endpoint), *slot == current)
@@ -247,7 +272,7 @@ impl Manager {
     }
 
     /// The dial of a replacement failed: that counts behind the breaker and at the endpoint, and not
-    /// against the peer, which has a connection. One that was silent has had its chance then.
+    /// against the peer, which has a connection.
     pub(crate) fn fail_replacement(
         &mut self,
         slot: u32,
@@ -262,10 +287,16 @@ impl Manager {
             return self.put_off(conn.peer, true);
         }
         self.remember_failure(conn.endpoint, retry_after);
-        let raced =
-            self.replacement_of(conn.peer).is_some_and(|(_, it)| it.cause == MoveCause::Raced);
+        let Some((_, Replacement { cause: known, .. })) = self.replacement_of(conn.peer) else {
+            return;
+        };
         self.put_off(conn.peer, true);
-        if let Some(silent) = self.conn_of(conn.peer).filter(|_| raced) {
+        self.lose_race(conn.peer, known, out);
+    }
+
+    /// There was no other connection to be had: one that was silent has had its chance.
+    fn lose_race(&mut self, peer: u32, cause: MoveCause, out: &mut Out<'_>) {
+        if let (MoveCause::Raced, Some(silent)) = (cause, self.conn_of(peer)) {
             self.close(silent, out);
             self.lose(silent, LossCause::Suspected, out);
         }
@@ -296,7 +327,8 @@ impl Manager {
         };
         // A moment later at the earliest, or a step would never end.
         let at = (self.now + wait).max(self.now.plus_nanos(1));
-        self.replacements[slot] = Replacement { stage: Stage::Due { at }, failures, peer, cause };
+        let replacement = &mut self.replacements[slot];
+        (replacement.stage, replacement.failures) = (Stage::Due { at }, failures);
         self.arm_peer(peer);
     }
 }

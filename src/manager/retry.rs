@@ -21,13 +21,14 @@ impl Manager {
         // What befalls every peer alike gives none of them up.
         let common = !peer.slow_lane
             && matches!(cause, PeerCause::DialFailed(cause) if cause.is_peer_specific());
-        let max_attempts = self.policies.peer(peer.profile).profile.max_attempts;
-        let counts = !(common && max_attempts.is_some());
-        peer.failures = failures.saturating_add(u32::from(counts));
+        let excused = if failures == 0 { 0 } else { peer.excused };
+        peer.excused = excused.saturating_add(u32::from(common));
+        peer.failures = failures.saturating_add(1);
         peer.epoch = self.network.epoch;
         peer.previous_delay = delay;
-        let failures = peer.failures;
-        if counts && max_attempts.is_some_and(|max| failures >= max) {
+        let own = peer.failures.saturating_sub(peer.excused);
+        let max_attempts = self.policies.peer(peer.profile).profile.max_attempts;
+        if !common && max_attempts.is_some_and(|max| own >= max) {
             return self.give_up(slot, PeerCause::TooManyAttempts, out);
         }
         // The jitter comes on top of the servers' hints: everybody was given the same one.
@@ -111,6 +112,7 @@ impl Manager {
     pub(crate) fn forget_failures(&mut self, slot: u32) {
         let peer = &mut self.peers.slab[slot];
         peer.failures = 0;
+        peer.excused = 0;
         peer.epoch = self.network.epoch;
         peer.previous_delay = Duration::ZERO;
         peer.slow_lane = false;

@@ -319,3 +319,104 @@ fn a_server_that_says_again_and_again_that_it_leaves_is_left_no_later() {
          +40s connected p1";
     assert_snapshot!(story(two_endpoints(|_| {}), script));
 }
+
+#[test]
+fn a_peer_that_all_endpoints_throw_out_backs_off() {
+    let config = two_endpoints(|peer| {
+        peer.backoff.cap = secs(1);
+        peer.max_attempts = Some(8);
+    });
+    let thrown_out = "+1100ms connected p1
+         +100ms lost p1 reset
+         ";
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         ";
+    assert_snapshot!(story(config, &(script.to_owned() + &thrown_out.repeat(9))));
+}
+
+#[test]
+fn a_half_open_breaker_is_probed_by_those_whose_server_leaves() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         connect p1
+         dial-failed p1 refused
+         +2s connected p1
+         why p1
+         go-away p1 in 30s
+         +20s wait
+         +1s connected p1"
+    ));
+}
+
+/// Drops nobody at once: another connection is dialed beside the silent one.
+fn racing(mut config: Config) -> Config {
+    config.peer_profiles[0].health.signs = Signs::Heartbeats;
+    config.peer_profiles[0].health.on_suspect = OnSuspect::Race;
+    config
+}
+
+#[test]
+fn whoever_finds_no_other_endpoint_for_a_race_lets_the_silent_connection_go() {
+    assert_snapshot!(story(
+        racing(plain()),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         force-open b1
+         +40s wait
+         why p1"
+    ));
+}
+
+#[test]
+fn a_race_that_the_old_connection_wins_leaves_its_server_no_less_about_to_go() {
+    assert_snapshot!(story(
+        racing(plain()),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         go-away p1 in 120s
+         +31s heard c0
+         +20s heard c0
+         +20s heard c0
+         +20s heard c0"
+    ));
+}
+
+#[test]
+fn an_outage_of_ours_after_a_failback_speaks_against_no_endpoint() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s connected c1
+         +5s network down
+         +5s network up
+         lost c1 reset
+         +1s connected p1
+         +1m why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn a_server_that_said_when_to_come_back_is_left_alone_after_it_has_gone() {
+    assert_snapshot!(story(
+        plain(),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +1m go-away p1 in 5s not-before 60s
+         +5s lost p1 reset
+         why p1
+         +1m wait"
+    ));
+}

@@ -76,6 +76,8 @@ pub(crate) struct Peer {
     /// The dial that is to replace that connection.
     pub(crate) beside: Option<ConnId>,
     pub(crate) failures: u32,
+    /// How many of them everybody had.
+    pub(crate) excused: u32,
     pub(crate) previous: Duration,
     pub(crate) retry_at: Option<Time>,
     pub(crate) session_until: Time,
@@ -358,6 +360,7 @@ impl Model {
                         told: PeerState::Disconnected,
                         conn: None,
                         failures: 0,
+                        excused: 0,
                         previous: Duration::ZERO,
                         retry_at: None,
                         session_until: Time::ZERO,
@@ -485,12 +488,21 @@ impl Model {
                 }
                 up
             }
-            Event::GoAway { conn, .. } => {
+            Event::GoAway { conn, reconnect_in, .. } => {
                 let up = self.stage(*conn) == Stage::Up;
                 if up {
                     self.counted.go_aways += 1;
                     self.hear(*conn);
-                    self.conns.get_mut(conn).unwrap().draining = true;
+                    let record = self.conns.get_mut(conn).unwrap();
+                    record.draining = true;
+                    let (peer, breaker) = (record.peer, record.breaker);
+                    if let Some(breaker) = breaker {
+                        let longest = self.breaker_profile(&self.breakers[&breaker]);
+                        let longest = longest.breaker.max_retry_after;
+                        let asked = self.now + (*reconnect_in).min(longest);
+                        let peer = self.peers.get_mut(&peer).unwrap();
+                        peer.asked = peer.asked.max(asked);
+                    }
                 }
                 up
             }
@@ -794,7 +806,6 @@ impl Model {
         }
         let longest = self.breaker_profile(&self.breakers[&breaker]).breaker.max_retry_after;
         let mut policy = self.policy(conn.peer);
-        let max_attempts = self.profile(&self.peers[&conn.peer]).max_attempts;
         let hint = hint.unwrap_or_default().min(longest);
         let peer = self.peers.get_mut(&conn.peer).unwrap();
         if beside {
@@ -818,8 +829,8 @@ impl Model {
         let (least, most) = policy.bounds(peer.failures, peer.previous);
         peer.asked = self.now + hint;
         peer.expected_wait = Some(Wait { hint, least, most, remembered: true });
-        let common = cause.is_peer_specific() && !own;
-        peer.failures += u32::from(!(common && max_attempts.is_some()));
+        peer.failures += 1;
+        peer.excused += u32::from(cause.is_peer_specific() && !own);
     }
 
     fn lose(&mut self, id: ConnId, cause: LossCause) {
@@ -898,6 +909,7 @@ impl Peer {
 
 fn forget(peer: &mut Peer) {
     peer.failures = 0;
+    peer.excused = 0;
     peer.previous = Duration::ZERO;
     peer.retry_at = None;
 }
@@ -1243,7 +1255,8 @@ impl Model {
                 let profile = self.profile(record);
                 let enough = match cause {
                     PeerCause::TooManyAttempts => {
-                        profile.max_attempts.is_some_and(|max| record.failures >= max)
+                        let own = record.failures - record.excused;
+                        profile.max_attempts.is_some_and(|max| own >= max)
                     }
                     PeerCause::TooLong => profile
                         .give_up_after

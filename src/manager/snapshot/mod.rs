@@ -210,6 +210,7 @@ mirror! { PeerMirror of Peer {
         phase: Phase,
         since: Time,
         failures: u32,
+        excused: u32,
         epoch: u32,
         previous_delay: Duration,
         without_since: Time,
@@ -227,7 +228,7 @@ mirror! { PeerMirror of Peer {
 
 mirror! { ReplacementMirror of Replacement {
     values { peer: u32, cause: MoveCause, stage: Stage, failures: u32, }
-    options {}
+    options { drain_at: Time, }
     slots {}
 }}
 

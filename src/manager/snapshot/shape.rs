@@ -56,7 +56,9 @@ impl Snapshot {
             let Some(peer) = entry else { continue };
             places.insert(peer.id, PeerId(slot));
             peer.id = PeerId(slot);
-            peer.failures = if peer.epoch == epoch { peer.failures } else { 0 };
+            if peer.epoch != epoch {
+                (peer.failures, peer.excused) = (0, 0);
+            }
             peer.epoch = 0;
             peer.backoff_draws = 0;
             peer.retry_draws = 0;
@@ -71,6 +73,9 @@ impl Snapshot {
             }
         }
         for entry in self.replacements.slots.iter_mut().flatten() {
+            if let Some(at) = &mut entry.drain_at {
+                relative(at);
+            }
             match &mut entry.stage {
                 Stage::Due { at: time } | Stage::Waiting { since: time, .. } => relative(time),
                 Stage::Dialing { .. } => {}
