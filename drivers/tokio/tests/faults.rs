@@ -133,9 +133,9 @@ async fn silence_is_found_when_the_last_ping_has_had_its_time_and_not_before() {
 }
 
 /// Lives through two and a half times the [`SILENCE`] that would be found; what was lost.
-async fn lives_with(requests: Flow, answers: Flow) -> u64 {
+async fn lives_with(config: Config, requests: Flow, answers: Flow) -> u64 {
     let proxy = server().await;
-    let handle = connected(&proxy, impatient()).await;
+    let handle = connected(&proxy, config).await;
     proxy.requests(requests);
     proxy.answers(answers);
     sleep(SILENCE * 5 / 2).await;
@@ -150,23 +150,26 @@ async fn lives_with(requests: Flow, answers: Flow) -> u64 {
 #[tokio::test]
 async fn answers_that_are_late_but_within_the_timeout_lose_nothing() {
     let delay = Flow::Delay(PINGS.timeout / 4);
-    assert_eq!(lives_with(delay, delay).await, 0);
+    assert_eq!(lives_with(impatient(), delay, delay).await, 0);
 }
 
 #[tokio::test]
 async fn an_answer_later_than_one_timeout_but_not_than_all_is_still_a_sign_of_life() {
-    assert_eq!(lives_with(Flow::Pass, Flow::Delay(PINGS.timeout * 3 / 2)).await, 0);
+    assert_eq!(lives_with(impatient(), Flow::Pass, Flow::Delay(PINGS.timeout * 3 / 2)).await, 0);
 }
 
 #[tokio::test]
 async fn answers_later_than_all_timeouts_are_silence() {
-    let lost = lives_with(Flow::Delay(PINGS.timeout * 3 / 2), Flow::Delay(PINGS.timeout)).await;
+    // Of so many at once they would be waited for.
+    let config = Config { mass_guard: None, self_health: None, ..impatient() };
+    let (requests, answers) = (Flow::Delay(PINGS.timeout * 3 / 2), Flow::Delay(PINGS.timeout));
+    let lost = lives_with(config, requests, answers).await;
     assert!(lost >= u64::from(PEERS), "{lost}");
 }
 
 #[tokio::test]
 async fn an_answer_that_drips_is_a_sign_of_life_with_each_byte() {
-    assert_eq!(lives_with(Flow::Pass, Flow::Drip(1, PINGS.timeout / 2)).await, 0);
+    assert_eq!(lives_with(impatient(), Flow::Pass, Flow::Drip(1, PINGS.timeout / 2)).await, 0);
 }
 
 /// Connects, and waits for the server's first word.
