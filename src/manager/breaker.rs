@@ -176,6 +176,13 @@ impl Manager {
         self.breakers.slab[slot].breaker.admits()
     }
 
+    /// Whether the breaker is half-open and has room for one more probe.
+    pub(crate) fn wants_probe(&self, breaker: u32) -> bool {
+        let record = &self.breakers.slab[breaker];
+        let policy = &self.policies.breaker(record.profile).normal;
+        record.breaker.state() == State::HalfOpen && record.breaker.has_room(policy)
+    }
+
     /// Links the breaker into the ring if somebody waits for it and it could let a dial through
     /// now, and takes it out otherwise. Releasing 100,000 is this one link.
     pub(crate) fn refresh_ring(&mut self, slot: u32) {

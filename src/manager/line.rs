@@ -150,15 +150,10 @@ impl Manager {
     /// it a server that healed would never be asked again by those who have another one.
     fn probed_before(&self, first: u32, choice: u32) -> Option<u32> {
         let mut preferred = self.endpoints.chain(first).take_while(|(slot, _)| *slot != choice);
-        let is_probed = |endpoint: &EndpointRecord| {
-            let record = &self.breakers.slab[endpoint.breaker];
-            let policy = &self.policies.breaker(record.profile).normal;
-            record.breaker.state() == State::HalfOpen
-                && !record.breaker.admits()
-                && record.breaker.has_room(policy)
-        };
         let (slot, _) = preferred.find(|(_, endpoint)| {
-            !endpoint.tried && endpoint.not_before <= self.now && is_probed(endpoint)
+            let breaker = endpoint.breaker;
+            let probed = !self.admits(breaker) && self.wants_probe(breaker);
+            probed && !endpoint.tried && endpoint.not_before <= self.now
         })?;
         Some(slot)
     }

@@ -79,7 +79,7 @@ impl Manager {
             earliest.plus_nanos(uniform(random, 0, nanos(latest.since(earliest))))
         });
         if let Some(at) = replace_at {
-            self.plan_replacement(peer, MoveCause::Drained, at, Some(at));
+            self.plan_replacement(peer, MoveCause::Drained, at);
         }
         // What was planned already may come sooner, or be under way.
         let replace_at = replace_at.map(|_| self.replacement_due_at(peer).unwrap_or(self.now));
@@ -102,7 +102,7 @@ impl Manager {
             return;
         }
         let at = self.now + self.draw_failback(peer, interval, 0);
-        self.plan_replacement(peer, MoveCause::FailedBack, at, None);
+        self.plan_replacement(peer, MoveCause::FailedBack, at);
     }
 
     /// The connection is silent: whichever of it and another one speaks first is kept. `false` if
@@ -111,7 +111,7 @@ impl Manager {
         let record = &self.peers.slab[peer];
         let can = record.wanted && record.first_endpoint != NONE;
         if can {
-            self.plan_replacement(peer, MoveCause::Raced, self.now, None);
+            self.plan_replacement(peer, MoveCause::Raced, self.now);
         }
         can
     }
@@ -125,16 +125,17 @@ impl Manager {
         };
         self.drop_replacement(peer, out);
         match drain_at {
-            Some(at) => self.plan_replacement(peer, MoveCause::Drained, at.max(self.now), drain_at),
+            Some(at) => self.plan_replacement(peer, MoveCause::Drained, at.max(self.now)),
             None => self.plan_failback(peer),
         }
     }
 
     /// From now on the peer's connection is to be replaced at that moment, for this reason; one that
     /// is on its way already serves as well, and whoever is told twice does not begin anew.
-    fn plan_replacement(&mut self, peer: u32, cause: MoveCause, at: Time, drain_at: Option<Time>) {
+    fn plan_replacement(&mut self, peer: u32, cause: MoveCause, at: Time) {
         let known = self.replacement_of(peer);
-        let drain_at = known.and_then(|(_, it)| it.drain_at).or(drain_at);
+        let drained = (cause == MoveCause::Drained).then_some(at);
+        let drain_at = known.and_then(|(_, it)| it.drain_at).into_iter().chain(drained).min();
         if let Some((slot, _)) = known {
             self.replacements[slot].drain_at = drain_at;
         }
@@ -212,13 +213,12 @@ impl Manager {
             self.endpoints.chain(record.first_endpoint).take_while(|(slot, _)| *slot != current);
         let (slot, _) = preferred.find(|(_, endpoint)| {
             let guard = &self.breakers.slab[endpoint.breaker];
-            let policy = &self.policies.breaker(guard.profile).normal;
             let well = match guard.breaker.state() {
                 State::Closed => guard.breaker.closed_since().is_some_and(|since| {
                     // From the beginning on, or again and for long enough.
                     guard.breaker.trips() == 0 || self.now.since(since) >= stable_after
                 }),
-                State::HalfOpen => guard.breaker.has_room(policy),
+                State::HalfOpen => self.wants_probe(endpoint.breaker),
                 State::Disabled => true,
                 State::Open { .. } | State::ForcedOpen => false,
             };
@@ -232,10 +232,8 @@ impl Manager {
     fn other_than(&self, peer: u32, current: u32) -> Option<u32> {
         let first = self.peers.slab[peer].first_endpoint;
         let open = self.endpoints.chain(first).filter(|(_, endpoint)| {
-            let guard = &self.breakers.slab[endpoint.breaker];
-            let policy = &self.policies.breaker(guard.profile).normal;
-            let probed = guard.breaker.state() == State::HalfOpen && guard.breaker.has_room(policy);
-            endpoint.not_before <= self.now && (probed || self.admits(endpoint.breaker))
+            let breaker = endpoint.breaker;
+            endpoint.not_before <= self.now && (self.admits(breaker) || self.wants_probe(breaker))
         });
         let rank = |(slot, endpoint): &(u32, &EndpointRecord)| {
             (self.is_avoided(endpoint), *slot == current)

@@ -35,6 +35,6 @@ pub(crate) struct Replacement {
     pub(crate) stage: Stage,
     /// Tries in a row that failed.
     pub(crate) failures: u32,
-    /// When it is due because the server will leave, whatever else is the cause by now.
+    /// When it is due because the server will leave, even if the cause is another one by now.
     pub(crate) drain_at: Option<Time>,
 }
