@@ -92,6 +92,15 @@ struct Entry {
     since: Time,
 }
 
+/// An attempt that runs.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    id: AttemptId,
+    /// Over which connection, if over one.
+    conn: Option<ConnId>,
+    since: Time,
+}
+
 /// Checks a driver against the contract, step by step, for tests and for debug builds.
 ///
 /// It tells moments apart by `now`: on a clock so coarse that I/O can arrive after a tick and still
@@ -118,8 +127,8 @@ struct Entry {
 pub struct Ledger {
     /// By slot, which a connection shares with its pings.
     conns: HashTable<Entry>,
-    /// The attempts that run, and since when.
-    attempts: HashTable<(AttemptId, Time)>,
+    /// The attempts that run.
+    attempts: HashTable<Attempt>,
     now: Time,
     deadline: Option<Time>,
     ticked_at: Option<Time>,
@@ -233,20 +242,22 @@ impl Ledger {
 
     /// An attempt is answered once.
     fn answered(&mut self, attempt: AttemptId, now: Time) -> Result<(), Breach> {
-        let Some(since) = self.end_attempt(attempt) else {
+        let Some(Attempt { conn, since, .. }) = self.end_attempt(attempt) else {
             return Err(Breach::DeadAttempt(attempt));
         };
-        if self.ticked_at == Some(now) && since < now {
+        // What ran over a connection that the tick closed is reported after it.
+        let cut_off = conn.is_some_and(|conn| self.entry(conn).is_none());
+        if self.ticked_at == Some(now) && since < now && !cut_off {
             return Err(Breach::TickBeforeAnswer(attempt));
         }
         Ok(())
     }
 
-    /// Forgets the attempt; since when it ran.
-    fn end_attempt(&mut self, attempt: AttemptId) -> Option<Time> {
-        let same = |known: &(AttemptId, Time)| known.0 == attempt;
+    /// Forgets the attempt.
+    fn end_attempt(&mut self, attempt: AttemptId) -> Option<Attempt> {
+        let same = |known: &Attempt| known.id == attempt;
         let found = self.attempts.find_entry(hash(attempt.slot()), same).ok()?;
-        Some(found.remove().0.1)
+        Some(found.remove().0)
     }
 
     /// Waiting I/O is fed before the tick: a fact after a tick of the same moment came too late,
@@ -273,9 +284,10 @@ impl Ledger {
                     self.set(*conn, Some((Phase::Up(Some(sent)), entry.since)));
                 }
             }
-            Action::StartAttempt { attempt, .. } => {
-                let hash_of = |known: &(AttemptId, Time)| hash(known.0.slot());
-                self.attempts.insert_unique(hash(attempt.slot()), (*attempt, now), hash_of);
+            Action::StartAttempt { attempt, conn, .. } => {
+                let hash_of = |known: &Attempt| hash(known.id.slot());
+                let started = Attempt { id: *attempt, conn: *conn, since: now };
+                self.attempts.insert_unique(hash(attempt.slot()), started, hash_of);
             }
             Action::CancelAttempt { attempt } => {
                 self.end_attempt(*attempt);
@@ -316,6 +328,21 @@ mod tests {
     use crate::{DialCause, EndpointId, LossCause, PeerId};
 
     const CONN: ConnId = ConnId::new(3, 1);
+
+    #[test]
+    fn what_ran_over_a_connection_that_a_tick_closed_is_reported_after_it() {
+        let mut ledger = Ledger::exact();
+        dialed(&mut ledger, Time::ZERO);
+        let (attempt, call) = (AttemptId::new(1, 1), crate::CallId(1));
+        let start = Action::StartAttempt { attempt, call, conn: Some(CONN) };
+        let connected = Event::Connected { conn: CONN, resumed: false };
+        ledger.observe(&connected, &[start], Time::ZERO, None).unwrap();
+        let closes = [Action::Close { conn: CONN }];
+        ledger.observe(&Event::Tick, &closes, Time::from_millis(5), None).unwrap();
+        let kind = crate::CallFailure::Disconnected;
+        let failed = Event::Failed { attempt, kind, retry_after: None };
+        assert_eq!(fact(&mut ledger, &failed, 5), Ok(()));
+    }
 
     fn dialed(ledger: &mut Ledger, now: Time) {
         let dial =
