@@ -164,7 +164,7 @@ impl Manager {
         self.remember_failure(endpoint, retry_after);
         self.endpoints.slab[endpoint].tried = true;
         let Peer { profile, first_endpoint, .. } = self.peers.slab[peer];
-        if self.choose(first_endpoint).is_some() {
+        if self.is_any_left(first_endpoint) {
             let at = self.now + self.policies.peer(profile).profile.attempt_delay;
             self.back_off_until(peer, at, told, out);
         } else {

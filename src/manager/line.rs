@@ -28,7 +28,10 @@ impl Manager {
             self.endpoints.each(first, |_, endpoint| endpoint.tried = false);
         }
         let choice = self.choose(first);
-        if choice.is_none() && self.endpoints.chain(first).any(|(_, endpoint)| endpoint.tried) {
+        if choice.is_none()
+            && self.endpoints.chain(first).any(|(_, endpoint)| endpoint.tried)
+            && !self.is_any_left(first)
+        {
             // The endpoint that was left to try has shut meanwhile: that ends the round.
             return self.end_round(slot, cause, out);
         }
@@ -41,14 +44,33 @@ impl Manager {
                 self.line_up(endpoint);
             }
             None => {
-                let mut endpoint = first;
-                while endpoint != NONE {
-                    let next = self.endpoints.slab[endpoint].next;
-                    self.line_up(endpoint);
-                    endpoint = next;
+                // Those that this round has tried come last, or it would probe them for ever.
+                for tried in [false, true] {
+                    let mut endpoint = first;
+                    while endpoint != NONE {
+                        let EndpointRecord { next, tried: own, .. } = self.endpoints.slab[endpoint];
+                        if own == tried {
+                            self.line_up(endpoint);
+                        }
+                        endpoint = next;
+                    }
                 }
             }
         }
+    }
+
+    /// Whether an endpoint is left to try in this round, as a matter of course or as a probe.
+    pub(crate) fn is_any_left(&self, first: u32) -> bool {
+        self.endpoints
+            .chain(first)
+            .any(|(_, endpoint)| self.is_open_to(endpoint) || self.is_to_be_probed(endpoint))
+    }
+
+    /// Whether the endpoint is left to try, and its breaker has room for a probe.
+    fn is_to_be_probed(&self, endpoint: &EndpointRecord) -> bool {
+        let breaker = endpoint.breaker;
+        let probed = !self.admits(breaker) && self.wants_probe(breaker);
+        probed && !endpoint.tried && endpoint.not_before <= self.now
     }
 
     pub(crate) fn line_up(&mut self, slot: u32) {
@@ -150,11 +172,7 @@ impl Manager {
     /// it a server that healed would never be asked again by those who have another one.
     fn probed_before(&self, first: u32, choice: u32) -> Option<u32> {
         let mut preferred = self.endpoints.chain(first).take_while(|(slot, _)| *slot != choice);
-        let (slot, _) = preferred.find(|(_, endpoint)| {
-            let breaker = endpoint.breaker;
-            let probed = !self.admits(breaker) && self.wants_probe(breaker);
-            probed && !endpoint.tried && endpoint.not_before <= self.now
-        })?;
+        let (slot, _) = preferred.find(|(_, endpoint)| self.is_to_be_probed(endpoint))?;
         Some(slot)
     }
 

@@ -309,6 +309,23 @@ fn whoever_waits_behind_all_its_breakers_takes_the_first_that_heals() {
 }
 
 #[test]
+fn whoever_probed_one_endpoint_in_vain_probes_the_other_in_the_same_round() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         +10ms dial-failed p1 refused
+         +1010ms dial-failed p1 refused
+         +1010ms dial-failed p1 refused
+         +300ms connected p1"
+    ));
+}
+
+#[test]
 fn a_session_is_resumed_or_lost_or_expires() {
     assert_snapshot!(story(
         with(|peer| peer.session_ttl = Some(secs(30))),
