@@ -4,6 +4,7 @@
 //! that slots which are followed are in use.
 
 mod calls;
+mod step;
 
 use alloc::format;
 use alloc::string::String;
@@ -71,12 +72,7 @@ impl Manager {
     ///
     /// The first that does not hold.
     pub fn check(&self) -> Result<(), Violation> {
-        hold(
-            "deadline",
-            self.deadline == self.first_due(),
-            || "next_deadline()".into(),
-            || format!("{:?}, but it is {:?}", self.deadline, self.first_due()),
-        )?;
+        self.check_deadline()?;
         self.check_lists()?;
         self.check_peers()?;
         self.check_conns()?;
@@ -84,6 +80,16 @@ impl Manager {
         self.check_calls()?;
         self.check_stats()?;
         self.check_call_stats()
+    }
+
+    /// `deadline`: nothing is due before the moment that was promised.
+    fn check_deadline(&self) -> Result<(), Violation> {
+        hold(
+            "deadline",
+            self.deadline == self.first_due(),
+            || "next_deadline()".into(),
+            || format!("{:?}, but it is {:?}", self.deadline, self.first_due()),
+        )
     }
 
     /// `links`: each node is on exactly the list that its record says, and on no other.
@@ -120,7 +126,9 @@ impl Manager {
                 || "displaced, not waiting".into(),
             )?;
         }
-        for (slot, breaker) in self.breakers.slab.iter() {
+        let awaited =
+            self.breakers.slab.iter().filter(|(slot, _)| self.endpoints.is_awaited(*slot));
+        for (slot, breaker) in awaited {
             let mut before = None;
             for member in self.endpoints.line(slot) {
                 let endpoint = &self.endpoints.slab[member];
@@ -173,36 +181,17 @@ impl Manager {
         const NAME: &str = "one-phase";
         let mut chained = vec![false; self.endpoints.slab.parts().0.len()];
         for (slot, peer) in self.peers.slab.iter() {
-            let place = || format!("peers[{slot}]");
-            hold(NAME, peer.told == peer.state(), place, || {
-                format!("is {:?}, told {:?}", peer.state(), peer.told)
-            })?;
-            let idle = matches!(peer.phase, Phase::Idle);
-            let up = matches!(peer.phase, Phase::Up { .. });
-            hold(NAME, !(up && peer.coming_back), place, || "up and coming back".into())?;
-            hold(NAME, peer.wanted != idle || up, place, || {
-                format!("wanted: {}, in {:?}", peer.wanted, peer.phase)
-            })?;
-            let listed = matches!(peer.phase, Phase::BackingOff { .. } | Phase::Failed);
-            hold(NAME, self.peers.lists.is_linked(slot) == listed, place, || {
-                format!("on a list in {:?}", peer.phase)
-            })?;
-            let timer = self.timers.deadline(TimerKind::Peer, slot);
-            let due = self.replacement_due_at(slot);
-            let moved_on = match peer.phase {
-                Phase::BackingOff { until } => timer.is_some_and(|deadline| deadline <= until),
-                Phase::Idle | Phase::Failed => timer.is_none(),
-                Phase::Up { .. } => timer == due,
-                Phase::Waiting | Phase::Dialing { .. } => true,
-            };
-            hold(NAME, moved_on, place, || format!("timer {timer:?} in {:?}", peer.phase))?;
-            if let Phase::Dialing { conn } | Phase::Up { conn } = peer.phase {
-                let conn = &self.conns.slab[conn];
-                let ok = conn.peer == slot && up == (conn.phase == ConnPhase::Up);
-                hold(NAME, ok, place, || format!("its connection is {:?}", conn.phase))?;
+            self.check_peer(slot)?;
+            for (member, _) in self.endpoints.chain(peer.first_endpoint) {
+                let seen = chained.get_mut(member as usize);
+                let seen = seen.map(|seen| core::mem::replace(seen, true));
+                hold(
+                    NAME,
+                    seen == Some(false),
+                    || format!("peers[{slot}]"),
+                    || format!("endpoints[{member}] is another's too"),
+                )?;
             }
-            self.check_replacement(slot)?;
-            self.check_chain(slot, &mut chained)?;
         }
         let replaced = self.peers.slab.iter().filter(|(_, peer)| peer.replacement != NONE).count();
         hold(
@@ -216,6 +205,41 @@ impl Manager {
             hold(NAME, known, || format!("endpoints[{slot}]"), || "of no peer".into())?;
         }
         Ok(())
+    }
+
+    fn check_peer(&self, slot: u32) -> Result<(), Violation> {
+        const NAME: &str = "one-phase";
+        let peer = &self.peers.slab[slot];
+        let place = || format!("peers[{slot}]");
+        hold(NAME, peer.told == peer.state(), place, || {
+            format!("is {:?}, told {:?}", peer.state(), peer.told)
+        })?;
+        let idle = matches!(peer.phase, Phase::Idle);
+        let up = matches!(peer.phase, Phase::Up { .. });
+        hold(NAME, !(up && peer.coming_back), place, || "up and coming back".into())?;
+        hold(NAME, peer.wanted != idle || up, place, || {
+            format!("wanted: {}, in {:?}", peer.wanted, peer.phase)
+        })?;
+        let listed = matches!(peer.phase, Phase::BackingOff { .. } | Phase::Failed);
+        hold(NAME, self.peers.lists.is_linked(slot) == listed, place, || {
+            format!("on a list in {:?}", peer.phase)
+        })?;
+        let timer = self.timers.deadline(TimerKind::Peer, slot);
+        let due = self.replacement_due_at(slot);
+        let moved_on = match peer.phase {
+            Phase::BackingOff { until } => timer.is_some_and(|deadline| deadline <= until),
+            Phase::Idle | Phase::Failed => timer.is_none(),
+            Phase::Up { .. } => timer == due,
+            Phase::Waiting | Phase::Dialing { .. } => true,
+        };
+        hold(NAME, moved_on, place, || format!("timer {timer:?} in {:?}", peer.phase))?;
+        if let Phase::Dialing { conn } | Phase::Up { conn } = peer.phase {
+            let conn = &self.conns.slab[conn];
+            let ok = conn.peer == slot && up == (conn.phase == ConnPhase::Up);
+            hold(NAME, ok, place, || format!("its connection is {:?}", conn.phase))?;
+        }
+        self.check_replacement(slot)?;
+        self.check_chain(slot)
     }
 
     /// Whether the peer, or what is to replace its connection, waits for a dial.
@@ -249,76 +273,73 @@ impl Manager {
         hold("replacement", in_order, place, || format!("{:?}", replacement.stage))
     }
 
-    fn check_chain(&self, slot: u32, chained: &mut [bool]) -> Result<(), Violation> {
+    fn check_chain(&self, slot: u32) -> Result<(), Violation> {
         const NAME: &str = "one-phase";
         let peer = &self.peers.slab[slot];
         let place = || format!("peers[{slot}]");
         let max = self.policies.config.limits.max_endpoints as usize;
-        let mut chain = Vec::new();
+        let displaced = self.endpoints.queues.front(DISPLACED).is_some();
+        let (mut length, mut linked, mut admitted) = (0, 0, false);
         for (member, endpoint) in self.endpoints.chain(peer.first_endpoint).take(max + 1) {
-            let seen = chained.get_mut(member as usize).map(|seen| core::mem::replace(seen, true));
-            let ok = endpoint.peer == slot && seen == Some(false) && chain.len() < max;
+            let ok = endpoint.peer == slot && length < max;
             hold(NAME, ok, place, || format!("endpoints[{member}] is not its own"))?;
-            chain.push((member, endpoint));
+            length += 1;
+            if self.endpoints.queues.is_linked(member) {
+                linked += 1;
+                admitted |= displaced || self.admits(endpoint.breaker);
+            }
         }
-        let linked = chain.iter().filter(|(member, _)| self.endpoints.queues.is_linked(*member));
-        let linked = linked.count();
         let waiting = peer.phase == Phase::Waiting;
         let replaces = usize::from(!waiting && self.is_in_line(slot));
         let right = if waiting { linked > 0 } else { linked == replaces };
         hold(NAME, right, place, || format!("{linked} queue places in {:?}", peer.phase))?;
         // Either it stands where it was admitted, or in every line so that none can forget it.
-        let admitted = chain.iter().any(|&(member, endpoint)| {
-            let displaced = self.endpoints.queues.front(DISPLACED).is_some();
-            self.endpoints.queues.is_linked(member) && (self.admits(endpoint.breaker) || displaced)
-        });
-        hold("nobody-forgotten", !waiting || admitted || linked == chain.len(), place, || {
-            format!("waits behind {linked} of {} breakers, and none admits", chain.len())
+        hold("nobody-forgotten", !waiting || admitted || linked == length, place, || {
+            format!("waits behind {linked} of {length} breakers, and none admits")
         })
     }
 
     /// `connections`: each belongs to a peer that is with it, and is watched by a timer.
     fn check_conns(&self) -> Result<(), Violation> {
+        self.conns.slab.iter().try_for_each(|(slot, _)| self.check_connection(slot))
+    }
+
+    fn check_connection(&self, slot: u32) -> Result<(), Violation> {
         const NAME: &str = "connections";
-        for (slot, conn) in self.conns.slab.iter() {
-            let place = || format!("conns[{slot}]");
-            let held = self.conn_of(conn.peer) == Some(slot) || self.replaces(slot);
-            hold(NAME, held, place, || format!("peers[{}] does not hold it", conn.peer))?;
-            hold(NAME, self.conns.lists.is_linked(slot), place, || "on no list".into())?;
-            let armed = self.timers.deadline(TimerKind::Conn, slot).is_some();
-            let endpoint = self.endpoints.slab.get(conn.endpoint);
-            let own = endpoint.is_none_or(|endpoint| endpoint.peer == conn.peer);
-            hold(NAME, own, place, || "leads to another peer's endpoint".into())?;
-            let watch = self.policies.peer(self.peers.slab[conn.peer].profile).watch;
-            match conn.phase {
-                ConnPhase::Dialing { .. } => {
-                    hold(NAME, armed && endpoint.is_some(), place, || {
-                        "a dial without timeout".into()
-                    })?;
-                }
-                ConnPhase::Up => {
-                    let pings = watch.is_some_and(|watch| watch.pings.is_some());
-                    let watched = watch.is_some() && (!conn.trust.is_suspected() || pings);
-                    // Its timer moves it on, or its place in the line of those to be pinged.
-                    let asking = self.pinger.line.is_linked(slot);
-                    hold(NAME, armed || asking || !watched, place, || {
-                        "watched by no timer".into()
-                    })?;
-                }
+        let conn = &self.conns.slab[slot];
+        let place = || format!("conns[{slot}]");
+        let held = self.conn_of(conn.peer) == Some(slot) || self.replaces(slot);
+        hold(NAME, held, place, || format!("peers[{}] does not hold it", conn.peer))?;
+        hold(NAME, self.conns.lists.is_linked(slot), place, || "on no list".into())?;
+        let armed = self.timers.deadline(TimerKind::Conn, slot).is_some();
+        let endpoint = self.endpoints.slab.get(conn.endpoint);
+        let own = endpoint.is_none_or(|endpoint| endpoint.peer == conn.peer);
+        hold(NAME, own, place, || "leads to another peer's endpoint".into())?;
+        let watch = self.policies.peer(self.peers.slab[conn.peer].profile).watch;
+        match conn.phase {
+            ConnPhase::Dialing { .. } => {
+                hold(NAME, armed && endpoint.is_some(), place, || "a dial without timeout".into())?;
             }
-            let up = conn.phase == ConnPhase::Up;
-            let asking = self.pinger.line.is_linked(slot);
-            let pinged = watch.is_some_and(|watch| watch.pings.is_some());
-            let may_ask = up && pinged && conn.probe.sent_at().is_none();
-            hold(NAME, !asking || may_ask, place, || "in line for a ping that is not due".into())?;
-            let trusted = conn.trust == Trust::Full;
-            let fits = (up && watch.is_some()) || trusted;
-            hold(NAME, fits, place, || format!("{:?}, and not watched", conn.trust))?;
-            let fits = !conn.probe.is_unhealthy() || !trusted;
-            hold(NAME, fits, place, || "trusted though it missed its pings".into())?;
-            let attentive = !trusted || conn.ping.is_some() || asking;
-            hold(NAME, conn.attentive || !attentive, place, || "deaf to its answer".into())?;
+            ConnPhase::Up => {
+                let pings = watch.is_some_and(|watch| watch.pings.is_some());
+                let watched = watch.is_some() && (!conn.trust.is_suspected() || pings);
+                // Its timer moves it on, or its place in the line of those to be pinged.
+                let asking = self.pinger.line.is_linked(slot);
+                hold(NAME, armed || asking || !watched, place, || "watched by no timer".into())?;
+            }
         }
+        let up = conn.phase == ConnPhase::Up;
+        let asking = self.pinger.line.is_linked(slot);
+        let pinged = watch.is_some_and(|watch| watch.pings.is_some());
+        let may_ask = up && pinged && conn.probe.sent_at().is_none();
+        hold(NAME, !asking || may_ask, place, || "in line for a ping that is not due".into())?;
+        let trusted = conn.trust == Trust::Full;
+        let fits = (up && watch.is_some()) || trusted;
+        hold(NAME, fits, place, || format!("{:?}, and not watched", conn.trust))?;
+        let fits = !conn.probe.is_unhealthy() || !trusted;
+        hold(NAME, fits, place, || "trusted though it missed its pings".into())?;
+        let attentive = !trusted || conn.ping.is_some() || asking;
+        hold(NAME, conn.attentive || !attentive, place, || "deaf to its answer".into())?;
         Ok(())
     }
 
@@ -383,45 +404,17 @@ impl Manager {
             let crowd = crowds.get(slot as usize).copied().unwrap_or_default();
             let right = (up, doubted, held) == (crowd.up, crowd.doubted, crowd.held);
             hold("crowds", right, place, || format!("{:?}, counted {crowd:?}", record.crowd))?;
-            let profile = self.policies.breaker(record.profile);
-            let state = record.breaker.state();
             let outstanding = record.breaker.outstanding();
             hold("permits", outstanding == counted(&probes), place, || {
                 format!("{outstanding} probes out, {} of them in flight", counted(&probes))
             })?;
-            hold("permits", outstanding <= profile.normal.probes(), place, || {
-                format!("{outstanding} probes out")
-            })?;
             hold("permits", counted(&endpoints) == record.endpoints, place, || {
                 format!("{} endpoints, counted {}", record.endpoints, counted(&endpoints))
             })?;
-            let deadline = record.breaker.deadline().filter(|&deadline| deadline < Time::MAX);
-            let timer = self.timers.deadline(TimerKind::Breaker, slot);
-            let timed = match (deadline, timer) {
-                (None, None) => true,
-                (Some(deadline), Some(timer)) => timer <= deadline,
-                _ => false,
-            };
-            hold("permits", timed, place, || format!("{state:?} with timer {timer:?}"))?;
             hold("limits", record.in_flight == counted(&in_flight), place, || {
                 format!("{} in flight, counted {}", record.in_flight, counted(&in_flight))
             })?;
-            hold("limits", record.in_flight <= profile.max_in_flight, place, || {
-                format!("{} in flight of {}", record.in_flight, profile.max_in_flight)
-            })?;
-            hold(
-                "runnable",
-                self.breakers.ring.is_linked(slot) == self.is_runnable(slot),
-                place,
-                || format!("{state:?}, in the ring: {}", self.breakers.ring.is_linked(slot)),
-            )?;
-            // A half-open breaker that somebody waits for has a probe out or room for one.
-            let waited_for = self.endpoints.is_awaited(slot);
-            let stuck = state == State::HalfOpen
-                && waited_for
-                && outstanding == 0
-                && !record.breaker.has_room(&profile.normal);
-            hold("permits", !stuck, place, || "half-open without probe or room".into())?;
+            self.check_breaker(slot)?;
         }
         for slot in self.breakers.ring.iter(RING) {
             let used = self.breakers.slab.get(slot).is_some();
@@ -434,6 +427,40 @@ impl Manager {
         }
         let blocked = self.timers.deadline(TimerKind::Pacer, 0).is_some();
         hold("runnable", blocked == self.pacer.blocked, || "pacer".into(), || "no timer".into())
+    }
+
+    /// What one breaker holds, by its own record.
+    fn check_breaker(&self, slot: u32) -> Result<(), Violation> {
+        let record = &self.breakers.slab[slot];
+        let place = || format!("breakers[{slot}]");
+        let profile = self.policies.breaker(record.profile);
+        let (state, outstanding) = (record.breaker.state(), record.breaker.outstanding());
+        hold("permits", outstanding <= profile.normal.probes(), place, || {
+            format!("{outstanding} probes out")
+        })?;
+        let deadline = record.breaker.deadline().filter(|&deadline| deadline < Time::MAX);
+        let timer = self.timers.deadline(TimerKind::Breaker, slot);
+        let timed = match (deadline, timer) {
+            (None, None) => true,
+            (Some(deadline), Some(timer)) => timer <= deadline,
+            _ => false,
+        };
+        hold("permits", timed, place, || format!("{state:?} with timer {timer:?}"))?;
+        hold("limits", record.in_flight <= profile.max_in_flight, place, || {
+            format!("{} in flight of {}", record.in_flight, profile.max_in_flight)
+        })?;
+        hold(
+            "runnable",
+            self.breakers.ring.is_linked(slot) == self.is_runnable(slot),
+            place,
+            || format!("{state:?}, in the ring: {}", self.breakers.ring.is_linked(slot)),
+        )?;
+        // A half-open breaker that somebody waits for has a probe out or room for one.
+        let stuck = state == State::HalfOpen
+            && outstanding == 0
+            && self.endpoints.is_awaited(slot)
+            && !record.breaker.has_room(&profile.normal);
+        hold("permits", !stuck, place, || "half-open without probe or room".into())
     }
 
     /// `stats`: what is counted by increments equals a recount.
@@ -468,12 +495,35 @@ impl Manager {
         hold(NAME, smoothed == (measured, degraded, latency, loss), place, || {
             format!("measured {smoothed:?}, counted {:?}", (measured, degraded, latency, loss))
         })?;
-        let known = self.peers.map.len() == self.peers.slab.len() as usize
-            && self.breakers.map.len() == self.breakers.slab.len() as usize;
+        self.check_sums()
+    }
+
+    /// What can be seen of the sums without counting.
+    fn check_sums(&self) -> Result<(), Violation> {
+        const NAME: &str = "stats";
+        let (stats, place) = (&self.stats, || String::from("stats"));
+        let (peers, breakers) = (self.peers.slab.len(), self.breakers.slab.len());
+        let known =
+            self.peers.map.len() == peers as usize && self.breakers.map.len() == breakers as usize;
         hold(NAME, known, place, || "ids that lead nowhere".into())?;
+        let sums = (stats.peers.total(), stats.breakers.total(), stats.dials_in_flight);
+        let right = sums == (peers.into(), breakers.into(), self.pacer.in_flight);
+        hold(NAME, right, place, || {
+            format!(
+                "{sums:?} peers, breakers, dials; {peers}, {breakers}, {}",
+                self.pacer.in_flight
+            )
+        })?;
+        let max = self.policies.config.pacer.max_in_flight;
+        hold(
+            "limits",
+            self.pacer.in_flight <= max,
+            || "pacer".into(),
+            || format!("{} dials in flight of {max}", self.pacer.in_flight),
+        )?;
         let all = stats.peers.total();
         hold(NAME, all <= u64::from(self.policies.config.limits.max_peers), place, || {
-            format!("{all} peers ({} connected)", *peers.of(PeerState::Connected))
+            format!("{all} peers")
         })
     }
 }

@@ -125,7 +125,10 @@ impl Endpoints {
 
     /// Whether anybody waits for the breaker.
     pub(crate) fn is_awaited(&self, breaker: u32) -> bool {
-        Priority::ALL.into_iter().any(|class| self.first_of(breaker, class).is_some())
+        let queues = Priority::ALL
+            .into_iter()
+            .flat_map(|class| [false, true].map(|several| queue(breaker, class, several)));
+        queues.into_iter().any(|queue| self.queues.front(queue).is_some())
     }
 
     /// The first of its class that waits for the breaker.

@@ -64,7 +64,7 @@ impl Manager {
     }
 
     /// `one-phase`: a call is in one phase, with the one timer or place that moves it on.
-    fn check_call(&self, slot: u32, call: &Call) -> Result<(), Violation> {
+    pub(super) fn check_call(&self, slot: u32, call: &Call) -> Result<(), Violation> {
         const NAME: &str = "one-phase";
         let place = || format!("calls[{slot}]");
         hold(NAME, self.calls.lists.is_linked(slot), place, || "of no process".into())?;
