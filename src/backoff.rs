@@ -21,6 +21,7 @@
 
 use crate::draw::uniform;
 use crate::error::ConfigError;
+use crate::mutant::Mutant;
 use crate::ratio::Ratio;
 use crate::time::nanos;
 use alloc::format;
@@ -197,6 +198,11 @@ impl BackoffPolicy {
     /// [`bounds`](Self::bounds) and reaches both of them.
     #[must_use]
     pub fn jittered(&self, k: u32, previous: Duration, random: u64) -> Duration {
+        if Mutant::JitterBeforeCap.lives() {
+            let uncapped = Self { cap_ns: u64::MAX / 4, capped_from: None, ..*self };
+            let (low, high) = uncapped.bounds_ns(k, previous);
+            return Duration::from_nanos(uniform(random, low, high).min(self.cap_ns));
+        }
         let (low, high) = self.bounds_ns(k, previous);
         Duration::from_nanos(uniform(random, low, high))
     }

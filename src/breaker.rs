@@ -32,6 +32,7 @@
 //! ignored outcome leaks one), deciding by rates over probes (waits for the slowest), floats.
 
 use crate::draw::{Draws, Purpose};
+use crate::mutant::Mutant;
 use crate::ratio::Ratio;
 use crate::time::{Time, nanos};
 use crate::window::Window;
@@ -277,7 +278,7 @@ impl Breaker {
         now: Time,
     ) -> Admission {
         let generation = self.generation;
-        let full = self.outstanding() >= policy.probes;
+        let full = self.outstanding() >= policy.probes + u32::from(Mutant::ExtraProbe.lives());
         let plain = Admission::Admit(Permit { generation, probe: None, number: 0 });
         match &mut self.phase {
             Phase::Closed { .. } => match (&mut self.in_flight, policy.slow_after) {
@@ -297,7 +298,10 @@ impl Breaker {
             Phase::HalfOpen { given, .. } => {
                 let probe = *given;
                 *given = given.saturating_add(1);
-                let deadline = now + policy.probe_timeout.unwrap_or(own_timeout);
+                let mut deadline = now + policy.probe_timeout.unwrap_or(own_timeout);
+                if Mutant::NoProbeTimeout.lives() {
+                    deadline = Time::MAX;
+                }
                 self.probes.push(Out { probe, since: now, deadline });
                 Admission::Admit(Permit { generation, probe: Some(probe), number: 0 })
             }
@@ -362,7 +366,9 @@ impl Breaker {
                 let Some(at) = self.probes.iter().position(|out| out.probe == probe) else {
                     return (Recorded::Stale, None);
                 };
-                self.probes.remove(at);
+                if !(outcome == Outcome::Dropped && Mutant::LeakedProbe.lives()) {
+                    self.probes.remove(at);
+                }
                 let Some(failed) = failed else { return (Recorded::Counted, None) };
                 let verdict = if fatal.is_some() {
                     Some(self.trip(policy, hint, now, draws))
@@ -383,7 +389,10 @@ impl Breaker {
     pub fn has_room(&self, policy: &BreakerPolicy) -> bool {
         match self.phase {
             Phase::Closed { .. } | Phase::Disabled => true,
-            Phase::HalfOpen { .. } => self.watch_only || self.outstanding() < policy.probes,
+            Phase::HalfOpen { .. } => {
+                let extra = u32::from(Mutant::ExtraProbe.lives());
+                self.watch_only || self.outstanding() < policy.probes + extra
+            }
             Phase::Open { .. } => self.watch_only,
             Phase::ForcedOpen => false,
         }

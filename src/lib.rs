@@ -94,6 +94,8 @@ mod ledger;
     reason = "slots in the manager come from its own queues and records, which check() holds to it"
 )]
 mod manager;
+#[doc(hidden)]
+pub mod mutant;
 mod ratio;
 mod stats;
 mod time;

@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use crate::mutant::Mutant;
 use crate::time::Time;
 
 /// What a timer is for.
@@ -91,6 +92,7 @@ impl Timers {
     /// Arms the timer, or moves it; it goes behind all that are due at the same moment.
     pub(crate) fn arm(&mut self, kind: TimerKind, slot: u32, deadline: Time) {
         self.disarm(kind, slot);
+        let deadline = deadline.plus_nanos(u64::from(Mutant::LateTimer.lives()));
         let timer = Timer { deadline, sequence: self.sequence, kind, slot };
         self.sequence += 1;
         self.insert(timer);

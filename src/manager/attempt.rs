@@ -14,6 +14,7 @@ use crate::manager::Manager;
 use crate::manager::call::End;
 use crate::manager::calls::{Attempt, CallPhase};
 use crate::manager::out::Out;
+use crate::mutant::Mutant;
 use crate::time::{Time, nanos};
 
 /// How an attempt ended.
@@ -45,6 +46,12 @@ impl Manager {
         let Some((call, attempt)) = self.find_attempt(id, out) else { return };
         let paid = self.calls.attempts[attempt].paid;
         self.settle_attempt(attempt, Verdict::Succeeded, None, out);
+        self.earn(call, paid);
+        self.end_call(call, Verdict::Outrun, End::Done, out);
+    }
+
+    /// What a call's success adds to its target's budget.
+    fn earn(&mut self, call: u32, paid: bool) {
         let now = self.now;
         let record = &mut self.breakers.slab[self.calls.slab[call].breaker];
         let policy = &self.policies.breaker(record.profile).gates;
@@ -55,7 +62,6 @@ impl Manager {
                 budget.deposit(policy, now);
             }
         }
-        self.end_call(call, Verdict::Outrun, End::Done, out);
     }
 
     pub(crate) fn on_failed(
@@ -99,6 +105,9 @@ impl Manager {
             Some(RetryAfter::Never) | None => None,
         };
         self.settle_attempt(attempt, Verdict::Failed(kind), hint, out);
+        if Mutant::EarnsOnFailure.lives() {
+            self.earn(call, false);
+        }
         let longest = self.policies.call(self.calls.slab[call].profile).profile.max_retry_after;
         let not_before = match retry_after {
             None => Time::ZERO,

@@ -13,6 +13,7 @@ use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::refusals::Reason;
+use crate::mutant::Mutant;
 use crate::time::{Time, nanos, smooth};
 
 impl Manager {
@@ -143,7 +144,10 @@ impl Manager {
             *self.stats.breakers.of(to) += 1;
             out.notice(Notice::Breaker { breaker, from, to });
         }
-        self.refresh_ring(slot);
+        let closes = transition.is_some_and(|moved| moved.to == State::Closed);
+        if !(closes && Mutant::LostWakeUp.lives()) {
+            self.refresh_ring(slot);
+        }
         self.refresh_line(slot);
     }
 

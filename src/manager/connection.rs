@@ -13,6 +13,7 @@ use crate::manager::Manager;
 use crate::manager::conns::{Conn, ConnPhase};
 use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Phase};
+use crate::mutant::Mutant;
 use crate::phi::Phi;
 use crate::time::Time;
 
@@ -24,7 +25,11 @@ const TURNED_AWAY: u8 = 3;
 
 impl Manager {
     pub(crate) fn on_connected(&mut self, id: ConnId, resumed: bool, out: &mut Out<'_>) {
-        let Some(slot) = self.find_conn(id, out) else {
+        let found = match Mutant::StaleDial.lives() {
+            true => self.conns.slab.get(id.slot()).map(|_| id.slot()),
+            false => self.find_conn(id, out),
+        };
+        let Some(slot) = found else {
             // It came too late: closing it keeps the driver from leaking a socket.
             return out.push(Action::Close { conn: id });
         };
@@ -91,6 +96,9 @@ impl Manager {
         peer.slow_lane = false;
         peer.own_failures = 0;
         peer.connected_at = self.now;
+        if Mutant::ForgivenOnConnect.lives() {
+            peer.failures = 0;
+        }
         let (profile, first) = (peer.profile, peer.first_endpoint);
         if core::mem::take(&mut peer.coming_back) && peer.wanted {
             self.stats.time_to_recover.record(self.now.since(peer.without_since));

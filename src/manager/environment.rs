@@ -8,6 +8,7 @@ use crate::manager::Manager;
 use crate::manager::conns::{ConnPhase, LIVE, UNCHECKED};
 use crate::manager::out::Out;
 use crate::manager::peers::{BACKING_OFF, Phase, WOKEN};
+use crate::mutant::Mutant;
 use crate::time::{Time, nanos};
 
 /// When we were asleep, and until when judgement holds.
@@ -77,7 +78,7 @@ impl Manager {
         let Some(promised) = promised else { return };
         let late = now.since(promised);
         let sleep = self.policies.config.sleep;
-        if late > sleep.late_after && !sleep.max_hold.is_zero() {
+        if late > sleep.late_after && !sleep.max_hold.is_zero() && !Mutant::IgnoredPause.lives() {
             self.sleep.woke_at = now;
             self.hold(late.min(sleep.max_hold));
             self.stats.slept += 1;

@@ -18,6 +18,7 @@ use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Peer, Phase};
 use crate::manager::refusals::Refusals;
+use crate::mutant::Mutant;
 use crate::time::Time;
 use crate::window::Recent;
 
@@ -254,6 +255,7 @@ impl Manager {
             self.join_crowd(up);
         }
         match phase {
+            Phase::Waiting if Mutant::ForgottenWaiter.lives() => {}
             Phase::Waiting => self.enqueue(slot, PeerCause::Asked, out),
             Phase::Dialing { .. } if !keeps[0] => self.enqueue(slot, PeerCause::Asked, out),
             Phase::Up { .. } => {
@@ -278,7 +280,9 @@ impl Manager {
         }
         self.forget_measurements(slot);
         self.detach_endpoints(slot);
-        *self.stats.peers.of(PeerState::Disconnected) -= 1;
+        if !Mutant::StatsDrift.lives() {
+            *self.stats.peers.of(PeerState::Disconnected) -= 1;
+        }
         self.peers.remove(slot);
     }
 

@@ -19,6 +19,7 @@ use crate::manager::snapshot::{
     AttemptMirror, BreakerMirror, CallMirror, ConnMirror, EndpointMirror, PeerMirror,
     ReplacementMirror, RestoreError, Snapshot, Table, VERSION, damaged,
 };
+use crate::mutant::Mutant;
 
 /// # Restoring
 impl Manager {
@@ -50,6 +51,9 @@ impl Manager {
         manager.self_health = snapshot.self_health;
         manager.told_self_health = snapshot.told_self_health;
         manager.pacer.in_flight = snapshot.stats.as_ref().map_or(0, |stats| stats.dials_in_flight);
+        if Mutant::ForgottenFlight.lives() {
+            manager.pacer.in_flight = 0;
+        }
         manager.stats = snapshot.stats.ok_or_else(|| damaged("stats", "missing"))?;
 
         manager.breakers.slab = rebuild("breakers", snapshot.breakers, BreakerMirror::into_record)?;
