@@ -3,7 +3,7 @@
 use crate::scenario::{Scenario, ScenarioError};
 
 /// Names and texts, as `list` shows them.
-const BUILT_IN: [(&str, &str); 27] = [
+const BUILT_IN: [(&str, &str); 28] = [
     ("herd-lb-restart", include_str!("../scenarios/herd-lb-restart.toml")),
     ("herd-queueing", include_str!("../scenarios/herd-queueing.toml")),
     ("herd-queueing-down60", include_str!("../scenarios/herd-queueing-down60.toml")),
@@ -30,6 +30,7 @@ const BUILT_IN: [(&str, &str); 27] = [
     ("brooker-retries", include_str!("../scenarios/brooker-retries.toml")),
     ("brooker-collapse", include_str!("../scenarios/brooker-collapse.toml")),
     ("aws-backoff", include_str!("../scenarios/aws-backoff.toml")),
+    ("small-world", include_str!("../scenarios/small-world.toml")),
     ("trace-5g", include_str!("../scenarios/trace-5g.toml")),
 ];
 

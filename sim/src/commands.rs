@@ -2,11 +2,14 @@
 
 use std::io::Write;
 
+use steadfast::mutant::{Mutant, let_loose};
 use steadfast_sim::ScenarioError;
 
 pub(crate) mod list;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod shrink;
+pub(crate) mod sweep;
 
 /// Why a command came to nothing.
 pub(crate) enum Failure {
@@ -30,4 +33,17 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Lets a bug loose in all managers, where this build has any.
+pub(crate) fn mutant(name: &str) -> Result<(), Failure> {
+    let Some(mutant) = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name) else {
+        let known = Mutant::ALL.map(Mutant::name).join(", ");
+        return Err(Failure::Usage(format!("--mutant: `{name}` is none of {known}")));
+    };
+    if let_loose(Some(mutant)) {
+        return Ok(());
+    }
+    let build = "cargo run -p steadfast-sim --features mutants";
+    Err(Failure::Usage(format!("--mutant: this build has no bugs on purpose; {build} has")))
 }

@@ -80,6 +80,12 @@ pub(crate) enum Purpose {
     FaultShare,
     /// How long after the first of them.
     FaultSpread,
+    /// Whether a caller goes away.
+    HangUp,
+    /// Whether a driver tells what it should no longer.
+    LateFact,
+    /// What chaos draws.
+    Chaos,
 }
 
 /// The draws of a run.

@@ -241,7 +241,9 @@ impl Driver {
             | Event::Heard { conn }
             | Event::GoAway { conn, .. }
             | Event::Heartbeat { conn } => self.conn(*conn).is_some(),
-            Event::Succeeded { attempt } | Event::Failed { attempt, .. } => self.is_out(*attempt),
+            Event::Succeeded { attempt }
+            | Event::Failed { attempt, .. }
+            | Event::Dropped { attempt } => self.is_out(*attempt),
             _ => true,
         }
     }

@@ -46,6 +46,7 @@
 #![deny(missing_docs)]
 
 mod catalog;
+mod chaos;
 mod contention;
 mod draws;
 mod driver;
@@ -56,14 +57,17 @@ mod plan;
 mod queue;
 mod report;
 mod schedule;
+mod shrink;
 mod simulation;
 mod study;
+mod sweep;
 mod tally;
 mod twin;
 mod world;
 
 pub mod dist;
 pub mod expect;
+pub mod marks;
 pub mod outer;
 pub mod policy;
 pub mod reference;
@@ -77,9 +81,11 @@ pub use expect::Expectation;
 pub use highest::{Highest, HighestLoad};
 pub use report::Timeline;
 pub use scenario::{Scenario, ScenarioError};
+pub use shrink::Shrunk;
 pub use simulation::{
     Run, Simulation, Summary, Verdict, WatchedPeer, find, find_with, fold_digests,
 };
 pub use study::{Figure, Study, StudyRow};
+pub use sweep::{Failure, Seeds, Sweep};
 pub use tally::CallSummary;
 pub use world::{Options, Violation};

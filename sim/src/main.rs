@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 use commands::Failure;
 use commands::replay::ReplayArgs;
 use commands::run::RunArgs;
+use commands::shrink::ShrinkArgs;
+use commands::sweep::SweepArgs;
 
 /// Lives through outages in virtual time, with the real reconnect and breaker logic.
 ///
@@ -25,6 +27,10 @@ struct Cli {
 enum Command {
     /// Runs a scenario and prints its timeline
     Run(RunArgs),
+    /// Runs scenarios under many seeds, each with faults and settings of its own
+    Sweep(SweepArgs),
+    /// Makes a failing run as small as it can be, and keeps the failure
+    Shrink(ShrinkArgs),
     /// Lives through a recording again and compares each action, or stops at a moment to look
     Replay(ReplayArgs),
     /// Lists the built-in scenarios, policies and measures
@@ -37,6 +43,9 @@ enum Command {
         /// a list go by their place, as faults.0.for=5s, and a key with dots in it by its quotes
         #[arg(long, value_name = "PATH=VALUE")]
         set: Vec<String>,
+        /// Writes out what this seed draws, where the scenario has a chaos.level above 0
+        #[arg(long)]
+        seed: Option<u64>,
     },
 }
 
@@ -54,7 +63,9 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(&args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::List => commands::list::list(),
-        Command::Explain { scenario, set } => commands::list::explain(&scenario, &set),
+        Command::Shrink(args) => commands::shrink::shrink(&args),
+        Command::Sweep(args) => commands::sweep::sweep(&args),
+        Command::Explain { scenario, set, seed } => commands::list::explain(&scenario, &set, seed),
     };
     match done {
         Ok(code) => code,

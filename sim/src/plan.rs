@@ -15,8 +15,8 @@ use crate::dist::Dist;
 use crate::draws::group_hash;
 use crate::policy;
 use crate::scenario::{
-    Abandoned, BreakerScope, Direction, Fault, FaultKind, Link, Overflow, RejectCause, Scenario,
-    ScenarioError, WakeOrder,
+    Abandoned, BreakerScope, Direction, Fault, FaultKind, Habits, Link, Overflow, RejectCause,
+    Scenario, ScenarioError, WakeOrder,
 };
 use crate::schedule::Schedule;
 use crate::trace;
@@ -28,7 +28,7 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) managers: usize,
     pub(crate) duration: Span,
-    /// When the last fault is over.
+    /// When the last fault is over that ever is.
     pub(crate) heal: Span,
     pub(crate) servers: Vec<ServerPlan>,
     pub(crate) links: Vec<Link>,
@@ -38,6 +38,7 @@ pub(crate) struct Plan {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) faults: Vec<FaultPlan>,
     pub(crate) peers: u32,
+    pub(crate) habits: Habits,
     /// Whether the clients do something when a server says that it will go.
     pub(crate) drains: bool,
     /// Whether they listen to what their hosts say about the network and the app.
@@ -132,12 +133,18 @@ pub(crate) enum Trouble {
     Cold,
     /// Calls come at this rate per second.
     Surge(f64),
+    /// The first endpoint is no longer one.
+    Resolve,
+    /// So many of the peers are gone and forgotten.
+    Leave(Share),
+    /// So many of the callers go away.
+    HangUp(Share),
 }
 
 impl Trouble {
     /// Whether it is over as soon as it begins.
     pub(crate) const fn is_instant(&self) -> bool {
-        matches!(self, Self::ResetAll | Self::Cold | Self::Switch { gap: false })
+        matches!(self, Self::ResetAll | Self::Cold | Self::HangUp(_) | Self::Switch { gap: false })
     }
 
     /// Whether hosts may be without a network, or apps not allowed to use it.
@@ -194,6 +201,7 @@ impl Plan {
             links,
             faults,
             peers,
+            habits: *scenario.drivers.get_ref(),
             network: settings.network.unwrap_or(true),
             drains: settings.drains.unwrap_or(true),
             looks: looks.collect(),
@@ -311,6 +319,7 @@ fn fault_plan(
     workloads: &[Workload],
     fault: &Fault,
 ) -> Result<FaultPlan, ScenarioError> {
+    let share = fault.share.or(Share::new(1.0)).unwrap_or_default();
     let trouble = match *fault.kind.get_ref() {
         FaultKind::Down => Trouble::Down,
         FaultKind::Silent => Trouble::Silent,
@@ -330,9 +339,7 @@ fn fault_plan(
             Some(RejectCause::Throttled) => DialCause::Throttled,
         }),
         FaultKind::Drain => Trouble::Drain(fault.notice.unwrap_or_default()),
-        FaultKind::DnsFail => {
-            Trouble::Unresolved(fault.share.or(Share::new(1.0)).unwrap_or_default())
-        }
+        FaultKind::DnsFail => Trouble::Unresolved(share),
         FaultKind::Churn => Trouble::Churn(Churn::new(fault, &scenario.folder)?),
         FaultKind::Pause => Trouble::Pause(fault.wake.unwrap_or_default()),
         FaultKind::Offline => Trouble::Offline,
@@ -346,6 +353,9 @@ fn fault_plan(
         FaultKind::Stall => Trouble::Stall,
         FaultKind::Cold => Trouble::Cold,
         FaultKind::Surge => Trouble::Surge(fault.rate.map_or(0.0, crate::units::Rate::per_second)),
+        FaultKind::Resolve => Trouble::Resolve,
+        FaultKind::Leave => Trouble::Leave(share),
+        FaultKind::HangUp => Trouble::HangUp(share),
     };
     Ok(FaultPlan {
         trouble,

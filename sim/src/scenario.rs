@@ -67,6 +67,12 @@ pub struct Scenario {
     /// Asks for the highest load that policies recover from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub highest_load: Option<HighestLoad>,
+    /// What drivers do that should change nothing.
+    #[serde(default = "no_habits", skip_serializing_if = "are_no_habits")]
+    pub drivers: Spanned<Habits>,
+    /// What else goes wrong by chance, and under which settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chaos: Option<Chaos>,
     /// Policies of its own, and changes to the built-in ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<Name, Settings>,
@@ -205,6 +211,14 @@ fn no_settings() -> Spanned<PeerSettings> {
     Spanned::new(0..0, PeerSettings::default())
 }
 
+fn no_habits() -> Spanned<Habits> {
+    Spanned::new(0..0, Habits::default())
+}
+
+fn are_no_habits(habits: &Spanned<Habits>) -> bool {
+    *habits.get_ref() == Habits::default()
+}
+
 fn are_none(settings: &Spanned<PeerSettings>) -> bool {
     crate::policy::is_empty(settings.get_ref())
 }
@@ -313,6 +327,19 @@ pub struct Fault {
     /// For `pause`: in which order the process does things when it wakes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wake: Option<WakeOrder>,
+    /// Whether it is ever over. One that never heals, instead of `for`, stays as it is to the end: who
+    /// has another way must find it, who has none is not waited for.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub heals: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_yes(yes: &bool) -> bool {
+    *yes
 }
 
 /// What can go wrong.
@@ -365,6 +392,12 @@ pub enum FaultKind {
     Cold,
     /// Calls come faster, or slower.
     Surge,
+    /// The first of the peers' endpoints is no longer among those that their name leads to.
+    Resolve,
+    /// Peers are no longer wanted and are forgotten; when it is over they are new, and wanted again.
+    Leave,
+    /// Callers that wait go away, so many of them.
+    HangUp,
 }
 
 impl FaultKind {
@@ -372,6 +405,33 @@ impl FaultKind {
     pub(crate) const fn is_of_managers(self) -> bool {
         matches!(self, Self::Pause | Self::Offline | Self::Switch | Self::Background)
     }
+}
+
+/// What drivers do that should change nothing: how often, of all chances to do it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Habits {
+    /// They tick at some moment between two events.
+    pub extra_ticks: Share,
+    /// They go on from a snapshot after an event, as a new process would.
+    pub restores: Share,
+    /// They tell of dials, losses and attempts that they were told to end: a race that the contract
+    /// forbids and a driver may lose.
+    pub late_facts: Share,
+}
+
+/// Faults and settings that each seed draws for itself, see [`crate::chaos`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chaos {
+    /// How much: 0 nothing, 1 a few short faults, 2 several at once, 3 many and long.
+    pub level: Spanned<u32>,
+    /// For how long faults begin; half of the scenario if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<Spanned<Span>>,
+    /// What a sweep over many seeds must have met at least once, see `list`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Name>,
 }
 
 /// Which way messages go.

@@ -23,6 +23,8 @@ pub(crate) struct Schedule {
     /// How often, if it is told so.
     times: u32,
     until: Option<Span>,
+    /// Whether it is ever over.
+    heals: bool,
     /// What part of the managers it happens to, and over what span, if to each for itself.
     each: Option<(Share, Span)>,
 }
@@ -39,6 +41,7 @@ impl Schedule {
             every: fault.every.as_ref().map(|every| *every.get_ref()),
             times: fault.times.max(1),
             until: fault.until.as_ref().map(|until| *until.get_ref()),
+            heals: fault.heals,
             each: fault.kind.get_ref().is_of_managers().then_some(()).and_then(|()| {
                 let spread = fault.spread.as_ref().map(|spread| *spread.get_ref());
                 let all = Share::new(1.0).unwrap_or_default();
@@ -51,6 +54,11 @@ impl Schedule {
     /// When it first comes.
     pub(crate) const fn at(&self) -> Span {
         self.at
+    }
+
+    /// Whether it is ever over.
+    pub(crate) const fn heals(&self) -> bool {
+        self.heals
     }
 
     /// Whether it happens to each manager for itself.
@@ -87,7 +95,7 @@ impl Schedule {
         self.spans(draws).map(|(from, to)| (from, end(to))).collect()
     }
 
-    /// When it is over for good.
+    /// When it is over for good, or is there for good.
     pub(crate) fn over(&self) -> Span {
         if let Some(until) = self.until {
             return until;
@@ -125,6 +133,7 @@ impl Schedule {
         let spans = (0..times).map(move |n| {
             let (from, lasts) = (begin, drawn(self.lasts, Purpose::FaultLength, n));
             let lasts = lasts.saturating_add(self.notice.as_nanos());
+            let lasts = if self.heals { lasts } else { u64::MAX };
             let end = from.saturating_add(lasts).min(latest);
             let gap = self.every.map_or(0, |every| drawn(every, Purpose::FaultGap, n));
             begin = from.saturating_add(gap).max(end);
@@ -148,6 +157,7 @@ mod tests {
             every: every.map(|every| every.parse().unwrap()),
             times,
             until: until.map(Span::from_secs),
+            heals: true,
             each: None,
         }
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::catalog;
+use crate::chaos;
 use crate::expect::{Expectation, Measured, judge};
 use crate::highest::Highest;
 use crate::log::{Forget, Log, Record};
@@ -143,6 +144,10 @@ impl Simulation {
         &self.scenario
     }
 
+    pub(crate) const fn chosen_options(&self) -> Options {
+        self.options
+    }
+
     pub(crate) fn policy_name(&self) -> &str {
         &self.policy
     }
@@ -238,6 +243,35 @@ impl Simulation {
         Ok(bounds)
     }
 
+    /// The same with all that `seed` draws written out: a scenario with every fault and setting in
+    /// it, and no chaos left. Run with that seed it does the same.
+    ///
+    /// # Errors
+    ///
+    /// A policy that makes no sense here.
+    pub fn materialised(&self, seed: u64) -> Result<Self, ScenarioError> {
+        let (scenario, _) = chaos::materialised(&self.scenario, &self.policy, seed)?;
+        self.with_text(scenario.to_string())
+    }
+
+    /// The same policy and options over another text.
+    pub(crate) fn with_text(&self, text: String) -> Result<Self, ScenarioError> {
+        let mut other = Self::new(text, self.origin.clone(), &[])?;
+        other.scenario.folder.clone_from(&self.scenario.folder);
+        policy::settings(&other.scenario, &self.policy)?;
+        Ok(Self { policy: self.policy.clone(), options: self.options, ..other })
+    }
+
+    pub(crate) fn source_text(&self) -> &str {
+        &self.text
+    }
+
+    /// Lives through it for what a sweep wants to know.
+    pub(crate) fn outcome(&self, seed: u64) -> Result<Outcome, ScenarioError> {
+        let (_, plan) = chaos::materialised(&self.scenario, &self.policy, seed)?;
+        Ok(World::new(&plan, seed, self.options, &mut Forget)?.run(&mut |_| {}))
+    }
+
     fn run_into(
         &self,
         seed: u64,
@@ -246,20 +280,20 @@ impl Simulation {
     ) -> Result<Run, ScenarioError> {
         let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
         self.scenario.check_config(read_from, &self.policy)?;
-        let plan = Plan::new(&self.scenario, &self.policy)?;
-        self.scenario.check_moments(read_from, &self.policy, plan.heal)?;
+        let (scenario, plan) = chaos::materialised(&self.scenario, &self.policy, seed)?;
+        let scenario = &scenario;
+        scenario.check_moments(read_from, &self.policy, plan.heal)?;
         let mut outcome = World::new(&plan, seed, self.options, log)?.run(progress);
         if let Some(calls) = &mut outcome.facts.calls {
             calls.twin = plan.twin(seed, self.options)?;
         }
-        let asked = self.scenario.highest_load.as_ref();
-        let highest = asked.map(|asked| asked.find(&self.scenario, seed)).transpose()?;
+        let asked = scenario.highest_load.as_ref();
+        let highest = asked.map(|asked| asked.find(scenario, seed)).transpose()?;
         let highest = highest.unwrap_or_default();
         let own = highest.iter().find(|found| found.policy == self.policy);
         if let (Some(calls), Some(own)) = (&mut outcome.facts.calls, own) {
             calls.highest = Some(own.per_second.unwrap_or(0.0));
         }
-        let scenario = &self.scenario;
         let tables = ["every", self.policy.as_str()];
         let bounds = tables.into_iter().filter_map(|name| scenario.expect.get(name)).flatten();
         let expects =
@@ -280,7 +314,7 @@ impl Simulation {
 }
 
 /// The policies that are the core's own.
-const OURS: [&str; 2] = ["ours", "ours-told"];
+pub(crate) const OURS: [&str; 2] = ["ours", "ours-told"];
 
 /// What our own policies promise in every scenario: all are up again within the bound that policy
 /// and world give.
@@ -438,6 +472,12 @@ impl Run {
     #[must_use]
     pub fn timeline(&self) -> Timeline<'_> {
         Timeline::new(self)
+    }
+
+    /// What was lived through, with all that the seed drew.
+    #[must_use]
+    pub const fn scenario(&self) -> &Scenario {
+        &self.scenario
     }
 
     /// What was expected, and whether it held.

@@ -93,6 +93,12 @@ impl Span {
         self.0
     }
 
+    /// The next whole number of `units`, saturating.
+    #[must_use]
+    pub(crate) const fn rounded_up(self, unit: Self) -> Self {
+        Self(self.0.div_ceil(if unit.0 > 0 { unit.0 } else { 1 }).saturating_mul(unit.0))
+    }
+
     /// In seconds, for printing and ratios.
     #[must_use]
     pub fn as_secs_f64(self) -> f64 {

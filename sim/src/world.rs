@@ -14,6 +14,8 @@ mod fault;
 mod heartbeat;
 mod host;
 mod link;
+mod oracle;
+mod program;
 mod requests;
 mod server;
 mod watch;
@@ -21,24 +23,26 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 
 use steadfast::{
-    Action, AttemptId, BreakerId, CallFailure, ConnId, DialCause, Endpoint, EndpointId, Event,
-    LossCause, Manager, PingId, Time,
+    Action, AttemptId, BreakerId, CallFailure, ConnId, DialCause, Endpoint, Event, LossCause,
+    Manager, PingId, Time,
 };
 
 use crate::draws::{Draws, Purpose};
 use crate::driver::{Driver, Phase};
 use crate::log::Log;
+use crate::marks::Marks;
 use crate::measure::{Measures, Watch};
 use crate::plan::Plan;
 use crate::queue::{Queue, Rank};
 use crate::scenario::ScenarioError;
 use crate::tally::Tally;
-use crate::units::Span;
+use crate::units::{Share, Span};
 use calls::{Flow, RequestId};
 use churn::Hosts;
 use drain::Balancer;
 use heartbeat::Circle;
 use link::Road;
+use oracle::Oracle;
 use requests::{Ask, Desk};
 use server::Server;
 use watch::BreakerView;
@@ -52,6 +56,9 @@ pub struct Options {
     /// 1,000 peers after each of the first 100,000 steps, and after every 101st from then on. They
     /// are always checked before the first fault, after the last, and at the end.
     pub invariants: Option<bool>,
+    /// Whether, where all would be checked after every step, only those are whom the step concerned, and
+    /// all after every 64th.
+    pub concerned: bool,
     /// Whether the core's `Ledger` watches the drivers, in worlds of at most 500,000 peers: it has a
     /// record of each connection.
     pub ledger: bool,
@@ -62,11 +69,21 @@ pub struct Options {
     pub restores: f64,
     /// The key of the managers' id tables, which must change nothing.
     pub hash_key: u64,
+    /// Whether it ends as soon as all has been well for a while after the heal.
+    pub until_well: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { invariants: None, ledger: true, extra_ticks: 0.0, restores: 0.0, hash_key: 0x5eed }
+        Self {
+            invariants: None,
+            concerned: false,
+            ledger: true,
+            extra_ticks: 0.0,
+            restores: 0.0,
+            hash_key: 0x5eed,
+            until_well: false,
+        }
     }
 }
 
@@ -75,6 +92,8 @@ impl Default for Options {
 enum Checks {
     /// After every step.
     Always,
+    /// Of those whom it concerned after every step, of all after some.
+    Concerned,
     /// After every step of a short run, and after some of a long one's.
     Often,
     /// At the few moments when they always are.
@@ -85,6 +104,7 @@ impl Checks {
     const fn are_due(self, step: u64) -> bool {
         match self {
             Self::Always => true,
+            Self::Concerned => step.is_multiple_of(64),
             // 101 is prime: whatever comes at regular intervals, it does not miss it for ever.
             Self::Often => step <= 100_000 || step.is_multiple_of(101),
             Self::Seldom => false,
@@ -229,6 +249,12 @@ pub(crate) struct World<'a> {
     actions: u64,
     invariant_checks: u64,
     draws_of_tests: u64,
+    marks: Marks,
+    oracle: Oracle,
+    /// By group: whether something promises its peers a connection.
+    core: Vec<bool>,
+    /// Whether one of them was down at the heal.
+    was_down: bool,
     scratch: Vec<Action>,
     log: &'a mut dyn Log,
 }
@@ -250,8 +276,22 @@ impl<'a> World<'a> {
         log: &'a mut dyn Log,
     ) -> Result<Self, ScenarioError> {
         let draws = Draws::new(seed);
-        let ledger = options.ledger && plan.peers <= 500_000;
-        let options = Options { ledger, ..options };
+        let habits = plan.habits;
+        let options = Options {
+            // It would name what a driver tells too late.
+            ledger: options.ledger
+                && plan.peers <= 500_000
+                && habits.late_facts == Share::default(),
+            extra_ticks: options.extra_ticks.max(habits.extra_ticks.as_f64()),
+            restores: options.restores.max(habits.restores.as_f64()),
+            ..options
+        };
+        let checks = match options.invariants {
+            Some(true) if options.concerned => Checks::Concerned,
+            Some(true) => Checks::Always,
+            None if plan.peers <= 1_000 => Checks::Often,
+            Some(false) | None => Checks::Seldom,
+        };
         let managers = plan.managers as u64;
         let seeds: Vec<u64> =
             (0..managers).map(|manager| draws.draw(Purpose::Manager, manager, 0)).collect();
@@ -314,11 +354,11 @@ impl<'a> World<'a> {
             measures: Measures::new(plan.peers, plan.groups.len(), traced),
             ideal_s: None,
             warming: true,
-            checks: match options.invariants {
-                Some(true) => Checks::Always,
-                None if plan.peers <= 1_000 => Checks::Often,
-                Some(false) | None => Checks::Seldom,
-            },
+            checks,
+            marks: Marks::default(),
+            core: plan.groups.iter().map(|group| plan.liveness(group).is_some()).collect(),
+            was_down: false,
+            oracle: Oracle::new(plan, checks != Checks::Seldom),
             events: 0,
             actions: 0,
             invariant_checks: 0,
@@ -352,8 +392,14 @@ impl<'a> World<'a> {
             progress((f64::from(part) - 1.0) / f64::from(share));
             let until = duration.as_nanos() / u64::from(share) * u64::from(part);
             self.run_until(start.plus_nanos(until).min(end))?;
+            if self.options.until_well && self.is_well() {
+                break;
+            }
         }
-        self.run_until(end)?;
+        if !self.options.until_well {
+            self.run_until(end)?;
+        }
+        self.check_overdue()?;
         self.check_all("the end of the scenario")
     }
 
@@ -365,15 +411,13 @@ impl<'a> World<'a> {
             let Who { group, place, manager } = self.peers[index].who();
             let circle = group;
             let group = &plan.groups[group];
-            let mut endpoints = Vec::new();
-            for (endpoint, way) in (0..).zip(0..group.ways.len()) {
-                let breaker = group.breaker_id(place, way);
+            let endpoints: Vec<_> = self.endpoints_of(index).collect();
+            for &Endpoint { breaker, .. } in &endpoints {
                 if breakers.insert((manager, breaker)) {
                     self.breakers.insert((manager, breaker), BreakerView::default());
                     let profile = group.breaker_profile;
                     self.tell(manager, Event::AddBreaker { breaker, profile })?;
                 }
-                endpoints.push(Endpoint { id: EndpointId(endpoint), breaker });
             }
             let (peer, profile) = (group.peer_id(place), group.profile(place));
             self.tell(manager, Event::AddPeer { peer, profile, endpoints })?;
@@ -502,7 +546,7 @@ impl<'a> World<'a> {
         }
         if !driver.may_tell(&event) {
             self.measures.server_wasted += u64::from(matches!(event, Event::Connected { .. }));
-            return Ok(());
+            return if self.tells_late() { self.step(manager, event, true) } else { Ok(()) };
         }
         match event {
             Event::Connected { conn: id, resumed } => {
@@ -510,9 +554,10 @@ impl<'a> World<'a> {
                     if conn.phase == Phase::Answered {
                         conn.phase = Phase::Up;
                     }
-                    let (index, period) = (conn.peer(), std::mem::take(&mut conn.half_open));
-                    let (way, up) = (conn.way(), conn.phase == Phase::Up);
-                    self.probe_over(manager, index, period);
+                    let was = *conn;
+                    conn.half_open = 0;
+                    let (index, way, up) = (was.peer(), was.way(), was.phase == Phase::Up);
+                    self.probe_over(manager, id, &was);
                     let peer = &mut self.peers[index];
                     (peer.conn, peer.way) = (Some(id), u16::try_from(way).unwrap_or(u16::MAX));
                     peer.dead_since = if up { Time::MAX } else { self.now };
@@ -526,16 +571,29 @@ impl<'a> World<'a> {
             Event::DialFailed { conn, .. } | Event::Lost { conn, .. } => {
                 self.close(manager, conn);
             }
-            Event::Succeeded { attempt } | Event::Failed { attempt, .. } => {
+            Event::Succeeded { attempt }
+            | Event::Failed { attempt, .. }
+            | Event::Dropped { attempt } => {
                 driver.finish(attempt);
             }
             _ => {}
         }
-        self.step(manager, event)
+        self.step(manager, event, false)
     }
 
-    /// One step of a manager, with all that watches it.
-    fn step(&mut self, manager: usize, event: Event) -> Step {
+    /// Whether a driver tells what it should no longer.
+    fn tells_late(&mut self) -> bool {
+        let share = self.plan.habits.late_facts;
+        if share == Share::default() {
+            return false;
+        }
+        self.draws_of_tests += 1;
+        share.hits(self.draws.draw(Purpose::LateFact, 0, self.draws_of_tests))
+    }
+
+    /// One step of a manager, with all that watches it; `late` if it is told of what is over.
+    fn step(&mut self, manager: usize, event: Event, late: bool) -> Step {
+        self.foresee(manager, &event);
         let mut actions = std::mem::take(&mut self.scratch);
         let driver = &mut self.drivers[manager];
         let before = driver.manager.stats().dials_in_flight;
@@ -551,14 +609,21 @@ impl<'a> World<'a> {
         }
         if self.checks.are_due(self.events) {
             self.check(manager, after)?;
+        } else if self.checks == Checks::Concerned {
+            self.check_step(manager, &event, &actions)?;
         }
         if self.options.restores > 0.0 {
             self.restore(manager, after)?;
         }
         for action in actions.drain(..) {
+            self.marks.see(&action);
+            self.judge(&action, late);
             self.obey(manager, action);
         }
         self.scratch = actions;
+        if let Some(rule) = self.oracle.broken() {
+            return Err(self.violation(manager, rule, format_args!("{event:?}")));
+        }
         self.set_alarm(manager);
         Ok(())
     }

@@ -21,12 +21,28 @@ pub(crate) fn list() -> Result<ExitCode, Failure> {
     for measure in steadfast_sim::expect::measures() {
         let _ = writeln!(text, "  {:<27} {}", measure.name, measure.about);
     }
+    text.push_str("\nmarks, for [chaos]\n");
+    for mark in steadfast_sim::marks::all() {
+        let _ = writeln!(text, "  {:<27} {}", mark.name, mark.about);
+    }
+    text.push_str("\nmutants, for sweep --mutant in builds for tests\n");
+    for mutant in steadfast::mutant::Mutant::ALL {
+        let _ = writeln!(text, "  {:<27} {}", mutant.name(), mutant.about());
+    }
     print(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn explain(scenario: &str, sets: &[String]) -> Result<ExitCode, Failure> {
+pub(crate) fn explain(
+    scenario: &str,
+    sets: &[String],
+    seed: Option<u64>,
+) -> Result<ExitCode, Failure> {
     let simulation = find_with(scenario, sets)?;
+    let simulation = match seed {
+        Some(seed) => simulation.materialised(seed)?,
+        None => simulation,
+    };
     let scenario = simulation.scenario();
     let mut text = format!("# {}\n#\n# {}\n", scenario.name, scenario.about);
     if !scenario.source.is_empty() {

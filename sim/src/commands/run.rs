@@ -61,7 +61,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     Ok(exit_code(run.verdict()))
 }
 
-fn exit_code(verdict: Verdict) -> ExitCode {
+pub(crate) fn exit_code(verdict: Verdict) -> ExitCode {
     match verdict {
         Verdict::Held => ExitCode::SUCCESS,
         Verdict::Violated => ExitCode::from(1),

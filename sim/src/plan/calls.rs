@@ -141,7 +141,7 @@ impl Workload {
     }
 
     /// How many breakers it has, over so many managers.
-    pub(super) fn breakers(&self, managers: usize) -> usize {
+    pub(crate) fn breakers(&self, managers: usize) -> usize {
         let managers = managers.min(self.clients as usize);
         match self.scope {
             CallBreaker::Shared => managers,

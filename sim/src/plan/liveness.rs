@@ -10,6 +10,9 @@
 //!          grows from one; with what the server still has in its queue
 //! ```
 //!
+//! A fault that never heals takes its endpoint out of all this, but for the dials that it costs: who
+//! has no other is not waited for, nor who stands with it behind one breaker.
+//!
 //! Where dials are lost for good on the way there is no such bound but for a share of the seeds;
 //! where connections can die in silence and nobody listens, there is none at all.
 
@@ -20,7 +23,7 @@ use steadfast::config::{BreakerProfile, Detector, FirstRetry, PeerProfile, Signs
 use steadfast::phi::Phi;
 
 use super::{Group, Plan, Trouble, Way};
-use crate::scenario::Direction;
+use crate::scenario::{BreakerScope, Direction};
 use crate::tally::Bound;
 use crate::units::Span;
 
@@ -37,6 +40,12 @@ impl Plan {
         if group.trace.is_some() || group.ways.is_empty() || group.ways.iter().any(lossy) {
             return None;
         }
+        let broken = group.ways.iter().filter(|way| self.is_gone(way)).count();
+        // Failures there open the breaker for everybody, time and again.
+        let shared = broken > 0 && !matches!(group.scope, BreakerScope::PerEndpoint);
+        if broken == group.ways.len() || shared {
+            return None;
+        }
         let guard = self.config.breaker_profiles.get(usize::from(group.breaker_profile.0))?;
         let profiles = (0..group.count).take(usize::from(group.profiles));
         let mut bound = Bound::default();
@@ -47,6 +56,16 @@ impl Plan {
             }
         }
         Some(bound)
+    }
+
+    /// Whether nobody gets through there ever again.
+    fn is_gone(&self, way: &Way) -> bool {
+        self.faults.iter().filter(|fault| !fault.schedule.heals()).any(|fault| {
+            match fault.trouble {
+                Trouble::Partition(_) | Trouble::Cut => fault.on == way.link,
+                _ => fault.on == way.server,
+            }
+        })
     }
 
     fn terms(

@@ -9,8 +9,10 @@ use toml::Spanned;
 
 use super::source::Source;
 use super::{Peers, Scenario, ScenarioError, Server};
+use crate::chaos;
 use crate::contention;
 use crate::expect;
+use crate::marks;
 use crate::policy::{self, CallSettings, PeerSettings, Settings, is_empty};
 use crate::reference::Table;
 use crate::trace;
@@ -51,6 +53,7 @@ pub(super) fn check(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scen
         faults::check(scenario, source, fault)?;
     }
     check_links(scenario, source)?;
+    check_chaos(scenario, source)?;
     for (name, settings) in &scenario.policies {
         check_policy(scenario, source, name, settings)?;
         check_config(scenario, source, name.get_ref(), Some(name))?;
@@ -171,6 +174,27 @@ fn check_numeric(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scenari
         }
     }
     Ok(())
+}
+
+/// Refuses chaos of no known level, in no time, or with marks that nothing leaves.
+fn check_chaos(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioError> {
+    let Some(chaos) = &scenario.chaos else { return Ok(()) };
+    if *chaos.level.get_ref() > chaos::HOSTILE {
+        let problem = format!("a level of {}, from 0 to {}", chaos.level.get_ref(), chaos::HOSTILE);
+        return Err(source.error(problem, &chaos.level.span()));
+    }
+    if let Some(reference) = &scenario.reference {
+        let problem = "figures of others are not held to in chaos";
+        return Err(source.error(problem, &reference.table.span()));
+    }
+    if let Some(span) = chaos.span.as_ref().filter(|span| *span.get_ref() == Span::ZERO) {
+        return Err(source.error("chaos within 0s", &span.span()));
+    }
+    let known = || marks::all().map(|mark| mark.name);
+    match chaos.marks.iter().find(|mark| known().all(|name| name != mark.get_ref())) {
+        Some(mark) => Err(source.unknown("mark", mark, known())),
+        None => Ok(()),
+    }
 }
 
 /// Refuses groups and servers whose links could not be told apart by name.

@@ -1,7 +1,7 @@
 //! Calls, from the side of those who make them.
 
 use steadfast::{
-    Action, AttemptId, CallFailure, CallId, ConnId, Event, GiveUpReason, RejectReason, Target,
+    Action, AttemptId, CallFailure, CallId, ConnId, Event, GiveUpReason, RejectReason, Target, Time,
 };
 
 use super::requests::Ask;
@@ -13,6 +13,7 @@ use crate::plan::{Load, Plan, Way, Workload};
 use crate::queue::Rank;
 use crate::scenario::{Balance, Spacing};
 use crate::tally::{Begun, Side};
+use crate::units::Share;
 
 /// After how long a bad server should be known as one.
 const GRACE_NS: u64 = 2_000_000_000;
@@ -55,6 +56,9 @@ struct Request {
     tries: u32,
     /// What the layer paid for the last of them.
     paid: f64,
+    /// The last attempt.
+    attempt: Option<AttemptId>,
+    is_over: bool,
 }
 
 impl Flow {
@@ -189,7 +193,17 @@ impl World<'_> {
         }
         let begun = Begun { at: self.now, side: self.side(workload, way) };
         self.tally.begun(begun);
-        let request = Request { client, number, way, begun, attempts: 0, tries: 0, paid: 0.0 };
+        let request = Request {
+            client,
+            number,
+            way,
+            begun,
+            attempts: 0,
+            tries: 0,
+            paid: 0.0,
+            attempt: None,
+            is_over: false,
+        };
         let requests = &mut self.flows[index].requests;
         requests.push(request);
         let number = requests.len() - 1;
@@ -250,8 +264,10 @@ impl World<'_> {
         let plan: &Plan = self.plan;
         let request = self.request(id);
         request.attempts += 1;
+        request.attempt = Some(attempt);
         let request = *request;
         let (number, attempts) = (request.number, request.attempts);
+        self.pay(id.workload, attempts);
         let workload = &plan.workloads[id.workload];
         self.drivers[manager].start(attempt, conn);
         // Over a connection a call goes where that goes.
@@ -273,6 +289,54 @@ impl World<'_> {
             Happening::Ask { ask, server }
         };
         self.queue.push(at, Rank::World, happening);
+    }
+
+    /// So many of a workload's callers that wait go away. Those of every other request cancel the
+    /// call; the others drop the attempt that runs.
+    pub(super) fn hang_up(&mut self, workload: usize, share: Share) -> Step {
+        for number in 0..self.flows[workload].requests.len() {
+            let id = RequestId { workload, number };
+            let Request { client, tries, attempt, is_over, .. } = *self.request(id);
+            let plan = &self.plan.workloads[workload];
+            let random = self.draws.draw(Purpose::HangUp, plan.client_name(client), number as u64);
+            if is_over || !share.hits(random) {
+                continue;
+            }
+            let manager = self.plan.manager_of(plan, client);
+            let attempt = attempt.filter(|attempt| self.drivers[manager].is_out(*attempt));
+            let event = match attempt.filter(|_| number % 2 == 0) {
+                Some(attempt) => Event::Dropped { attempt },
+                None => Event::CancelCall { call: plan.call_id(number, tries) },
+            };
+            self.tell(manager, event)?;
+        }
+        Ok(())
+    }
+
+    /// Whether no call runs that a fault may have touched.
+    pub(super) fn are_answered(&self, since: Time) -> bool {
+        let requests = self.flows.iter().flat_map(|flow| &flow.requests);
+        requests.rev().all(|request| request.is_over || request.begun.at >= since)
+    }
+
+    /// `overdue`: no call goes on beyond its deadline.
+    pub(super) fn check_overdue(&self) -> Step {
+        for (workload, flow) in self.plan.workloads.iter().zip(&self.flows) {
+            let Some(deadline) = workload.deadline else { continue };
+            let overdue = |request: &&Request| {
+                !request.is_over && request.begun.at.plus_nanos(deadline.as_nanos()) < self.now
+            };
+            if let Some(request) = flow.requests.iter().find(overdue) {
+                let Request { client, number, .. } = request;
+                let rule = format!(
+                    "overdue: call {number} of client {client} of `{}` goes on after its deadline",
+                    workload.name
+                );
+                let manager = self.plan.manager_of(workload, *client);
+                return Err(self.violation(manager, rule, format_args!("the end")));
+            }
+        }
+        Ok(())
     }
 
     /// A connection is gone: the driver reports every attempt that ran over it.
@@ -319,8 +383,11 @@ impl World<'_> {
             _ => return,
         };
         let Some(id) = self.request_of(call) else { return };
-        let Request { client, begun, paid, .. } = *self.request(id);
+        let Request { client, begun, paid, attempts, .. } = *self.request(id);
         let plan: &Plan = self.plan;
+        if end == End::Done {
+            self.earn(id.workload, attempts);
+        }
         let purse = self.flows[id.workload].clients[client as usize].purse.as_mut();
         if end == End::Done {
             if let Some(purse) = purse {
@@ -329,7 +396,8 @@ impl World<'_> {
             self.tally.done(begun, self.now);
             return self.ended(id);
         }
-        if plan.workloads[id.workload].outer.is_some() && self.again(id, end) {
+        let gone = matches!(end, End::GivenUp(GiveUpReason::Cancelled | GiveUpReason::Dropped, _));
+        if plan.workloads[id.workload].outer.is_some() && !gone && self.again(id, end) {
             return;
         }
         match end {
@@ -375,7 +443,9 @@ impl World<'_> {
 
     /// A request is over, however; a caller of a closed workload pauses and makes the next.
     fn ended(&mut self, id: RequestId) {
-        let Request { client, number, .. } = *self.request(id);
+        let request = self.request(id);
+        request.is_over = true;
+        let Request { client, number, .. } = *request;
         let workload = id.workload;
         if matches!(self.plan.workloads[workload].load, Load::Closed { .. }) {
             let pause = self.pause_of(workload, client, number.into());

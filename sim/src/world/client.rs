@@ -5,7 +5,7 @@ use steadfast::{ConnId, DialCause, Event};
 use super::{Answer, Happening, Step, WARM_UP_DIAL_NS, Who, World};
 use crate::dist::unit;
 use crate::draws::Purpose;
-use crate::driver::Phase;
+use crate::driver::{Conn, Phase};
 use crate::plan::Way;
 use crate::queue::Rank;
 
@@ -35,6 +35,7 @@ impl World<'_> {
                 view.dials += 1;
                 let most = &mut self.measures.half_open_dials;
                 *most = (*most).max(u64::from(view.dials));
+                self.oracle.probe_begins(manager, id, self.now);
             }
         }
         if self.warming || group.trace.is_some() {
@@ -82,7 +83,7 @@ impl World<'_> {
         if !self.plan.workloads.is_empty() {
             self.break_attempts(manager, id);
         }
-        self.probe_over(manager, conn.peer(), conn.half_open);
+        self.probe_over(manager, id, &conn);
         if conn.phase.at_server() {
             self.unbalance(&conn);
             self.forget_session_later(conn.peer());
@@ -103,22 +104,20 @@ impl World<'_> {
         }
     }
 
-    /// A dial that a half-open breaker admitted is over.
-    pub(super) fn probe_over(&mut self, manager: usize, peer: usize, period: u32) {
-        if period == 0 {
+    /// A dial that a half-open breaker may have admitted is over.
+    pub(super) fn probe_over(&mut self, manager: usize, id: ConnId, conn: &Conn) {
+        if conn.half_open == 0 {
             return;
         }
-        let Who { group, place, .. } = self.peers[peer].who();
-        let group = &self.plan.groups[group];
-        for way in 0..group.ways.len() {
-            let breaker = group.breaker_id(place, way);
-            if let Some(view) = self.breakers.get_mut(&(manager, breaker))
-                && view.half_open == period
-            {
-                view.dials = view.dials.saturating_sub(1);
-                return;
-            }
+        let Who { group, place, .. } = self.peers[conn.peer()].who();
+        let breaker = self.plan.groups[group].breaker_id(place, conn.way());
+        let view = self.breakers.get_mut(&(manager, breaker));
+        let view = view.filter(|view| view.half_open == conn.half_open);
+        let same = view.is_some();
+        if let Some(view) = view {
+            view.dials = view.dials.saturating_sub(1);
         }
+        self.probe_ends(manager, id, group, same);
     }
 
     pub(super) fn answered(&mut self, manager: usize, conn: ConnId, answer: Answer) -> Step {

@@ -42,7 +42,7 @@ impl World<'_> {
         for (from, to) in schedule.spans(self.draws) {
             let at = self.now.plus_nanos(from.as_nanos());
             self.queue.push(at, Rank::World, happening(true));
-            if !fault.trouble.is_instant() {
+            if !fault.trouble.is_instant() && schedule.heals() {
                 let end = self.now.plus_nanos(to.as_nanos());
                 self.queue.push(end, Rank::World, happening(false));
             }
@@ -84,6 +84,9 @@ impl World<'_> {
                 self.next_request(on);
             }
             Trouble::Cold => self.cool(on),
+            Trouble::Resolve => self.resolve(on, begins)?,
+            Trouble::Leave(share) => self.forget(on, share, begins)?,
+            Trouble::HangUp(share) => self.hang_up(on, share)?,
             Trouble::Surge(rate) => stack(&mut self.flows[on].surges, rate, begins),
             Trouble::Capacity(turn) => stack(&mut self.servers[on].capacity, turn, begins),
             Trouble::Slow(latency) => stack(&mut self.links[on].slow, latency, begins),
@@ -211,6 +214,7 @@ impl World<'_> {
             let conn =
                 peer.conn.and_then(|id| self.drivers[peer.manager as usize].conn(id).copied());
             let up = conn.is_some_and(|conn| conn.phase == Phase::Up);
+            self.was_down |= !up && self.core[peer.group as usize];
             if let Some(way) = group.ways.first().filter(|_| !up && group.trace.is_none()) {
                 down[way.server] += 1;
             }

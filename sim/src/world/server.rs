@@ -75,6 +75,9 @@ impl Server {
     }
 }
 
+/// What the answer to a dial that is gone takes.
+const LATE_ANSWER_NS: u64 = 20_000_000;
+
 impl World<'_> {
     /// A dial reaches its server.
     pub(super) fn arrive(&mut self, index: usize, manager: usize, conn: ConnId) {
@@ -143,6 +146,12 @@ impl World<'_> {
         let driver = &mut self.drivers[manager];
         let Some(conn) = driver.conn(id) else {
             self.measures.server_wasted += 1;
+            if self.plan.habits.late_facts > Share::default() {
+                // The server cannot know, and a driver may tell.
+                let answer = Answer::Accepted { resumed: false };
+                let at = self.now.plus_nanos(LATE_ANSWER_NS);
+                self.queue.push(at, Rank::World, Happening::Answer { manager, conn: id, answer });
+            }
             return;
         };
         if conn.phase == Phase::Stale {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use steadfast::breaker::State;
-use steadfast::{BreakerId, Event, LossCause, Notice, PeerCause, PeerState, Time};
+use steadfast::{Action, BreakerId, Event, LossCause, Notice, PeerCause, PeerState, Time};
 
 use super::{Peer, Step, World};
 use crate::dist::unit;
 use crate::draws::Purpose;
+use crate::marks::Marks;
 use crate::measure::{Facts, GroupFacts, Watch};
 use crate::plan::Way;
 use crate::simulation::fold_digests;
@@ -27,6 +28,22 @@ pub struct Violation {
     pub at: Span,
     /// After what.
     pub after: String,
+}
+
+impl Violation {
+    /// The rule and what kind of thing broke it, without what differs from run to run: its number,
+    /// and what was seen.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        let mut parts = self.rule.split(": ");
+        let rule = parts.next().unwrap_or_default();
+        let of = parts.next().filter(|_| rule.starts_with("invariant"));
+        let of = of.map_or("", |of| of.split('[').next().unwrap_or_default());
+        match of {
+            "" => rule.to_owned(),
+            of => format!("{rule} of {of}"),
+        }
+    }
 }
 
 impl fmt::Display for Violation {
@@ -48,6 +65,9 @@ pub(crate) struct Outcome {
     pub(crate) virtual_ns: u64,
     pub(crate) watched: Vec<Watched>,
     pub(crate) violation: Option<Violation>,
+    pub(crate) marks: Marks,
+    /// Whether somebody who was waited for was down at the heal.
+    pub(crate) was_down: bool,
 }
 
 /// A peer with a detector of its own, and what that said.
@@ -69,6 +89,9 @@ pub(super) struct BreakerView {
     /// When it last moved.
     moved_at: Time,
 }
+
+/// After how long without a loss all counts as well: longer than what a stable connection takes.
+const WELL_AFTER_NS: u64 = 15_000_000_000;
 
 impl World<'_> {
     pub(super) fn noticed(&mut self, manager: usize, notice: &Notice) {
@@ -122,7 +145,7 @@ impl World<'_> {
     /// Since when a peer's connection has led nowhere; `None` if all is well with it.
     ///
     /// The order to close comes with the notice of a loss, so the connection may be gone already.
-    fn dead_since(&self, index: usize) -> Option<Time> {
+    pub(super) fn dead_since(&self, index: usize) -> Option<Time> {
         let peer = &self.peers[index];
         let mut since = peer.dead_since;
         if let Some(Way { server, link }) =
@@ -221,6 +244,28 @@ impl World<'_> {
             .map_err(|violation| self.violation(manager, format!("invariant {violation}"), after))
     }
 
+    pub(super) fn check_step(&mut self, manager: usize, event: &Event, actions: &[Action]) -> Step {
+        self.invariant_checks += 1;
+        let checked = self.drivers[manager].manager.check_step(event, actions);
+        let after = format_args!("{event:?}");
+        checked
+            .map_err(|violation| self.violation(manager, format!("invariant {violation}"), after))
+    }
+
+    /// Whether all who are promised a connection have had one for long enough to keep it, and all that
+    /// was asked in the outage is answered.
+    pub(super) fn is_well(&self) -> bool {
+        let heal = self.measures.start().plus_nanos(self.plan.heal.as_nanos());
+        let calm_since = Time::from_nanos(self.now.as_nanos().saturating_sub(WELL_AFTER_NS));
+        if calm_since < heal || !self.are_answered(calm_since) {
+            return false;
+        }
+        let core = self.plan.groups.iter().zip(&self.core).filter(|(_, core)| **core);
+        let mut members =
+            core.flat_map(|(group, _)| group.first..group.first + group.count as usize);
+        members.all(|peer| self.measures.back_at(peer) <= calm_since)
+    }
+
     pub(super) fn check_all(&mut self, when: &str) -> Step {
         (0..self.plan.managers).try_for_each(|manager| self.check(manager, format_args!("{when}")))
     }
@@ -314,6 +359,8 @@ impl World<'_> {
             virtual_ns: u64::try_from(virtual_ns).unwrap_or(u64::MAX),
             watched,
             violation,
+            marks: self.marks,
+            was_down: self.was_down,
             facts,
         }
     }

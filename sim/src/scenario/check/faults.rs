@@ -28,8 +28,8 @@ pub(super) fn check(
             "servers"
         }
         Kind::Slow | Kind::Lossy | Kind::Partition | Kind::Cut => "links",
-        Kind::Churn => "peers",
-        Kind::Surge => "calls",
+        Kind::Churn | Kind::Resolve | Kind::Leave => "peers",
+        Kind::Surge | Kind::HangUp => "calls",
         Kind::Pause | Kind::Offline | Kind::Switch | Kind::Background => "managers",
     };
     let known: Vec<String> = match target {
@@ -43,8 +43,11 @@ pub(super) fn check(
         return Err(source.unknown("target", &fault.on, known.iter().map(String::as_str)));
     }
     let span = fault.kind.span();
-    let (lasts, instant) = (fault.lasts.is_some(), matches!(kind, Kind::ResetAll | Kind::Cold));
-    let shared = matches!(kind, Kind::Failing | Kind::DnsFail) || kind.is_of_managers();
+    let lasts = fault.lasts.is_some();
+    let instant = matches!(kind, Kind::ResetAll | Kind::Cold | Kind::HangUp);
+    let shared = matches!(kind, Kind::Failing | Kind::DnsFail | Kind::Leave | Kind::HangUp);
+    let shared = shared || kind.is_of_managers();
+    check_heals(source, fault)?;
     let needed = [
         ("latency", fault.latency.is_some(), kind == Kind::Slow),
         ("loss", fault.loss.is_some(), kind == Kind::Lossy),
@@ -53,7 +56,7 @@ pub(super) fn check(
         ("cause", fault.cause.is_some(), kind == Kind::Reject),
         ("notice", fault.notice.is_some(), kind == Kind::Drain),
         ("times_slower", fault.times_slower.is_some(), kind == Kind::Sluggish),
-        ("for", lasts, !instant && (lasts || kind != Kind::Switch)),
+        ("for", lasts, fault.heals && !instant && (lasts || kind != Kind::Switch)),
     ];
     let churns = kind == Kind::Churn;
     let drains = kind == Kind::Drain;
@@ -83,10 +86,62 @@ pub(super) fn check(
         Kind::Drain => check_drain(scenario, source, fault)?,
         Kind::Switch => check_switch(scenario, source, fault)?,
         Kind::Surge => check_surge(scenario, source, fault)?,
+        Kind::Resolve | Kind::Leave => check_members(scenario, source, fault)?,
         _ => check_requests(scenario, source, fault)?,
     }
     check_each(scenario, source, fault)?;
     check_schedule(scenario, source, fault)
+}
+
+/// Refuses to leave broken for ever what nobody could get around, or what has no such state.
+fn check_heals(source: &Source<'_>, fault: &Fault) -> Result<(), ScenarioError> {
+    use FaultKind as Kind;
+    let kind = *fault.kind.get_ref();
+    if fault.heals {
+        return Ok(());
+    }
+    let one_way = matches!(kind, Kind::Down | Kind::Silent | Kind::Reject | Kind::DnsFail)
+        || matches!(kind, Kind::Partition | Kind::Cut);
+    if !one_way || fault.share.is_some() {
+        let problem = format!("`{kind}` must heal: only a server or a link can be gone for good");
+        return Err(source.error(problem, &fault.kind.span()));
+    }
+    match fault.every.as_ref().map(Spanned::span).or(fault.until.as_ref().map(Spanned::span)) {
+        Some(span) => Err(source.error("it never heals, so it comes once", &span)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to take endpoints from those who have one, and peers from those who need them.
+fn check_members(
+    scenario: &Scenario,
+    source: &Source<'_>,
+    fault: &Fault,
+) -> Result<(), ScenarioError> {
+    let kind = *fault.kind.get_ref();
+    let name = fault.on.get_ref().strip_prefix("peers.").unwrap_or_default();
+    let twins = scenario
+        .faults
+        .iter()
+        .filter(|other| *other.kind.get_ref() == kind && other.on.get_ref() == fault.on.get_ref());
+    if twins.count() > 1 {
+        let problem = format!("a group has one `{kind}` only; it may come again with `every`");
+        return Err(source.error(problem, &fault.on.span()));
+    }
+    let Some(group) = scenario.peers.get(name) else { return Ok(()) };
+    if group.heartbeat_trace.is_some() {
+        let problem = "that group follows a recording of heartbeats";
+        return Err(source.error(problem, &fault.on.span()));
+    }
+    if kind == FaultKind::Resolve && group.endpoints.len() < 2 {
+        return Err(source.error("that group has no second endpoint", &fault.on.span()));
+    }
+    let mut calls = scenario.calls.values().filter_map(|calls| calls.peers.as_ref());
+    if kind == FaultKind::Leave && calls.any(|peers| peers.get_ref() == name) {
+        let problem = "calls go to that group's peers, and would find nobody";
+        return Err(source.error(problem, &fault.on.span()));
+    }
+    Ok(())
 }
 
 /// Refuses a switch under requests, whose connections are not the managers'.

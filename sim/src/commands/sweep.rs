@@ -1,0 +1,278 @@
+//! `steadfast sweep`: many seeds, and what they found together.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Mutex;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use steadfast_sim::{Seeds, Simulation, Sweep, Verdict, find_with};
+
+use super::run::exit_code;
+use super::{Failure, mutant, print};
+
+/// How many seeds there are in a sweep that is not told.
+const SEEDS: u64 = 1_000;
+/// The level of chaos, likewise, where the scenario names none.
+const LEVEL: &str = "chaos.level=2";
+
+/// Exit codes: 0 all held, 1 a seed broke a rule, 2 none did but marks were missed or nobody was ever
+/// down, 3 bad usage.
+#[derive(Args, Debug)]
+pub(crate) struct SweepArgs {
+    /// TOML files, or names of built-in scenarios
+    #[arg(required_unless_present = "merge")]
+    scenario: Vec<String>,
+    /// The seeds, from A up to but without B [default: 1000 of them, by the clock]
+    #[arg(long, value_name = "A..B")]
+    seeds: Option<Between>,
+    /// Goes on for so long instead, as 60s or 5m
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "seeds")]
+    lasts: Option<steadfast_sim::units::Span>,
+    /// How many seeds at once; what comes out does not depend on it [default: all cores]
+    #[arg(long, value_name = "N")]
+    jobs: Option<std::num::NonZeroUsize>,
+    /// From 0, nothing but the scenario's own faults, to 3 [default: the scenario's, or 2]
+    #[arg(long, value_name = "LEVEL")]
+    chaos: Option<u32>,
+    /// Changes a setting of the file; see `run`
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+    /// How the clients behave; see `run`
+    #[arg(long, value_name = "NAME", default_value = "ours")]
+    policy: String,
+    /// Ends with the first seed that fails
+    #[arg(long)]
+    until_failure: bool,
+    /// Only every Nth of the seeds, from the Kth on
+    #[arg(long, value_name = "K/N", env = "STEADFAST_PARTITION")]
+    partition: Option<Partition>,
+    /// Prints a line of JSON for each scenario instead, for --merge
+    #[arg(long)]
+    json: bool,
+    /// Adds up what sweeps of parts wrote with --json, from files, or - for the standard input
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["scenario", "seeds"])]
+    merge: Vec<PathBuf>,
+    /// Lets a bug loose in the managers, as `list` names them; only a build for tests has any
+    #[arg(long, value_name = "NAME")]
+    mutant: Option<String>,
+    /// Writes each failure as a scenario with all that its seed drew, to a folder
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// `A..B`.
+#[derive(Clone, Debug)]
+struct Between(Range<u64>);
+
+impl FromStr for Between {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no range of seeds; write it as 1..1000");
+        let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+        let number = |text: &str| text.trim().replace('_', "").parse::<u64>();
+        let (from, to) = (number(from).map_err(|_| wrong())?, number(to).map_err(|_| wrong())?);
+        if from >= to {
+            return Err(format!("`{text}` holds no seed"));
+        }
+        Ok(Self(from..to))
+    }
+}
+
+/// `K/N`, from 1.
+#[derive(Clone, Copy, Debug)]
+struct Partition(u64, u64);
+
+impl FromStr for Partition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no part; write it as 3/16, from 1/16 to 16/16");
+        let (part, of) = text.split_once('/').ok_or_else(wrong)?;
+        let part = part.trim().parse::<u64>().map_err(|_| wrong())?;
+        let of = of.trim().parse::<u64>().map_err(|_| wrong())?;
+        if (1..=of).contains(&part) { Ok(Self(part, of)) } else { Err(wrong()) }
+    }
+}
+
+/// A line of `--json`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    version: String,
+    scenario: String,
+    sweep: Sweep,
+}
+
+pub(crate) fn sweep(args: &SweepArgs) -> Result<ExitCode, Failure> {
+    if !args.merge.is_empty() {
+        return tell(&merged(&args.merge)?, false);
+    }
+    if let Some(name) = &args.mutant {
+        mutant(name)?;
+    }
+    let seeds = seeds(args);
+    let mut lines = Vec::new();
+    for name in &args.scenario {
+        let simulation = simulation(args, name)?;
+        if simulation.scenario().reference.is_some() {
+            let problem = "is held to a table, seed by seed; `run` does that";
+            return Err(Failure::Usage(format!("{name} {problem}")));
+        }
+        let sweep = watched(args, &simulation, &seeds)?;
+        if let Some(folder) = &args.keep {
+            keep(folder, &simulation, &sweep)?;
+        }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        lines.push(Line { version, scenario: simulation.scenario().name.clone(), sweep });
+    }
+    tell(&lines, args.json)
+}
+
+/// The scenario with its chaos.
+fn simulation(args: &SweepArgs, name: &str) -> Result<Simulation, Failure> {
+    let mut sets = args.set.clone();
+    let own = find_with(name, &sets)?;
+    let level = own.scenario().chaos.as_ref().map_or(0, |chaos| *chaos.level.get_ref());
+    match args.chaos {
+        Some(level) => sets.push(format!("chaos.level={level}")),
+        None if level == 0 => sets.push(LEVEL.to_owned()),
+        None => {}
+    }
+    Ok(find_with(name, &sets)?.policy(&args.policy)?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a seed that nobody has tried, for people")]
+fn seeds(args: &SweepArgs) -> Seeds {
+    let by_the_clock = || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let start = now.map_or(0, |now| now.as_secs()) * 1_000;
+        let count = if args.lasts.is_some() { u64::MAX - start } else { SEEDS };
+        start..start + count
+    };
+    let range = args.seeds.as_ref().map_or_else(by_the_clock, |between| between.0.clone());
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    Seeds {
+        range,
+        part: args.partition.map_or((1, 1), |Partition(part, of)| (part, of)),
+        until_failure: args.until_failure,
+        jobs: args.jobs.map_or_else(cores, std::num::NonZeroUsize::get),
+    }
+}
+
+/// Sweeps, with a progress bar where somebody can see it.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "how long it took, for people, and for --for"
+)]
+fn watched(args: &SweepArgs, simulation: &Simulation, seeds: &Seeds) -> Result<Sweep, Failure> {
+    let began = std::time::Instant::now();
+    let lasts = args.lasts.map(std::time::Duration::from);
+    let target = ProgressDrawTarget::stderr_with_hz(8);
+    let bar = ProgressBar::with_draw_target(Some(seeds.count()), target);
+    let style = ProgressStyle::with_template("{wide_bar} {pos} seeds  {per_sec}  {elapsed}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = Mutex::new(bar);
+    let visible = std::io::stderr().is_terminal() && lasts.is_none();
+    let progress = |done| {
+        if let Ok(bar) = bar.lock()
+            && visible
+        {
+            bar.set_position(done);
+        }
+        lasts.is_some_and(|lasts| began.elapsed() >= lasts)
+    };
+    let sweep = simulation.sweep(seeds, &progress)?;
+    if let Ok(bar) = bar.lock() {
+        bar.finish_and_clear();
+    }
+    let wall = began.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "for printing")]
+    let rate = sweep.seeds as f64 / wall.max(1e-9);
+    anstream::eprintln!("{}: {wall:.2}s, {rate:.0} seeds/s", simulation.scenario().name);
+    Ok(sweep)
+}
+
+/// Prints what came out, and turns it into an exit code: the worst of all.
+fn tell(lines: &[Line], json: bool) -> Result<ExitCode, Failure> {
+    let mut worst = Verdict::Held;
+    for line in lines {
+        if json {
+            let wrong = |error: serde_json::Error| Failure::Io("the sweep".into(), error.into());
+            print(&serde_json::to_string(line).map_err(wrong)?)?;
+        } else {
+            print(&format!("{}\n{}", line.scenario, line.sweep))?;
+        }
+        // Of a part nobody can say what the others have met.
+        let verdict = match line.sweep.verdict() {
+            Verdict::Unknown if json => Verdict::Held,
+            verdict => verdict,
+        };
+        worst = match (worst, verdict) {
+            (Verdict::Violated, _) | (_, Verdict::Violated) => Verdict::Violated,
+            (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
+            _ => Verdict::Held,
+        };
+    }
+    Ok(exit_code(worst))
+}
+
+/// What the parts found together, scenario by scenario in the order in which they come.
+fn merged(files: &[PathBuf]) -> Result<Vec<Line>, Failure> {
+    let mut whole: Vec<Line> = Vec::new();
+    for path in files {
+        let name = path.display().to_string();
+        let reader: Box<dyn BufRead> = match name.as_str() {
+            "-" => Box::new(std::io::stdin().lock()),
+            _ => match File::open(path) {
+                Ok(file) => Box::new(BufReader::new(file)),
+                Err(error) => return Err(Failure::Io(name, error)),
+            },
+        };
+        for (number, text) in (1..).zip(reader.lines()) {
+            let text = text.map_err(|error| Failure::Io(name.clone(), error))?;
+            if text.trim().is_empty() {
+                continue;
+            }
+            let line: Line = serde_json::from_str(&text)
+                .map_err(|error| Failure::Usage(format!("{name}, line {number}: {error}")))?;
+            match whole.iter_mut().find(|known| known.scenario == line.scenario) {
+                Some(known) if known.version != line.version => {
+                    let versions = format!("{} and {}", known.version, line.version);
+                    let problem = format!("{name}, line {number}: parts of versions {versions}");
+                    return Err(Failure::Usage(problem));
+                }
+                Some(known) => known.sweep.add(&line.sweep),
+                None => whole.push(line),
+            }
+        }
+    }
+    if whole.is_empty() {
+        return Err(Failure::Usage("nothing to merge: the files are empty".to_owned()));
+    }
+    Ok(whole)
+}
+
+/// Writes the scenarios that failed, all drawn, to be run and read.
+fn keep(folder: &Path, simulation: &Simulation, sweep: &Sweep) -> Result<(), Failure> {
+    let wrong = |error| Failure::Io(folder.display().to_string(), error);
+    if sweep.failures.is_empty() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).map_err(wrong)?;
+    for failure in &sweep.failures {
+        let drawn = simulation.materialised(failure.seed)?;
+        let story = failure.to_string().replace('\n', "\n# ");
+        let text = format!("# {story}\n\n{}", drawn.scenario());
+        let path = folder.join(format!("{}-{}.toml", failure.scenario, failure.seed));
+        std::fs::write(path, text).map_err(wrong)?;
+    }
+    Ok(())
+}

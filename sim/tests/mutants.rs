@@ -1,0 +1,38 @@
+//! The rules are worth something if they catch bugs: each of these is let loose, found, and shrunk.
+
+use steadfast::mutant::{Mutant, let_loose};
+use steadfast_sim::{Seeds, Simulation};
+
+/// One test, since a bug is loose in the whole process.
+#[test]
+fn each_bug_is_caught_within_a_thousand_seeds_and_shrunk() {
+    let world = Simulation::from_scenario("small-world").unwrap();
+    let world = world.set("chaos.level=2").unwrap();
+    let mut told = String::new();
+    for mutant in Mutant::ALL {
+        assert!(let_loose(Some(mutant)), "a build without bugs");
+        let name = mutant.name();
+        let seeds = Seeds { until_failure: true, jobs: 2, ..Seeds::new(1..1_001) };
+        let found = world.sweep(&seeds, &|_| false).unwrap();
+        let failure = found.failures.first();
+        let failure = failure.unwrap_or_else(|| panic!("{name} lives after {} seeds", found.seeds));
+        let shrunk = world.shrink(failure.seed, &mut |runs| runs < 300).unwrap().unwrap();
+        assert_eq!(shrunk.kind, failure.kind, "{name}");
+        assert!(shrunk.is_minimal, "{name}: {shrunk}");
+        assert!(shrunk.faults.1 <= 3, "{name}: {}", shrunk.file());
+        // What was found fails by itself, from its text, without the bug's knowledge.
+        let again = Simulation::from_toml(&shrunk.file()).unwrap().run(shrunk.seed).unwrap();
+        let kind = again.violation().map(|violation| violation.kind());
+        assert_eq!(kind.as_ref(), Some(&shrunk.kind), "{name}");
+        assert!(shrunk.test().contains("#[test]"));
+        told += &format!(
+            "{name:<20} seed {:<4} {:<32} {} of {} faults, {} runs\n",
+            failure.seed, failure.kind, shrunk.faults.1, shrunk.faults.0, shrunk.runs
+        );
+        // Without the bug it is no failure: nothing else was kept.
+        let_loose(None);
+        let healthy = Simulation::from_toml(&shrunk.file()).unwrap().run(shrunk.seed).unwrap();
+        assert_eq!(healthy.violation(), None, "{name}");
+    }
+    insta::assert_snapshot!(told);
+}
