@@ -5,6 +5,8 @@ use std::io::Write;
 use steadfast_sim::ScenarioError;
 
 pub(crate) mod list;
+mod output;
+mod progress;
 pub(crate) mod replay;
 pub(crate) mod run;
 
