@@ -52,6 +52,7 @@ mod driver;
 mod highest;
 mod log;
 mod measure;
+mod parallel;
 mod plan;
 mod queue;
 mod report;
