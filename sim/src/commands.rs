@@ -4,6 +4,7 @@ use std::io::Write;
 
 use steadfast_sim::ScenarioError;
 
+pub(crate) mod compare;
 pub(crate) mod list;
 mod output;
 mod progress;

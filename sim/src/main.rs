@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::Failure;
+use commands::compare::CompareArgs;
 use commands::replay::ReplayArgs;
 use commands::run::RunArgs;
 
 /// Lives through outages in virtual time, with the real reconnect and breaker logic.
 ///
 /// Exit codes: 0 what was expected held, 1 it did not, 2 the run could not tell, 3 bad usage.
-/// A replay: 0 the same, 1 another one.
+/// A replay: 0 the same, 1 another one. A comparison: 0 all ran, whatever came of it.
 #[derive(Debug, Parser)]
 #[command(name = "steadfast", version, max_term_width = 100)]
 struct Cli {
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     /// Runs a scenario and prints its timeline
     Run(RunArgs),
+    /// Runs a scenario under several policies or settings and many seeds, and prints them side by side
+    Compare(CompareArgs),
     /// Lives through a recording again and compares each action, or stops at a moment to look
     Replay(ReplayArgs),
     /// Lists the built-in scenarios, policies and measures
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Compare(args) => commands::compare::compare(&args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::List => commands::list::list(),
         Command::Explain { scenario, set } => commands::list::explain(&scenario, &set),

@@ -19,7 +19,7 @@ pub(crate) fn timed<T>(
 ) -> Result<(T, f64), Failure> {
     let began = std::time::Instant::now();
     let bar = ProgressBar::with_draw_target(Some(1_000), ProgressDrawTarget::stderr_with_hz(8));
-    let style = ProgressStyle::with_template("{wide_bar} {percent}%  {elapsed}");
+    let style = ProgressStyle::with_template("{wide_bar} {percent}%  {elapsed}  {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let visible = std::io::stderr().is_terminal();
     let mut progress = |share: f64| {
