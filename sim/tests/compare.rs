@@ -252,6 +252,22 @@ fn json_replaces_the_table() {
 }
 
 #[test]
+fn what_a_file_holds_stays_until_there_is_something_else_to_write() {
+    let path = std::env::temp_dir().join(format!("steadfast-{}-rows.json", std::process::id()));
+    let long = "of last night".repeat(1_000);
+    std::fs::write(&path, &long).unwrap();
+    let json = ["--seeds", "1", "--json", path.to_str().unwrap()];
+    let wrong = steadfast(&[&json[..], &["--policy", "our"]].concat());
+    assert_eq!(wrong.status.code(), Some(3));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), long);
+    let right = steadfast(&[&json[..], &["--policy", "ours"]].concat());
+    assert!(stdout(&right).starts_with("herd-queueing"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["seeds"], 1);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn bad_usage_exits_with_3() {
     let wrong: [&[&str]; 9] = [
         &["--policy", "our"],

@@ -27,12 +27,18 @@ pub(crate) enum Json {
 }
 
 impl Json {
-    /// Opens what `--json` names, before the work begins: a wrong name is known at once.
+    /// Opens what `--json` names, before the work begins: a wrong name is known at once. What the
+    /// file holds stays until there is something else to write.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        match path {
-            None => Ok(Self::Nowhere),
-            Some(path) if path.as_os_str() == "-" => Ok(Self::Stdout),
-            Some(path) => create(path).map(|(name, file)| Self::File(name, file)),
+        let path = match path {
+            None => return Ok(Self::Nowhere),
+            Some(path) if path.as_os_str() == "-" => return Ok(Self::Stdout),
+            Some(path) => path,
+        };
+        let name = path.display().to_string();
+        match File::options().write(true).create(true).truncate(false).open(path) {
+            Ok(file) => Ok(Self::File(name, file)),
+            Err(error) => Err(Failure::Io(name, error)),
         }
     }
 
@@ -50,6 +56,8 @@ impl Json {
             Self::Stdout => print(&text()?),
             Self::File(name, mut file) => {
                 let text = text()?;
+                // A pipe or a terminal has no length to set.
+                let _ = file.set_len(0);
                 writeln!(file, "{text}").map_err(|error| Failure::Io(name, error))
             }
         }
