@@ -5,7 +5,10 @@ use std::io::Write;
 use steadfast::mutant::{Mutant, let_loose};
 use steadfast_sim::ScenarioError;
 
+pub(crate) mod compare;
 pub(crate) mod list;
+mod output;
+mod progress;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;

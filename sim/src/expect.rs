@@ -17,6 +17,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::measure::Facts;
+use crate::scenario::Scenario;
 use crate::tally::{Back, CallFacts};
 use crate::units::{ParseError, Rate, Span, as_text};
 
@@ -168,7 +169,7 @@ as_text!(Bound, "a bound in quotes, as \"<= 75s after heal\"");
 
 /// What a measure is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
+pub(crate) enum Unit {
     Time,
     Rate,
     Number,
@@ -199,14 +200,22 @@ pub struct Measure {
     pub name: &'static str,
     /// What it is.
     pub about: &'static str,
-    unit: Unit,
+    pub(crate) unit: Unit,
     /// Whether it is a function of time.
-    timed: bool,
+    pub(crate) timed: bool,
     /// Whether it can be asked of one group: `NAME.GROUP`.
-    pub(crate) by_group: bool,
+    by_group: bool,
     /// The same of one server.
-    pub(crate) by_server: bool,
+    by_server: bool,
     value: fn(&Facts, &Scope<'_>) -> Measured,
+}
+
+impl Measure {
+    /// Whether it can be asked of the group or server of that name.
+    pub(crate) fn can_be_asked_of(&self, scenario: &Scenario, name: &str) -> bool {
+        (self.by_group && scenario.peers.contains_key(name))
+            || (self.by_server && scenario.servers.contains_key(name))
+    }
 }
 
 /// Of whom and when a measure is asked.
@@ -446,10 +455,16 @@ pub struct Expectation {
     pub(crate) shown: String,
 }
 
-/// What a run says about a measure, as a number; `None` if nothing.
+/// What a run says about a measure.
+pub(crate) fn measured(name: &str, facts: &Facts) -> Measured {
+    resolve(name).map_or(Measured::Unknown, |(measure, group)| {
+        (measure.value)(facts, &Scope { group, at: None })
+    })
+}
+
+/// The same as a number; `None` if it says nothing.
 pub(crate) fn value(name: &str, facts: &Facts) -> Option<f64> {
-    let (measure, group) = resolve(name)?;
-    match (measure.value)(facts, &Scope { group, at: None }) {
+    match measured(name, facts) {
         Measured::Value(value) => Some(value),
         Measured::AtLeast(_) | Measured::Unknown => None,
     }

@@ -40,6 +40,13 @@ pub struct Highest {
 }
 
 impl HighestLoad {
+    /// Asks about one policy only, if it is among those that are asked about.
+    pub(crate) fn of(&self, policy: &str) -> Self {
+        let mut own = self.clone();
+        own.policies.retain(|asked| asked.get_ref() == policy);
+        own
+    }
+
     pub(crate) fn find(
         &self,
         scenario: &Scenario,

@@ -41,22 +41,26 @@
 //! `world` lets things happen, `measure` and `tally` count them, `twin` and `highest` compare with
 //! other runs, `report` prints; [`Simulation`] puts them together; `log` makes a run a file, a
 //! [recording](steadfast::recording).
-//! [`mod@reference`] and `study` hold many runs to a table of other people's figures.
+//! [`mod@reference`] and `study` hold many runs to a table of other people's figures; `compare` puts
+//! many runs under several policies side by side ([`Comparison`]); `parallel` deals them to threads.
 
 #![deny(missing_docs)]
 
 mod catalog;
 mod chaos;
+mod compare;
 mod contention;
 mod draws;
 mod driver;
 mod highest;
 mod log;
 mod measure;
+mod parallel;
 mod plan;
 mod queue;
 mod report;
 mod schedule;
+mod seeds;
 mod shrink;
 mod simulation;
 mod study;
@@ -76,16 +80,20 @@ pub mod trace;
 pub mod units;
 
 pub use catalog::{all as built_in_scenarios, names as built_in_names};
+pub use compare::{
+    CompareOptions, Comparison, ComparisonCell, ComparisonRow, Difference, Verdicts,
+};
 pub use contention::{Contention, ContentionJitter};
 pub use expect::Expectation;
 pub use highest::{Highest, HighestLoad};
 pub use report::Timeline;
 pub use scenario::{Scenario, ScenarioError};
+pub use seeds::Seeds;
 pub use shrink::Shrunk;
 pub use simulation::{
     Run, Simulation, Summary, Verdict, WatchedPeer, find, find_with, fold_digests,
 };
 pub use study::{Figure, Study, StudyRow};
-pub use sweep::{Failure, Seeds, Sweep};
+pub use sweep::{Failure, Sweep, SweepOptions};
 pub use tally::CallSummary;
 pub use world::{Options, Violation};

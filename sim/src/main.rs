@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::Failure;
+use commands::compare::CompareArgs;
 use commands::replay::ReplayArgs;
 use commands::run::RunArgs;
 use commands::shrink::ShrinkArgs;
@@ -15,7 +16,7 @@ use commands::sweep::SweepArgs;
 /// Lives through outages in virtual time, with the real reconnect and breaker logic.
 ///
 /// Exit codes: 0 what was expected held, 1 it did not, 2 the run could not tell, 3 bad usage.
-/// A replay: 0 the same, 1 another one.
+/// A replay: 0 the same, 1 another one. A comparison: 0 all ran, whatever came of it.
 #[derive(Debug, Parser)]
 #[command(name = "steadfast", version, max_term_width = 100)]
 struct Cli {
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Runs a scenario and prints its timeline
     Run(RunArgs),
+    /// Runs a scenario under several policies or settings and many seeds, and prints them side by side
+    Compare(CompareArgs),
     /// Runs scenarios under many seeds, each with faults and settings of its own
     Sweep(SweepArgs),
     /// Makes a failing run as small as it can be, and keeps the failure
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Compare(args) => commands::compare::compare(&args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::List => commands::list::list(),
         Command::Shrink(args) => commands::shrink::shrink(&args),

@@ -24,6 +24,7 @@ use crate::units::{Rate, Share, Span};
 
 pub use calls::{Balance, Cache, CallBreaker, Calls, Requests, Spacing};
 pub use source::ScenarioError;
+pub(crate) use source::path_end;
 
 /// A name, and where in the file it stands.
 pub(crate) type Name = Spanned<String>;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::catalog;
 use crate::chaos;
 use crate::expect::{Expectation, Measured, judge};
-use crate::highest::Highest;
+use crate::highest::{Highest, HighestLoad};
 use crate::log::{Forget, Log, Record};
 use crate::measure::Facts;
 use crate::plan::Plan;
@@ -152,6 +152,36 @@ impl Simulation {
         &self.policy
     }
 
+    /// What the command calls the scenario.
+    pub(crate) fn asked_for(&self) -> &str {
+        &self.asked_for
+    }
+
+    /// The changes made to the scenario.
+    pub(crate) fn sets(&self) -> &[String] {
+        &self.sets
+    }
+
+    /// The same with fewer checks, as suits many runs.
+    pub(crate) fn unwatched(self) -> Self {
+        let options = Options { invariants: Some(false), ledger: false, ..self.options };
+        self.options(options)
+    }
+
+    /// Refuses what only shows when it is run.
+    pub(crate) fn check(&self) -> Result<Plan, ScenarioError> {
+        self.drawn(0).map(|(_, plan)| plan)
+    }
+
+    /// What is run under that seed; what only shows then is refused at its place.
+    fn drawn(&self, seed: u64) -> Result<(Scenario, Plan), ScenarioError> {
+        let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
+        self.scenario.check_config(read_from, &self.policy)?;
+        let (scenario, plan) = chaos::materialised(&self.scenario, &self.policy, seed)?;
+        scenario.check_moments(read_from, &self.policy, plan.heal)?;
+        Ok((scenario, plan))
+    }
+
     /// Runs every row of the scenario's table.
     ///
     /// # Errors
@@ -278,16 +308,34 @@ impl Simulation {
         log: &mut dyn Log,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
-        let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
-        self.scenario.check_config(read_from, &self.policy)?;
-        let (scenario, plan) = chaos::materialised(&self.scenario, &self.policy, seed)?;
+        let asked = self.scenario.highest_load.as_ref();
+        self.run_asking(asked, seed, log, progress)
+    }
+
+    /// The run as one of many: the highest load is searched for only where this policy is held to it.
+    pub(crate) fn run_one_of_many(&self, seed: u64) -> Result<Run, ScenarioError> {
+        let tables = ["every", self.policy.as_str()];
+        let mut expects = tables.iter().filter_map(|name| self.scenario.expect.get(*name));
+        let is_held = expects.any(|bounds| bounds.contains_key("highest_load"));
+        let asked = self.scenario.highest_load.as_ref().filter(|_| is_held);
+        let own = asked.map(|asked| asked.of(&self.policy));
+        self.run_asking(own.as_ref(), seed, &mut Forget, &mut |_| {})
+    }
+
+    fn run_asking(
+        &self,
+        asked: Option<&HighestLoad>,
+        seed: u64,
+        log: &mut dyn Log,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Run, ScenarioError> {
+        let (scenario, plan) = self.drawn(seed)?;
         let scenario = &scenario;
-        scenario.check_moments(read_from, &self.policy, plan.heal)?;
         let mut outcome = World::new(&plan, seed, self.options, log)?.run(progress);
         if let Some(calls) = &mut outcome.facts.calls {
             calls.twin = plan.twin(seed, self.options)?;
         }
-        let asked = scenario.highest_load.as_ref();
+        let asked = asked.filter(|_| scenario.highest_load.is_some());
         let highest = asked.map(|asked| asked.find(scenario, seed)).transpose()?;
         let highest = highest.unwrap_or_default();
         let own = highest.iter().find(|found| found.policy == self.policy);
@@ -333,15 +381,21 @@ pub(crate) fn reproduce_line(simulation: &Simulation, seed: u64) -> String {
 
 /// The same from its parts.
 pub(crate) fn reproduce(asked_for: &str, seed: u64, policy: &str, sets: &[String]) -> String {
+    let (asked_for, policy) = (shell_word(asked_for), shell_word(policy));
     let mut line = format!("steadfast run {asked_for} --seed {seed} --policy {policy}");
     for set in sets {
-        let plain = set.chars().all(|c| c.is_ascii_alphanumeric() || "._-=/%".contains(c));
-        line += &match plain {
-            true => format!(" --set {set}"),
-            false => format!(" --set '{}'", set.replace('\'', "'\\''")),
-        };
+        line += &format!(" --set {}", shell_word(set));
     }
     line
+}
+
+/// The text as a shell reads it as one word.
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-=/%,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// One number for the run digests of all managers, in order.

@@ -14,7 +14,7 @@ use crate::reference::{Reference, Table, filled, placeholders};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::simulation::{Simulation, Verdict, reproduce_line};
 use crate::world::{Options, World};
-use crate::{expect, units};
+use crate::{expect, parallel, units};
 
 /// A figure may be so many combined standard errors off,
 const FAR: f64 = 4.5;
@@ -171,26 +171,10 @@ impl Subject {
         runs: u32,
         names: &[&str],
     ) -> Result<Vec<Ran>, ScenarioError> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let one = |run: u32| {
-            let seed = Draws::new(seed).draw(Purpose::Run, number, run.into());
-            self.run(seed, names).map(|ran| (run, ran))
-        };
-        let mut all = std::thread::scope(|scope| {
-            let share = |core: usize| {
-                let own = move || (0..runs).skip(core).step_by(cores).map(one).collect();
-                scope.spawn(own)
-            };
-            let shares: Vec<_> = (0..cores).map(share).collect();
-            let joined = shares.into_iter().map(|share| {
-                let lost = |_| Err(ScenarioError::plain("a run panicked"));
-                share.join().unwrap_or_else(lost)
-            });
-            joined.collect::<Result<Vec<Vec<_>>, _>>()
-        })?
-        .concat();
-        all.sort_unstable_by_key(|(run, _)| *run);
-        Ok(all.into_iter().map(|(_, ran)| ran).collect())
+        let runs: Vec<u32> = (0..runs).collect();
+        let one =
+            |run: &u32| self.run(Draws::new(seed).draw(Purpose::Run, number, (*run).into()), names);
+        parallel::in_order(&runs, parallel::cores(), one, &mut |_| {})
     }
 
     /// One run.

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use crate::expect::Measured;
 use crate::marks::{self, Marks};
 use crate::report::grouped;
 use crate::scenario::ScenarioError;
+use crate::seeds::Seeds;
 use crate::simulation::{OURS, Simulation, Verdict, reproduce_line};
 use crate::world::Options;
 
@@ -87,11 +87,11 @@ pub struct Sweep {
     pub failures: Vec<Failure>,
 }
 
-/// Which seeds, and on how many threads.
+/// Which seeds are swept, and on how many threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seeds {
-    /// From the first, without the last.
-    pub range: Range<u64>,
+pub struct SweepOptions {
+    /// The seeds.
+    pub seeds: Seeds,
     /// Only every so many of them, from that one on: part `k` of `n`, from 1.
     pub part: (u64, u64),
     /// Whether it ends with the first that fails.
@@ -100,24 +100,23 @@ pub struct Seeds {
     pub jobs: usize,
 }
 
-impl Seeds {
+impl SweepOptions {
     /// These, all of them, on one thread.
     #[must_use]
-    pub const fn new(range: Range<u64>) -> Self {
-        Self { range, part: (1, 1), until_failure: false, jobs: 1 }
+    pub const fn new(seeds: Seeds) -> Self {
+        Self { seeds, part: (1, 1), until_failure: false, jobs: 1 }
     }
 
     /// How many seeds this part has.
     #[must_use]
     pub fn count(&self) -> u64 {
         let (part, of) = self.part;
-        let all = self.range.end.saturating_sub(self.range.start);
-        all.saturating_sub(part.saturating_sub(1)).div_ceil(of.max(1))
+        self.seeds.count().saturating_sub(part.saturating_sub(1)).div_ceil(of.max(1))
     }
 
     fn seed(&self, place: u64) -> u64 {
         let (part, of) = self.part;
-        self.range.start + part.saturating_sub(1) + place * of.max(1)
+        self.seeds.first() + part.saturating_sub(1) + place * of.max(1)
     }
 }
 
@@ -132,10 +131,10 @@ struct Part {
 }
 
 impl Part {
-    fn add_up(&mut self, seeds: &Seeds, last: u64) {
+    fn add_up(&mut self, options: &SweepOptions, last: u64) {
         for (place, trial) in std::mem::take(&mut self.trials) {
             if place <= last {
-                self.count(seeds.seed(place), trial);
+                self.count(options.seed(place), trial);
             }
         }
     }
@@ -263,7 +262,7 @@ impl Simulation {
     /// A policy or a fault that makes no sense here.
     pub fn sweep(
         &self,
-        seeds: &Seeds,
+        options: &SweepOptions,
         progress: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Sweep, ScenarioError> {
         let shared = Shared {
@@ -271,18 +270,18 @@ impl Simulation {
             done: AtomicU64::new(0),
             last: AtomicU64::new(u64::MAX),
             stopped: AtomicBool::new(false),
-            seeds,
+            options,
             progress,
         };
         let simulation = self.checked();
         let parts: Result<Vec<Part>, ScenarioError> = std::thread::scope(|scope| {
             let work = || shared.work(&simulation);
-            let threads: Vec<_> = (0..seeds.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+            let threads: Vec<_> = (0..options.jobs.max(1)).map(|_| scope.spawn(work)).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
         });
         let mut whole = Part::default();
         for mut part in parts? {
-            part.add_up(seeds, shared.last.load(Ordering::Relaxed));
+            part.add_up(options, shared.last.load(Ordering::Relaxed));
             whole.merge(part);
         }
         let Part { mut sum, marks, failures, .. } = whole;
@@ -373,14 +372,14 @@ struct Shared<'a> {
     /// The first place that failed, where that is the end.
     last: AtomicU64,
     stopped: AtomicBool,
-    seeds: &'a Seeds,
+    options: &'a SweepOptions,
     progress: &'a (dyn Fn(u64) -> bool + Sync),
 }
 
 impl Shared<'_> {
     fn work(&self, simulation: &Simulation) -> Result<Part, ScenarioError> {
         let mut own = Part::default();
-        let count = self.seeds.count();
+        let count = self.options.count();
         while !self.stopped.load(Ordering::Relaxed) {
             let from = self.next.fetch_add(CHUNK, Ordering::Relaxed);
             if from >= count || from > self.last.load(Ordering::Relaxed) {
@@ -391,15 +390,15 @@ impl Shared<'_> {
                 if place > self.last.load(Ordering::Relaxed) {
                     break;
                 }
-                let trial = simulation.trial(self.seeds.seed(place));
+                let trial = simulation.trial(self.options.seed(place));
                 let trial = trial.inspect_err(|_| self.stopped.store(true, Ordering::Relaxed))?;
-                if trial.failure.is_some() && self.seeds.until_failure {
+                if trial.failure.is_some() && self.options.until_failure {
                     self.last.fetch_min(place, Ordering::Relaxed);
                 }
                 own.trials.push((place, trial));
             }
-            if !self.seeds.until_failure {
-                own.add_up(self.seeds, u64::MAX);
+            if !self.options.until_failure {
+                own.add_up(self.options, u64::MAX);
             }
             let done = self.done.fetch_add(to - from, Ordering::Relaxed) + (to - from);
             if (self.progress)(done) {

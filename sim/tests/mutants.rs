@@ -1,7 +1,11 @@
 //! The rules are worth something if they catch bugs: each of these is let loose, found, and shrunk.
 
 use steadfast::mutant::{Mutant, let_loose};
-use steadfast_sim::{Seeds, Simulation};
+use steadfast_sim::{Simulation, SweepOptions};
+
+fn of(seeds: &str) -> SweepOptions {
+    SweepOptions::new(seeds.parse().unwrap())
+}
 
 /// One test, since a bug is loose in the whole process.
 #[test]
@@ -12,7 +16,7 @@ fn each_bug_is_caught_within_a_thousand_seeds_and_shrunk() {
     for mutant in Mutant::ALL {
         assert!(let_loose(Some(mutant)), "a build without bugs");
         let name = mutant.name();
-        let seeds = Seeds { until_failure: true, jobs: 2, ..Seeds::new(1..1_001) };
+        let seeds = SweepOptions { until_failure: true, jobs: 2, ..of("1..1001") };
         let found = world.sweep(&seeds, &|_| false).unwrap();
         let failure = found.failures.first();
         let failure = failure.unwrap_or_else(|| panic!("{name} lives after {} seeds", found.seeds));

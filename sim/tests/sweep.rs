@@ -1,29 +1,33 @@
 //! Sweeps: many seeds, each with faults and settings of its own.
 
-use steadfast_sim::{Options, Seeds, Simulation, Sweep, Verdict, marks};
+use steadfast_sim::{Options, Simulation, Sweep, SweepOptions, Verdict, marks};
 
 fn small_world() -> Simulation {
     let world = Simulation::from_scenario("small-world").unwrap();
     world.set("chaos.level=2").unwrap()
 }
 
-fn sweep(seeds: &Seeds) -> Sweep {
+fn of(seeds: &str) -> SweepOptions {
+    SweepOptions::new(seeds.parse().unwrap())
+}
+
+fn sweep(seeds: &SweepOptions) -> Sweep {
     small_world().sweep(seeds, &|_| false).unwrap()
 }
 
 #[test]
 fn what_comes_out_depends_on_the_seeds_alone() {
-    let one = sweep(&Seeds::new(1..61));
+    let one = sweep(&of("1..61"));
     assert_eq!(one.seeds, 60);
     assert_eq!(one.failed, 0, "{one}");
-    assert_eq!(one, sweep(&Seeds { jobs: 3, ..Seeds::new(1..61) }));
+    assert_eq!(one, sweep(&SweepOptions { jobs: 3, ..of("1..61") }));
     let mut parts = Sweep::default();
     for part in 1..=7 {
-        let text = serde_json::to_string(&sweep(&Seeds { part: (part, 7), ..Seeds::new(1..61) }));
+        let text = serde_json::to_string(&sweep(&SweepOptions { part: (part, 7), ..of("1..61") }));
         parts.add(&serde_json::from_str(&text.unwrap()).unwrap());
     }
     assert_eq!(one.to_string(), parts.to_string());
-    assert_ne!(one.digest, sweep(&Seeds::new(2..62)).digest);
+    assert_ne!(one.digest, sweep(&of("2..62")).digest);
 }
 
 #[test]
@@ -51,7 +55,7 @@ fn the_world_is_plain_without_chaos() {
 
 #[test]
 fn seeds_together_meet_what_the_scenario_wants() {
-    let found = sweep(&Seeds { jobs: 2, ..Seeds::new(1..401) });
+    let found = sweep(&SweepOptions { jobs: 2, ..of("1..401") });
     assert_eq!(found.missed().collect::<Vec<_>>(), Vec::<&str>::new());
     assert_eq!(found.verdict(), Verdict::Held, "{found}");
     assert!(found.uncovered < found.seeds * 9 / 10, "{found}");
@@ -61,7 +65,7 @@ fn seeds_together_meet_what_the_scenario_wants() {
 
 #[test]
 fn who_missed_a_mark_is_no_pass() {
-    let found = sweep(&Seeds::new(1..3));
+    let found = sweep(&of("1..3"));
     assert!(found.missed().count() > 0);
     assert_eq!(found.verdict(), Verdict::Unknown);
 }

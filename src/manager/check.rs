@@ -12,7 +12,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::action::PeerState;
 use crate::breaker::State;
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;

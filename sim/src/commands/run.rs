@@ -1,14 +1,15 @@
 //! `steadfast run`: a scenario, its timeline, its files.
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use steadfast_sim::{Run, ScenarioError, Simulation, Verdict, find_with};
+use steadfast_sim::{Run, Simulation, Verdict, find_with};
 
+use super::output::{Json, create};
+use super::progress::timed;
 use super::{Failure, print};
 
 #[derive(Args, Debug)]
@@ -49,11 +50,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         return study(args, &simulation, files);
     }
     let (run, wall) = watched(&simulation, args.seed, files.log.take())?;
-    if !files.json_is_stdout {
+    if !files.json.is_stdout() {
         let colour = std::io::stdout().is_terminal();
         print(&run.timeline().ascii(args.ascii).colour(colour).to_string())?;
     }
-    files.write_summary(&run.summary())?;
+    files.json.write(&run.summary())?;
     let events = run.summary().events;
     #[expect(clippy::cast_precision_loss, reason = "for printing")]
     let rate = events as f64 / wall.max(1e-9) / 1e6;
@@ -73,8 +74,9 @@ pub(crate) fn exit_code(verdict: Verdict) -> ExitCode {
 fn study(args: &RunArgs, simulation: &Simulation, files: Files) -> Result<ExitCode, Failure> {
     let (study, wall) = timed(|progress| simulation.study_watched(args.seed, progress))?;
     let verdict = study.verdict();
-    files.write_summary(&study)?;
-    if args.json.as_deref().is_none_or(|path| path.as_os_str() != "-") {
+    let quiet = files.json.is_stdout();
+    files.json.write(&study)?;
+    if !quiet {
         print(&study.colour(std::io::stdout().is_terminal()).to_string())?;
     }
     anstream::eprintln!("{wall:.2}s");
@@ -84,27 +86,13 @@ fn study(args: &RunArgs, simulation: &Simulation, files: Files) -> Result<ExitCo
 /// What a run writes beside its timeline, opened before it begins: a wrong name is known at once.
 #[derive(Default)]
 struct Files {
-    json_is_stdout: bool,
-    json: Option<(String, File)>,
+    json: Json,
     log: Option<File>,
 }
 
 impl Files {
     fn open(args: &RunArgs) -> Result<Self, Failure> {
-        let create = |path: &Path| {
-            let name = path.display().to_string();
-            match File::create(path) {
-                Ok(file) => Ok((name, file)),
-                Err(error) => Err(Failure::Io(name, error)),
-            }
-        };
-        let mut files = Self::default();
-        if let Some(path) = &args.json {
-            files.json_is_stdout = path.as_os_str() == "-";
-            if !files.json_is_stdout {
-                files.json = Some(create(path)?);
-            }
-        }
+        let mut files = Self { json: Json::open(args.json.as_deref())?, log: None };
         if let Some(path) = &args.log {
             if path.as_os_str() == "-" {
                 return Err(Failure::Usage("--log needs a file, not -".to_owned()));
@@ -118,20 +106,6 @@ impl Files {
         }
         Ok(files)
     }
-
-    fn write_summary(self, summary: &impl serde::Serialize) -> Result<(), Failure> {
-        if !self.json_is_stdout && self.json.is_none() {
-            return Ok(());
-        }
-        let text = serde_json::to_string_pretty(summary)
-            .map_err(|error| Failure::Io("the summary".to_owned(), error.into()))?;
-        match self.json {
-            None => print(&text),
-            Some((name, mut file)) => {
-                writeln!(file, "{text}").map_err(|error| Failure::Io(name, error))
-            }
-        }
-    }
 }
 
 fn watched(simulation: &Simulation, seed: u64, log: Option<File>) -> Result<(Run, f64), Failure> {
@@ -139,34 +113,4 @@ fn watched(simulation: &Simulation, seed: u64, log: Option<File>) -> Result<(Run
         None => simulation.run_watched(seed, progress),
         Some(file) => simulation.run_logged(seed, BufWriter::new(file), progress),
     })
-}
-
-/// Does it with a progress bar, where somebody can see it and for whom it takes a while; and how
-/// long it took.
-#[expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "how long it took, for people"
-)]
-fn timed<T>(
-    work: impl FnOnce(&mut dyn FnMut(f64)) -> Result<T, ScenarioError>,
-) -> Result<(T, f64), Failure> {
-    let began = std::time::Instant::now();
-    let bar = ProgressBar::with_draw_target(Some(1_000), ProgressDrawTarget::stderr_with_hz(8));
-    let style = ProgressStyle::with_template("{wide_bar} {percent}%  {elapsed}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let visible = std::io::stderr().is_terminal();
-    let mut progress = |share: f64| {
-        if visible && began.elapsed().as_millis() > 500 {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "0 to 1000"
-            )]
-            bar.set_position((share * 1_000.0) as u64);
-        }
-    };
-    let done = work(&mut progress)?;
-    bar.finish_and_clear();
-    Ok((done, began.elapsed().as_secs_f64()))
 }

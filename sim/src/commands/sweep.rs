@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -11,7 +10,7 @@ use std::sync::Mutex;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use steadfast_sim::{Seeds, Simulation, Sweep, Verdict, find_with};
+use steadfast_sim::{Seeds, Simulation, Sweep, SweepOptions, Verdict, find_with};
 
 use super::run::exit_code;
 use super::{Failure, mutant, print};
@@ -28,9 +27,9 @@ pub(crate) struct SweepArgs {
     /// TOML files, or names of built-in scenarios
     #[arg(required_unless_present = "merge")]
     scenario: Vec<String>,
-    /// The seeds, from A up to but without B [default: 1000 of them, by the clock]
-    #[arg(long, value_name = "A..B")]
-    seeds: Option<Between>,
+    /// The seeds: N for 1 to N, or A..B without B [default: 1000 of them, by the clock]
+    #[arg(long, value_name = "N|A..B")]
+    seeds: Option<Seeds>,
     /// Goes on for so long instead, as 60s or 5m
     #[arg(long = "for", value_name = "TIME", conflicts_with = "seeds")]
     lasts: Option<steadfast_sim::units::Span>,
@@ -66,25 +65,6 @@ pub(crate) struct SweepArgs {
     keep: Option<PathBuf>,
 }
 
-/// `A..B`.
-#[derive(Clone, Debug)]
-struct Between(Range<u64>);
-
-impl FromStr for Between {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no range of seeds; write it as 1..1000");
-        let (from, to) = text.split_once("..").ok_or_else(wrong)?;
-        let number = |text: &str| text.trim().replace('_', "").parse::<u64>();
-        let (from, to) = (number(from).map_err(|_| wrong())?, number(to).map_err(|_| wrong())?);
-        if from >= to {
-            return Err(format!("`{text}` holds no seed"));
-        }
-        Ok(Self(from..to))
-    }
-}
-
 /// `K/N`, from 1.
 #[derive(Clone, Copy, Debug)]
 struct Partition(u64, u64);
@@ -117,7 +97,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<ExitCode, Failure> {
     if let Some(name) = &args.mutant {
         mutant(name)?;
     }
-    let seeds = seeds(args);
+    let options = options(args);
     let mut lines = Vec::new();
     for name in &args.scenario {
         let simulation = simulation(args, name)?;
@@ -125,7 +105,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<ExitCode, Failure> {
             let problem = "is held to a table, seed by seed; `run` does that";
             return Err(Failure::Usage(format!("{name} {problem}")));
         }
-        let sweep = watched(args, &simulation, &seeds)?;
+        let sweep = watched(args, &simulation, &options)?;
         if let Some(folder) = &args.keep {
             keep(folder, &simulation, &sweep)?;
         }
@@ -149,17 +129,15 @@ fn simulation(args: &SweepArgs, name: &str) -> Result<Simulation, Failure> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a seed that nobody has tried, for people")]
-fn seeds(args: &SweepArgs) -> Seeds {
+fn options(args: &SweepArgs) -> SweepOptions {
     let by_the_clock = || {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let start = now.map_or(0, |now| now.as_secs()) * 1_000;
-        let count = if args.lasts.is_some() { u64::MAX - start } else { SEEDS };
-        start..start + count
+        Seeds::starting(start, if args.lasts.is_some() { u64::MAX } else { SEEDS })
     };
-    let range = args.seeds.as_ref().map_or_else(by_the_clock, |between| between.0.clone());
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    Seeds {
-        range,
+    SweepOptions {
+        seeds: args.seeds.clone().unwrap_or_else(by_the_clock),
         part: args.partition.map_or((1, 1), |Partition(part, of)| (part, of)),
         until_failure: args.until_failure,
         jobs: args.jobs.map_or_else(cores, std::num::NonZeroUsize::get),
@@ -172,11 +150,15 @@ fn seeds(args: &SweepArgs) -> Seeds {
     clippy::disallowed_types,
     reason = "how long it took, for people, and for --for"
 )]
-fn watched(args: &SweepArgs, simulation: &Simulation, seeds: &Seeds) -> Result<Sweep, Failure> {
+fn watched(
+    args: &SweepArgs,
+    simulation: &Simulation,
+    options: &SweepOptions,
+) -> Result<Sweep, Failure> {
     let began = std::time::Instant::now();
     let lasts = args.lasts.map(std::time::Duration::from);
     let target = ProgressDrawTarget::stderr_with_hz(8);
-    let bar = ProgressBar::with_draw_target(Some(seeds.count()), target);
+    let bar = ProgressBar::with_draw_target(Some(options.count()), target);
     let style = ProgressStyle::with_template("{wide_bar} {pos} seeds  {per_sec}  {elapsed}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let bar = Mutex::new(bar);
@@ -189,7 +171,7 @@ fn watched(args: &SweepArgs, simulation: &Simulation, seeds: &Seeds) -> Result<S
         }
         lasts.is_some_and(|lasts| began.elapsed() >= lasts)
     };
-    let sweep = simulation.sweep(seeds, &progress)?;
+    let sweep = simulation.sweep(options, &progress)?;
     if let Ok(bar) = bar.lock() {
         bar.finish_and_clear();
     }

@@ -395,8 +395,7 @@ fn check_expect(scenario: &Scenario, source: &Source<'_>) -> Result<(), Scenario
                 return Err(source.unknown("measure", name, known));
             };
             if let Some(group) = group
-                && !(measure.by_group && scenario.peers.contains_key(group))
-                && !(measure.by_server && scenario.servers.contains_key(group))
+                && !measure.can_be_asked_of(scenario, group)
             {
                 let problem = format!("`{}` cannot be asked of `{group}`", measure.name);
                 return Err(source.error(problem, &name.span()));

@@ -210,7 +210,7 @@ fn unquoted_places(text: &str, wanted: char) -> impl Iterator<Item = usize> {
 }
 
 /// Where the path of a change ends.
-fn path_end(set: &str) -> Option<usize> {
+pub(crate) fn path_end(set: &str) -> Option<usize> {
     unquoted_places(set, '=').next()
 }
 
@@ -284,6 +284,25 @@ impl ScenarioError {
     pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> Self {
         let help = suggestion(name, known);
         Self { message: format!("unknown {what} `{name}`"), help, place: None }
+    }
+
+    /// An error at a place within an option of the command.
+    pub(crate) fn at(
+        message: impl Into<String>,
+        option: &str,
+        text: &str,
+        span: Range<usize>,
+    ) -> Self {
+        let place = Some((option.to_owned(), text.to_owned(), span));
+        Self { message: message.into(), help: None, place }
+    }
+
+    /// The same error; where it quotes `change`, that is from this option of the command.
+    pub(crate) fn called(mut self, option: &str, change: &str) -> Self {
+        if let Some((origin, ..)) = self.place.as_mut().filter(|(_, text, _)| text == change) {
+            option.clone_into(origin);
+        }
+        self
     }
 
     /// What is wrong, without the place.
