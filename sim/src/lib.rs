@@ -40,23 +40,30 @@
 //! them, [`expect`] what must hold; `plan` turns names into numbers, `driver` surrounds one manager,
 //! `world` lets things happen, `measure` and `tally` count them, `twin` and `highest` compare with
 //! other runs, `report` prints; [`Simulation`] puts them together; `log` makes a run a file, a
-//! [recording](steadfast::recording).
+//! [recording](steadfast::recording). `phases`, `series` and `story` listen to a run as `log` does, for
+//! `html` and `chrome`, which draw it; `records` says what is listened for.
 //! [`mod@reference`] and `study` hold many runs to a table of other people's figures.
 
 #![deny(missing_docs)]
 
 mod catalog;
+mod chrome;
 mod contention;
 mod draws;
 mod driver;
 mod highest;
+mod html;
 mod log;
 mod measure;
+mod phases;
 mod plan;
 mod queue;
+mod records;
 mod report;
 mod schedule;
+mod series;
 mod simulation;
+mod story;
 mod study;
 mod tally;
 mod twin;
@@ -75,6 +82,8 @@ pub use catalog::{all as built_in_scenarios, names as built_in_names};
 pub use contention::{Contention, ContentionJitter};
 pub use expect::Expectation;
 pub use highest::{Highest, HighestLoad};
+pub use html::Page;
+pub use records::{Follow, Records};
 pub use report::Timeline;
 pub use scenario::{Scenario, ScenarioError};
 pub use simulation::{

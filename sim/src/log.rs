@@ -31,6 +31,31 @@ impl Log for Forget {
     fn end(&mut self, _: Time, _: &[u64]) {}
 }
 
+/// Several logs, each told everything.
+pub(crate) struct Several<'a>(pub(crate) Vec<&'a mut dyn Log>);
+
+impl Log for Several<'_> {
+    fn begin(&mut self, config: &Config, seeds: &[u64]) {
+        self.0.iter_mut().for_each(|log| log.begin(config, seeds));
+    }
+
+    fn start(&mut self, now: Time) {
+        self.0.iter_mut().for_each(|log| log.start(now));
+    }
+
+    fn step(&mut self, manager: usize, now: Time, event: &Event, actions: &[Action]) {
+        self.0.iter_mut().for_each(|log| log.step(manager, now, event, actions));
+    }
+
+    fn server(&mut self, server: usize, now: Time, waiting: usize, busy: bool) {
+        self.0.iter_mut().for_each(|log| log.server(server, now, waiting, busy));
+    }
+
+    fn end(&mut self, now: Time, digests: &[u64]) {
+        self.0.iter_mut().for_each(|log| log.end(now, digests));
+    }
+}
+
 /// A log that is a recording. What fails on the way is told at the end: a run goes on without it.
 pub(crate) struct Record<W> {
     about: BTreeMap<String, String>,

@@ -1,6 +1,5 @@
 //! The simulator as a library: a scenario, a policy, a seed, a run.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,12 +9,15 @@ use serde::Serialize;
 use crate::catalog;
 use crate::expect::{Expectation, Measured, judge};
 use crate::highest::Highest;
-use crate::log::{Forget, Log, Record};
+use crate::log::{Forget, Log};
 use crate::measure::Facts;
 use crate::plan::Plan;
 use crate::policy;
+use crate::records::Records;
 use crate::report::Timeline;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::series::Series;
+use crate::story::{Hero, Story};
 use crate::study::Study;
 use crate::tally::{CallFacts, CallSummary};
 use crate::units::seconds;
@@ -190,7 +192,7 @@ impl Simulation {
         seed: u64,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
-        self.run_into(seed, &mut Forget, progress)
+        self.run_on(&self.plan()?, seed, &mut Forget, progress, None)
     }
 
     /// The same, and writes a [recording](steadfast::recording) of it, which a
@@ -205,18 +207,8 @@ impl Simulation {
         log: impl Write,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
-        let about = [
-            ("command", reproduce_line(self, seed)),
-            ("policy", self.policy.clone()),
-            ("scenario", self.scenario.name.clone()),
-            ("seed", seed.to_string()),
-        ];
-        let about = about.map(|(key, value)| (key.to_owned(), value));
-        let mut record = Record::new(log, BTreeMap::from(about));
-        let run = self.run_into(seed, &mut record, progress)?;
-        let failed = |error| ScenarioError::plain(format!("cannot write the log: {error}"));
-        record.finish().map_err(failed)?;
-        Ok(run)
+        let records = Records { log: Some(Box::new(log)), ..Records::default() };
+        self.run_recorded(seed, records, progress)
     }
 
     /// By when after the heal each peer must be up, for each policy of ours and each group where
@@ -238,23 +230,38 @@ impl Simulation {
         Ok(bounds)
     }
 
-    fn run_into(
-        &self,
-        seed: u64,
-        log: &mut dyn Log,
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Run, ScenarioError> {
+    /// The scenario under its policy, with names turned into numbers.
+    pub(crate) fn plan(&self) -> Result<Plan, ScenarioError> {
         let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
         self.scenario.check_config(read_from, &self.policy)?;
         let plan = Plan::new(&self.scenario, &self.policy)?;
         self.scenario.check_moments(read_from, &self.policy, plan.heal)?;
-        let mut outcome = World::new(&plan, seed, self.options, log)?.run(progress);
+        Ok(plan)
+    }
+
+    /// How to live through it once more, when it has been checked.
+    pub(crate) fn unchecked(&self) -> Options {
+        Options { invariants: Some(false), ledger: false, ..self.options }
+    }
+
+    /// `highest` is the highest load of each policy, if it is known.
+    pub(crate) fn run_on(
+        &self,
+        plan: &Plan,
+        seed: u64,
+        log: &mut dyn Log,
+        progress: &mut dyn FnMut(f64),
+        highest: Option<&[Highest]>,
+    ) -> Result<Run, ScenarioError> {
+        let mut outcome = World::new(plan, seed, self.options, log)?.run(progress);
         if let Some(calls) = &mut outcome.facts.calls {
             calls.twin = plan.twin(seed, self.options)?;
         }
-        let asked = self.scenario.highest_load.as_ref();
-        let highest = asked.map(|asked| asked.find(&self.scenario, seed)).transpose()?;
-        let highest = highest.unwrap_or_default();
+        let highest = match (highest, &self.scenario.highest_load) {
+            (Some(known), _) => known.to_vec(),
+            (None, Some(asked)) => asked.find(&self.scenario, seed)?,
+            (None, None) => Vec::new(),
+        };
         let own = highest.iter().find(|found| found.policy == self.policy);
         if let (Some(calls), Some(own)) = (&mut outcome.facts.calls, own) {
             calls.highest = Some(own.per_second.unwrap_or(0.0));
@@ -275,6 +282,9 @@ impl Simulation {
             breakers: plan.breaker_count(),
             highest,
             outcome,
+            series: None,
+            story: None,
+            hero: None,
         })
     }
 }
@@ -353,6 +363,10 @@ pub struct Run {
     pub(crate) highest: Vec<Highest>,
     pub(crate) expects: Vec<Expectation>,
     pub(crate) outcome: Outcome,
+    /// What a page draws, if it was asked for.
+    pub(crate) series: Option<Series>,
+    pub(crate) story: Option<Story>,
+    pub(crate) hero: Option<Hero>,
 }
 
 /// What a run found, for machines. Times are in seconds; those after the heal count from it.
