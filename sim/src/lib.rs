@@ -40,29 +40,37 @@
 //! them, [`expect`] what must hold; `plan` turns names into numbers, `driver` surrounds one manager,
 //! `world` lets things happen, `measure` and `tally` count them, `twin` and `highest` compare with
 //! other runs, `report` prints; [`Simulation`] puts them together; `log` makes a run a file, a
-//! [recording](steadfast::recording).
+//! [recording](steadfast::recording). `phases`, `series` and `story` listen to a run as `log` does, for
+//! `html` and `chrome`, which draw it; `records` says what is listened for.
 //! [`mod@reference`] and `study` hold many runs to a table of other people's figures; `compare` puts
-//! many runs under several policies side by side ([`Comparison`]); `parallel` deals them to threads.
+//! many runs under several policies side by side ([`Comparison`]); `chaos` makes faults up, `sweep` runs
+//! many seeds of it, `shrink` makes one that fails small; `parallel` deals runs to threads.
 
 #![deny(missing_docs)]
 
 mod catalog;
 mod chaos;
+mod chrome;
 mod compare;
 mod contention;
 mod draws;
 mod driver;
 mod highest;
+mod html;
 mod log;
 mod measure;
 mod parallel;
+mod phases;
 mod plan;
 mod queue;
+mod records;
 mod report;
 mod schedule;
 mod seeds;
+mod series;
 mod shrink;
 mod simulation;
+mod story;
 mod study;
 mod sweep;
 mod tally;
@@ -86,6 +94,8 @@ pub use compare::{
 pub use contention::{Contention, ContentionJitter};
 pub use expect::Expectation;
 pub use highest::{Highest, HighestLoad};
+pub use html::Page;
+pub use records::{Follow, Records};
 pub use report::Timeline;
 pub use scenario::{Scenario, ScenarioError};
 pub use seeds::Seeds;

@@ -450,6 +450,12 @@ impl Facts {
         back.iter().copied().filter(|at| *at != Time::ZERO)
     }
 
+    /// The peer that was back last, or never; the first of them. `None` if none was lost.
+    pub(crate) fn last_back(&self) -> Option<usize> {
+        let lost = self.back_at.iter().enumerate().filter(|(_, at)| **at != Time::ZERO);
+        lost.max_by_key(|(index, at)| (**at, std::cmp::Reverse(*index))).map(|(index, _)| index)
+    }
+
     /// When that share of the lost peers was back.
     #[expect(
         clippy::cast_precision_loss,

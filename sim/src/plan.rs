@@ -226,6 +226,32 @@ impl Plan {
         of_peers + of_calls.sum::<usize>()
     }
 
+    /// The group of the peer of that index, and its place there.
+    pub(crate) fn group_of(&self, index: usize) -> Option<(&Group, u32)> {
+        let within = |group: &&Group| {
+            let place = index.checked_sub(group.first);
+            place.is_some_and(|place| place < group.count as usize)
+        };
+        let group = self.groups.iter().find(within)?;
+        Some((group, u32::try_from(index - group.first).unwrap_or(u32::MAX)))
+    }
+
+    /// What people call the peer of that index.
+    pub(crate) fn peer_name(&self, index: usize) -> String {
+        match self.group_of(index) {
+            Some((group, place)) => format!("{}.{place}", group.name),
+            None => format!("peer {index}"),
+        }
+    }
+
+    /// The index of the peer that people call so.
+    pub(crate) fn peer_named(&self, name: &str) -> Option<usize> {
+        let (group, place) = name.rsplit_once('.')?;
+        let group = self.groups.iter().find(|known| known.name == group)?;
+        let place = place.parse::<u32>().ok().filter(|place| *place < group.count)?;
+        Some(group.first + place as usize)
+    }
+
     /// The index of the peer of that name.
     pub(crate) fn peer(&self, id: PeerId) -> Option<usize> {
         let hash = (id.0 >> 32) as u32;

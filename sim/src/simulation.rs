@@ -1,6 +1,6 @@
 //! The simulator as a library: a scenario, a policy, a seed, a run.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,16 @@ use serde::Serialize;
 use crate::catalog;
 use crate::chaos;
 use crate::expect::{Expectation, Measured, judge};
-use crate::highest::{Highest, HighestLoad};
-use crate::log::{Forget, Log, Record};
+use crate::highest::Highest;
+use crate::log::{Forget, Log};
 use crate::measure::Facts;
 use crate::plan::Plan;
 use crate::policy;
+use crate::records::Records;
 use crate::report::Timeline;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::series::Series;
+use crate::story::{Hero, Story};
 use crate::study::Study;
 use crate::tally::{CallFacts, CallSummary};
 use crate::units::seconds;
@@ -168,20 +171,6 @@ impl Simulation {
         self.options(options)
     }
 
-    /// Refuses what only shows when it is run.
-    pub(crate) fn check(&self) -> Result<Plan, ScenarioError> {
-        self.drawn(0).map(|(_, plan)| plan)
-    }
-
-    /// What is run under that seed; what only shows then is refused at its place.
-    fn drawn(&self, seed: u64) -> Result<(Scenario, Plan), ScenarioError> {
-        let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
-        self.scenario.check_config(read_from, &self.policy)?;
-        let (scenario, plan) = chaos::materialised(&self.scenario, &self.policy, seed)?;
-        scenario.check_moments(read_from, &self.policy, plan.heal)?;
-        Ok((scenario, plan))
-    }
-
     /// Runs every row of the scenario's table.
     ///
     /// # Errors
@@ -225,7 +214,8 @@ impl Simulation {
         seed: u64,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
-        self.run_into(seed, &mut Forget, progress)
+        let own = self.under(seed)?;
+        own.run_on(&own.plan()?, seed, &mut Forget, progress, None)
     }
 
     /// The same, and writes a [recording](steadfast::recording) of it, which a
@@ -240,18 +230,8 @@ impl Simulation {
         log: impl Write,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Run, ScenarioError> {
-        let about = [
-            ("command", reproduce_line(self, seed)),
-            ("policy", self.policy.clone()),
-            ("scenario", self.scenario.name.clone()),
-            ("seed", seed.to_string()),
-        ];
-        let about = about.map(|(key, value)| (key.to_owned(), value));
-        let mut record = Record::new(log, BTreeMap::from(about));
-        let run = self.run_into(seed, &mut record, progress)?;
-        let failed = |error| ScenarioError::plain(format!("cannot write the log: {error}"));
-        record.finish().map_err(failed)?;
-        Ok(run)
+        let records = Records { log: Some(Box::new(log)), ..Records::default() };
+        self.run_recorded(seed, records, progress)
     }
 
     /// By when after the heal each peer must be up, for each policy of ours and each group where
@@ -302,46 +282,65 @@ impl Simulation {
         Ok(World::new(&plan, seed, self.options, &mut Forget)?.run(&mut |_| {}))
     }
 
-    fn run_into(
-        &self,
-        seed: u64,
-        log: &mut dyn Log,
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Run, ScenarioError> {
-        let asked = self.scenario.highest_load.as_ref();
-        self.run_asking(asked, seed, log, progress)
-    }
-
     /// The run as one of many: the highest load is searched for only where this policy is held to it.
     pub(crate) fn run_one_of_many(&self, seed: u64) -> Result<Run, ScenarioError> {
-        let tables = ["every", self.policy.as_str()];
-        let mut expects = tables.iter().filter_map(|name| self.scenario.expect.get(*name));
+        let own = self.under(seed)?;
+        let tables = ["every", own.policy.as_str()];
+        let mut expects = tables.iter().filter_map(|name| own.scenario.expect.get(*name));
         let is_held = expects.any(|bounds| bounds.contains_key("highest_load"));
-        let asked = self.scenario.highest_load.as_ref().filter(|_| is_held);
-        let own = asked.map(|asked| asked.of(&self.policy));
-        self.run_asking(own.as_ref(), seed, &mut Forget, &mut |_| {})
+        let asked = own.scenario.highest_load.as_ref().filter(|_| is_held);
+        let asked = asked.map(|asked| asked.of(&own.policy).find(&own.scenario, seed));
+        let highest = asked.transpose()?.unwrap_or_default();
+        own.run_on(&own.plan()?, seed, &mut Forget, &mut |_| {}, Some(&highest))
     }
 
-    fn run_asking(
+    /// With what the seed draws, where it draws anything.
+    pub(crate) fn under(&self, seed: u64) -> Result<Cow<'_, Self>, ScenarioError> {
+        let chaos = self.scenario.chaos.as_ref();
+        if chaos.is_none_or(|chaos| *chaos.level.get_ref() == 0) {
+            return Ok(Cow::Borrowed(self));
+        }
+        let (scenario, _) = chaos::materialised(&self.scenario, &self.policy, seed)?;
+        Ok(Cow::Owned(Self { scenario, ..self.clone() }))
+    }
+
+    /// The scenario under its policy, with names turned into numbers.
+    pub(crate) fn plan(&self) -> Result<Plan, ScenarioError> {
+        let read_from = (self.text.as_str(), self.origin.as_str(), self.sets.as_slice());
+        self.scenario.check_config(read_from, &self.policy)?;
+        let plan = Plan::new(&self.scenario, &self.policy)?;
+        self.scenario.check_moments(read_from, &self.policy, plan.heal)?;
+        Ok(plan)
+    }
+
+    /// How to live through it once more, when it has been checked.
+    pub(crate) fn unchecked(&self) -> Options {
+        Options { invariants: Some(false), ledger: false, ..self.options }
+    }
+
+    /// `highest` is the highest load of each policy, if it is known.
+    pub(crate) fn run_on(
         &self,
-        asked: Option<&HighestLoad>,
+        plan: &Plan,
         seed: u64,
         log: &mut dyn Log,
         progress: &mut dyn FnMut(f64),
+        highest: Option<&[Highest]>,
     ) -> Result<Run, ScenarioError> {
-        let (scenario, plan) = self.drawn(seed)?;
-        let scenario = &scenario;
-        let mut outcome = World::new(&plan, seed, self.options, log)?.run(progress);
+        let mut outcome = World::new(plan, seed, self.options, log)?.run(progress);
         if let Some(calls) = &mut outcome.facts.calls {
             calls.twin = plan.twin(seed, self.options)?;
         }
-        let asked = asked.filter(|_| scenario.highest_load.is_some());
-        let highest = asked.map(|asked| asked.find(scenario, seed)).transpose()?;
-        let highest = highest.unwrap_or_default();
+        let highest = match (highest, &self.scenario.highest_load) {
+            (Some(known), _) => known.to_vec(),
+            (None, Some(asked)) => asked.find(&self.scenario, seed)?,
+            (None, None) => Vec::new(),
+        };
         let own = highest.iter().find(|found| found.policy == self.policy);
         if let (Some(calls), Some(own)) = (&mut outcome.facts.calls, own) {
             calls.highest = Some(own.per_second.unwrap_or(0.0));
         }
+        let scenario = &self.scenario;
         let tables = ["every", self.policy.as_str()];
         let bounds = tables.into_iter().filter_map(|name| scenario.expect.get(name)).flatten();
         let expects =
@@ -357,6 +356,9 @@ impl Simulation {
             breakers: plan.breaker_count(),
             highest,
             outcome,
+            series: None,
+            story: None,
+            hero: None,
         })
     }
 }
@@ -441,6 +443,10 @@ pub struct Run {
     pub(crate) highest: Vec<Highest>,
     pub(crate) expects: Vec<Expectation>,
     pub(crate) outcome: Outcome,
+    /// What a page draws, if it was asked for.
+    pub(crate) series: Option<Series>,
+    pub(crate) story: Option<Story>,
+    pub(crate) hero: Option<Hero>,
 }
 
 /// What a run found, for machines. Times are in seconds; those after the heal count from it.

@@ -382,6 +382,7 @@ impl<'a> World<'a> {
         let (plan, duration) = (self.plan, self.plan.duration);
         self.measures.begin(start, plan.heal, duration, &plan.looks);
         self.tally.begin(start, plan.servers.len());
+        self.log.start(start);
         self.schedule_calls();
         self.schedule_faults();
         self.schedule_traces();
@@ -485,8 +486,12 @@ impl<'a> World<'a> {
         match happening {
             Happening::Arrive { manager, conn, server } => {
                 self.arrive(server, manager, conn);
+                self.log_server(server);
             }
-            Happening::Done { server, epoch } => self.done(server, epoch),
+            Happening::Done { server, epoch } => {
+                self.done(server, epoch);
+                self.log_server(server);
+            }
             Happening::Answer { manager, conn, answer } => self.answered(manager, conn, answer)?,
             Happening::Reset { manager, conn } => {
                 let lost = Event::Lost { conn, cause: LossCause::Reset };
@@ -510,13 +515,22 @@ impl<'a> World<'a> {
             Happening::Traced { peer, place } => self.traced(peer, place)?,
             Happening::Call { workload, client } => self.call(workload, client)?,
             Happening::Again { request } => self.try_call(request)?,
-            Happening::Ask { ask, server } => self.asked(server, ask),
-            Happening::Turned { server, epoch } => self.turned(server, epoch),
+            Happening::Ask { ask, server } => {
+                self.asked(server, ask);
+                self.log_server(server);
+            }
+            Happening::Turned { server, epoch } => {
+                self.turned(server, epoch);
+                self.log_server(server);
+            }
             Happening::Worked { server, place, epoch } => self.worked(server, place, epoch),
             Happening::Broken { manager, attempt } => self.broken(manager, attempt)?,
             Happening::Reply { ask, failure } => self.replied(ask, failure)?,
             Happening::Turn { peer } => self.turn(peer),
-            Happening::Fault { fault, begins } => self.fault(fault, begins)?,
+            Happening::Fault { fault, begins } => {
+                self.fault(fault, begins)?;
+                (0..self.servers.len()).for_each(|server| self.log_server(server));
+            }
             Happening::Own { fault, manager, begins } => {
                 let trouble = self.plan.faults[fault].trouble.clone();
                 self.host_fault(manager, &trouble, begins)?;
@@ -526,6 +540,17 @@ impl<'a> World<'a> {
             Happening::Alarm { manager } => self.alarm(manager)?,
         }
         Ok(true)
+    }
+
+    /// Tells the log how a server stands, whose desk or queue has just changed.
+    fn log_server(&mut self, server: usize) {
+        let (dials, at_dial) = self.servers[server].load();
+        let (requests, at_request) = self.desks.get(server).map_or((0, false), Desk::load);
+        self.log.server(server, self.now, dials + requests, at_dial || at_request);
+        let cache = self.plan.requests.get(server).and_then(|plan| plan.cache);
+        if let Some(behind) = cache.map(|cache| cache.behind).filter(|behind| *behind != server) {
+            self.log_server(behind);
+        }
     }
 
     /// Something comes in over the network, if there is one.

@@ -160,3 +160,44 @@ fn the_list_names_scenarios_policies_and_measures() {
         assert!(text.contains(name), "{name}");
     }
 }
+
+#[test]
+fn a_page_is_written_of_several_policies() {
+    let (page, trace) = (file("page.html"), file("page.json"));
+    let files = ["--html", page.to_str().unwrap(), "--trace", trace.to_str().unwrap()];
+    let output = steadfast(&[&SMALL[..], &files, &["--beside", "naive,grpc"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("herd-queueing  seed 1  200 peers  policy ours"));
+    let text = std::fs::read_to_string(&page).unwrap();
+    for policy in ["ours", "naive", "grpc"] {
+        assert!(text.contains(&format!("--policy {policy} ")), "{policy}");
+    }
+    let _: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&trace).unwrap()).unwrap();
+    std::fs::remove_file(page).unwrap();
+    std::fs::remove_file(trace).unwrap();
+}
+
+#[test]
+fn a_page_that_makes_no_sense_is_bad_usage() {
+    let path = file("unwritten.html");
+    let page = ["--html", path.to_str().unwrap()];
+    let wrong: [(&[&str], &str); 6] = [
+        (&["--html", "-"], "--html needs a file, not -"),
+        (&["--beside", "naive"], "--html"),
+        (&["--trace", path.to_str().unwrap()], "--html and --trace name the same file"),
+        (&["--beside", "nobody"], "nobody"),
+        (&["--beside", "grpc,grpc,grpc,grpc,grpc,grpc,grpc,grpc"], "up to seven"),
+        (&["--peer", "device.200"], "there is no peer `device.200`"),
+    ];
+    for (args, told) in wrong {
+        let page = if told.starts_with("--html") && args[0] != "--trace" { &[][..] } else { &page };
+        let output = steadfast(&[&SMALL[..], page, args].concat());
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {}", stdout(&output));
+        assert!(stderr(&output).contains(told), "{args:?}: {}", stderr(&output));
+    }
+    let many = steadfast(&["run", "aws-backoff", page[0], page[1]]);
+    assert_eq!(many.status.code(), Some(3));
+    assert!(stderr(&many).contains("--html is for a single run"), "{}", stderr(&many));
+    std::fs::remove_file(path).unwrap();
+}

@@ -1,12 +1,12 @@
 //! `steadfast run`: a scenario, its timeline, its files.
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use steadfast_sim::{Run, Simulation, Verdict, find_with};
+use steadfast_sim::{Follow, Page, Records, Run, Simulation, Verdict, find_with};
 
 use super::output::{Json, create};
 use super::progress::timed;
@@ -32,6 +32,21 @@ pub(crate) struct RunArgs {
     /// Writes a recording to a file, not to -: every event and its answer; `replay` reads it
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// Writes a page with charts to a file, not to -: what broke, what each client did, what it cost.
+    /// It needs no network and no other file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Other policies that live through the same outage, to stand beside the first on the page: up to
+    /// seven, as naive,grpc. The timeline, the verdict and all other files are the first one's
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "html")]
+    beside: Vec<String>,
+    /// Whose story the page tells, as device.7; the one that was back last if left out
+    #[arg(long, value_name = "GROUP.N", requires = "html")]
+    peer: Option<String>,
+    /// Writes a trace to a file, not to -, which ui.perfetto.dev opens: faults, breakers, the first 200
+    /// peers that were lost, counters
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Draws the timeline with plain characters
     #[arg(long)]
     ascii: bool,
@@ -40,16 +55,23 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let simulation = find_with(&args.scenario, &args.set)?.policy(&args.policy)?;
     let studies = simulation.scenario().reference.is_some();
-    if studies && args.log.is_some() {
-        return Err(Failure::Usage(
-            "--log is for a single run; this scenario makes many".to_owned(),
-        ));
+    let single = [("--log", &args.log), ("--html", &args.html), ("--trace", &args.trace)];
+    if let Some((name, _)) = single.iter().find(|(_, file)| studies && file.is_some()) {
+        let problem = format!("{name} is for a single run; this scenario makes many");
+        return Err(Failure::Usage(problem));
+    }
+    if args.beside.len() > 7 {
+        return Err(Failure::Usage("--beside takes up to seven policies".to_owned()));
     }
     let mut files = Files::open(args)?;
     if studies {
         return study(args, &simulation, files);
     }
-    let (run, wall) = watched(&simulation, args.seed, files.log.take())?;
+    let (runs, wall) = watched(args, &simulation, &mut files)?;
+    let Some(run) = runs.first() else {
+        return Err(Failure::Usage("nothing was run".to_owned()));
+    };
+    files.write_page(&runs)?;
     if !files.json.is_stdout() {
         let colour = std::io::stdout().is_terminal();
         print(&run.timeline().ascii(args.ascii).colour(colour).to_string())?;
@@ -84,33 +106,63 @@ fn study(args: &RunArgs, simulation: &Simulation, files: Files) -> Result<ExitCo
 }
 
 /// What a run writes beside its timeline, opened before it begins: a wrong name is known at once.
-#[derive(Default)]
 struct Files {
     json: Json,
-    log: Option<File>,
+    log: Option<(String, File)>,
+    html: Option<(String, File)>,
+    trace: Option<(String, File)>,
 }
 
 impl Files {
     fn open(args: &RunArgs) -> Result<Self, Failure> {
-        let mut files = Self { json: Json::open(args.json.as_deref())?, log: None };
-        if let Some(path) = &args.log {
+        let json = Json::open(args.json.as_deref())?;
+        let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut opened: Vec<(&str, PathBuf)> = Vec::new();
+        opened.extend(
+            args.json.iter().filter(|_| !json.is_stdout()).map(|path| ("--json", whole(path))),
+        );
+        let mut open = |option: &'static str, path: Option<&PathBuf>| {
+            let Some(path) = path else { return Ok(None) };
             if path.as_os_str() == "-" {
-                return Err(Failure::Usage("--log needs a file, not -".to_owned()));
+                return Err(Failure::Usage(format!("{option} needs a file, not -")));
             }
-            // Both exist by now, or one of them has no other name.
-            let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            if args.json.as_deref().is_some_and(|json| whole(json) == whole(path)) {
-                return Err(Failure::Usage("--json and --log name the same file".to_owned()));
+            // Those named before exist by now, or one of them has no other name.
+            if let Some((other, _)) = opened.iter().find(|(_, known)| *known == whole(path)) {
+                return Err(Failure::Usage(format!("{other} and {option} name the same file")));
             }
-            files.log = Some(create(path)?.1);
-        }
-        Ok(files)
+            let file = create(path)?;
+            opened.push((option, whole(path)));
+            Ok(Some(file))
+        };
+        Ok(Self {
+            log: open("--log", args.log.as_ref())?,
+            html: open("--html", args.html.as_ref())?,
+            trace: open("--trace", args.trace.as_ref())?,
+            json,
+        })
+    }
+
+    fn write_page(&mut self, runs: &[Run]) -> Result<(), Failure> {
+        let Some((name, mut file)) = self.html.take() else { return Ok(()) };
+        let page = Page::new(&runs.iter().collect::<Vec<_>>()).to_string();
+        file.write_all(page.as_bytes()).map_err(|error| Failure::Io(name, error))
     }
 }
 
-fn watched(simulation: &Simulation, seed: u64, log: Option<File>) -> Result<(Run, f64), Failure> {
-    timed(|progress| match log {
-        None => simulation.run_watched(seed, progress),
-        Some(file) => simulation.run_logged(seed, BufWriter::new(file), progress),
-    })
+/// The run, and those beside it.
+fn watched(
+    args: &RunArgs,
+    simulation: &Simulation,
+    files: &mut Files,
+) -> Result<(Vec<Run>, f64), Failure> {
+    let written = |file: Option<(String, File)>| {
+        file.map(|(_, file)| Box::new(BufWriter::new(file)) as Box<dyn Write>)
+    };
+    let page = files.html.is_some().then(|| match &args.peer {
+        Some(peer) => Follow::Peer(peer.clone()),
+        None => Follow::Last,
+    });
+    let log = written(files.log.take());
+    let records = Records { log, trace: written(files.trace.take()), page };
+    timed(|progress| simulation.run_beside(&args.beside, args.seed, records, progress))
 }

@@ -50,7 +50,7 @@ pub(super) fn rows(
     for name in &policies {
         for (changes, world) in &worlds {
             let simulation = world.clone().policy(name)?;
-            simulation.check().map_err(|error| in_option(error, changes))?;
+            simulation.plan().map_err(|error| in_option(error, changes))?;
             rows.push(Row { policy: name.clone(), varied: (*changes).clone(), simulation });
         }
     }

@@ -92,6 +92,11 @@ impl Desk {
         }
     }
 
+    /// How many wait, and whether somebody is at the desk.
+    pub(super) fn load(&self) -> (usize, bool) {
+        (self.waiting.len(), self.at_desk.is_some())
+    }
+
     fn enter(&mut self, ask: Ask) -> usize {
         self.in_flight += 1;
         match self.free.pop() {

@@ -57,6 +57,11 @@ impl Server {
         self.capacity.last().copied().or(self.usual)
     }
 
+    /// How many wait, and whether somebody is at the desk.
+    pub(super) fn load(&self) -> (usize, bool) {
+        (self.waiting.len(), self.at_desk.is_some())
+    }
+
     /// It falls silent, or speaks again.
     pub(super) fn silence(&mut self, begins: bool, now: Time) {
         self.silent = if begins { self.silent + 1 } else { self.silent - 1 };

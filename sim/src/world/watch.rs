@@ -317,7 +317,7 @@ impl World<'_> {
         let digests: Vec<u64> =
             self.drivers.iter().map(|driver| driver.manager.run_digest()).collect();
         let digest = fold_digests(&digests);
-        self.log.end(&digests);
+        self.log.end(self.now, &digests);
         self.tell_idle_breakers();
         self.tell_awaited_hosts();
         self.tell_awaited_peers();
