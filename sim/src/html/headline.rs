@@ -79,6 +79,9 @@ pub(super) fn label(fault: &Fault) -> String {
         FaultKind::Failing => format!("{on} fails"),
         FaultKind::Cold => format!("{on} is emptied"),
         FaultKind::Surge => format!("{on} calls more"),
+        FaultKind::Resolve => format!("{on}s lose an endpoint"),
+        FaultKind::Leave => format!("{on}s leave"),
+        FaultKind::HangUp => format!("{on} hangs up"),
     }
 }
 
@@ -132,6 +135,12 @@ fn does(fault: &Fault) -> String {
             Some(rate) => format!("{on} made {rate} calls"),
             None => format!("{on} made more calls"),
         },
+        FaultKind::Resolve => format!("the names of {on} no longer led to their first endpoint"),
+        FaultKind::Leave => match fault.share {
+            Some(share) => format!("{share} of {on} were forgotten, and new afterwards"),
+            None => format!("all of {on} were forgotten, and new afterwards"),
+        },
+        FaultKind::HangUp => format!("callers of {on} went away"),
     }
 }
 
@@ -153,6 +162,7 @@ fn told(fault: &Fault, run: &Run) -> String {
         return format!("{does}, each for itself");
     }
     match spans.as_slice() {
+        _ if !fault.heals => format!("{does} from then on"),
         [(from, to)] if to > from => {
             format!("{does} for {}", spell(to.as_secs_f64() - from.as_secs_f64()))
         }
