@@ -196,7 +196,8 @@ impl<'a, W: Write> Tracer<'a, W> {
             let next = spans.iter().skip(1).map(|(from, _)| from.as_nanos()).chain([u64::MAX]);
             for ((from, to), next) in spans.iter().zip(next).take(FAULTS) {
                 let from = from.as_nanos();
-                let lasts = to.as_nanos().min(next).saturating_sub(from);
+                let end = scenario.duration.get_ref().as_nanos().min(next);
+                let lasts = to.as_nanos().min(end).saturating_sub(from);
                 let lasts_ns = Some(lasts).filter(|lasts| *lasts > 0);
                 let name = Cow::Owned(name.clone());
                 let group = Group::Faults;
