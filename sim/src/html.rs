@@ -43,15 +43,15 @@ pub struct Page<'a> {
     names: Vec<String>,
 }
 
-/// As many runs as a page can tell apart by colour.
-const MOST: usize = 8;
-
 impl<'a> Page<'a> {
+    /// How many runs fit on one: as many as colours can tell apart.
+    pub const MOST: usize = 8;
+
     /// One to eight runs of the same scenario and seed; more are left out. They are called by their
     /// policies. What [`Records::page`](crate::Records::page) would have kept is drawn if it was.
     #[must_use]
     pub fn new(runs: &[&'a Run]) -> Self {
-        let runs: Vec<_> = runs.iter().copied().take(MOST).collect();
+        let runs: Vec<_> = runs.iter().copied().take(Self::MOST).collect();
         let names = runs.iter().map(|run| run.policy.clone()).collect();
         Self { runs, names }
     }

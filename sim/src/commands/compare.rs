@@ -1,14 +1,16 @@
 //! `steadfast compare`: the same outage under several policies, side by side.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use steadfast_sim::{CompareOptions, Seeds, find_with};
+use steadfast_sim::{
+    CompareOptions, ComparisonRow, Follow, Page, Records, Seeds, Simulation, find_with,
+};
 
-use super::output::Json;
+use super::output::{Json, create};
 use super::progress::timed;
 use super::{Failure, print};
 
@@ -40,11 +42,16 @@ pub(crate) struct CompareArgs {
     /// Writes the comparison as JSON; - is the standard output, in place of the table
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    /// Writes a page with charts to a file: the first seed under each row, at most eight, one beside
+    /// the other. It needs no network and no other file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub(crate) fn compare(args: &CompareArgs) -> Result<ExitCode, Failure> {
     let simulation = find_with(&args.scenario, &args.set)?;
     let json = Json::open(args.json.as_deref())?;
+    let html = args.html.as_deref().map(create).transpose()?;
     let options = CompareOptions {
         policies: args.policy.clone(),
         vary: args.vary.clone(),
@@ -59,5 +66,24 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<ExitCode, Failure> {
         print(&comparison.colour(std::io::stdout().is_terminal()).to_string())?;
     }
     anstream::eprintln!("{wall:.2}s");
+    if let Some((name, mut file)) = html {
+        let page = page(&simulation, &comparison.rows)?;
+        file.write_all(page.as_bytes()).map_err(|error| Failure::Io(name, error))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first seed under each row, as a page; it tells the story of the same peer in all of them.
+fn page(simulation: &Simulation, rows: &[ComparisonRow]) -> Result<String, Failure> {
+    let mut follow = Follow::Last;
+    let (mut runs, mut names) = (Vec::new(), Vec::new());
+    for row in rows.iter().take(Page::MOST) {
+        let own = simulation.clone().set_all(&row.varied)?.policy(&row.policy)?;
+        let records = Records { page: Some(follow.clone()), ..Records::default() };
+        let (run, _) = timed(|progress| own.run_recorded(row.first_seed, records, progress))?;
+        follow = run.followed().filter(|_| runs.is_empty()).unwrap_or(follow);
+        names.push([&[row.policy.clone()], row.varied.as_slice()].concat().join(" "));
+        runs.push(run);
+    }
+    Ok(Page::new(&runs.iter().collect::<Vec<_>>()).names(&names).to_string())
 }
