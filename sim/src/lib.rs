@@ -54,6 +54,7 @@ mod driver;
 mod highest;
 mod log;
 mod measure;
+mod notices;
 mod parallel;
 mod plan;
 mod queue;
@@ -82,6 +83,7 @@ pub use compare::{
 pub use contention::{Contention, ContentionJitter};
 pub use expect::Expectation;
 pub use highest::{Highest, HighestLoad};
+pub use notices::NoticeKind;
 pub use report::Timeline;
 pub use scenario::{Scenario, ScenarioError};
 pub use seeds::Seeds;

@@ -286,6 +286,15 @@ impl ScenarioError {
         Self { message: format!("unknown {what} `{name}`"), help, place: None }
     }
 
+    /// The same error, which also tells that.
+    pub(crate) fn with_help(mut self, more: &str) -> Self {
+        self.help = Some(match self.help {
+            Some(help) => format!("{help}\n{more}"),
+            None => more.to_owned(),
+        });
+        self
+    }
+
     /// An error at a place within an option of the command.
     pub(crate) fn at(
         message: impl Into<String>,
