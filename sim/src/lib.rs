@@ -40,7 +40,7 @@
 //! them, [`expect`] what must hold; `plan` turns names into numbers, `driver` surrounds one manager,
 //! `world` lets things happen, `measure` and `tally` count them, `twin` and `highest` compare with
 //! other runs, `report` prints; [`Simulation`] puts them together; `log` makes a run a file, a
-//! [recording](steadfast::recording).
+//! [recording](steadfast::recording), and `what_if` lives through one with other settings.
 //! [`mod@reference`] and `study` hold many runs to a table of other people's figures; `compare` puts
 //! many runs under several policies side by side ([`Comparison`]); `parallel` deals them to threads.
 
@@ -65,6 +65,7 @@ mod simulation;
 mod study;
 mod tally;
 mod twin;
+mod what_if;
 mod world;
 
 pub mod dist;
@@ -92,4 +93,5 @@ pub use simulation::{
 };
 pub use study::{Figure, Study, StudyRow};
 pub use tally::CallSummary;
+pub use what_if::{WhatIf, WhatIfError, WhatIfReport};
 pub use world::{Options, Violation};

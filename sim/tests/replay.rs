@@ -7,8 +7,12 @@
     reason = "a test that goes wrong should stop there"
 )]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+
+use steadfast::recording::{Recorder, Start};
+use steadfast::{Config, Manager};
 
 const PEER: &str = "15019635543329734656";
 
@@ -253,4 +257,144 @@ fn what_is_no_recording_is_one_clear_line() {
         "error: --at: `noon` is no span of time; write it as 250ms, 1.5s or 2m\n"
     );
     assert!(refused(&["replay", file.path(), "--peer", "x"]).contains("invalid value 'x'"));
+}
+
+/// What `replay --policy` prints of this recording under these settings.
+fn what_if(name: &str, recording: &str, settings: &str) -> String {
+    let log = File::new(&format!("what-if-{name}"), recording);
+    let policy = File::new(&format!("what-if-{name}-toml"), settings);
+    printed(&["replay", log.path(), "--policy", policy.path()], 0)
+}
+
+/// The numbers of a row: recorded, and what if.
+fn row(text: &str, name: &str) -> (f64, f64) {
+    let line = text.lines().find(|line| line.starts_with(&format!("{name}  "))).unwrap();
+    let line = line.replace([',', 's'], "");
+    let mut numbers = line.split_whitespace().rev().map(|word| word.parse().unwrap());
+    let other = numbers.next().unwrap();
+    (numbers.next().unwrap(), other)
+}
+
+#[test]
+fn without_other_settings_a_what_if_comes_to_the_recorded_answers() {
+    let storm = ["duration=25s", "calls.web.rate=100/s"];
+    let worlds: [(&str, &[&str]); 7] = [
+        ("flapping-link", &["peers.device.count=20"]),
+        ("suspend-resume", &["peers.device.count=20"]),
+        ("retry-storm", &storm),
+        ("rolling-deploy", &["peers.device.count=20"]),
+        ("mobile-switch", &["peers.phone.count=20"]),
+        ("herd-fleet", &["peers.device.count=12", "managers=3", "duration=60s"]),
+        ("one-way-partition", &["peers.deaf.count=10", "peers.mute.count=10", "duration=60s"]),
+    ];
+    for (scenario, sets) in worlds {
+        let text = what_if(scenario, &recorded_of(scenario, sets), "");
+        let (_, digests) = text.split_once("\ndigests    recorded ").unwrap();
+        let (recorded, other) = (&digests[..16], &digests[26..42]);
+        assert_eq!(recorded, other, "{scenario}: {text}");
+        assert!(text.contains("steps have the recorded answers"), "{scenario}: {text}");
+        assert!(text.contains(", 0 were never answered"), "{scenario}: {text}");
+        assert!(text.contains(" recorded facts 0 had nobody to be told to"), "{scenario}: {text}");
+    }
+}
+
+#[test]
+fn a_what_if_shows_both_side_by_side() {
+    let text = what_if("both", &recorded(&[]), "peer.backoff.cap = \"5s\"\n");
+    assert_text!(text);
+}
+
+#[test]
+fn a_patient_policy_makes_fewer_dials_and_a_forgetful_one_more() {
+    let recording = recorded_of("flapping-link", &["peers.device.count=20"]);
+    let patient = what_if("patient", &recording, "peer.backoff = { base = \"10s\", cap = \"5m\" }");
+    let (dials, fewer) = row(&patient, "dials");
+    assert!(fewer < 0.8 * dials, "{patient}");
+    // The world itself, with that setting, makes 1,148.
+    let eager = what_if("eager", &recording, "peer.backoff.cap = \"5s\"");
+    let (_, more) = row(&eager, "dials");
+    assert!((1_000.0..1_300.0).contains(&more), "{eager}");
+}
+
+#[test]
+fn what_if_the_detector_were_too_eager() {
+    let recording = recorded_of("suspend-resume", &["peers.device.count=20"]);
+    let text = what_if("eager-detector", &recording, "peer.detector = \"deadline(4s)\"");
+    assert!(row(&text, "suspicions").1 > 0.0, "{text}");
+    assert!(row(&text, "dials").1 > row(&text, "dials").0, "{text}");
+}
+
+#[test]
+fn settings_of_calls_reach_those_that_guard_calls() {
+    let recording = recorded_of("retry-storm", &["duration=30s"]);
+    let text = what_if("calls", &recording, "call.max_attempts = 1\ngate.trip = \"off\"\n");
+    let over = "what if    gate.* over the breaker profiles `calls.web`, which guard calls\n";
+    assert!(text.contains(over), "{text}");
+    let (recorded, other) = row(&text, "breakers opened");
+    assert!(recorded > 0.0 && other == 0.0, "{text}");
+    let text = what_if("no-dials", &recording, "breaker.trip = \"off\"\n");
+    let nothing = "what if    breaker.* over nothing: no breaker of the recording guards dials\n";
+    assert!(text.contains(nothing), "{text}");
+}
+
+#[test]
+fn wrong_settings_are_refused_at_their_place() {
+    let log = File::new("wrong-log", &recorded(&[]));
+    let cases = [
+        "peer.backof.cap = \"5s\"\n",
+        "base = \"grpc\"\n",
+        "peer.dial_timeout = \"soon\"\n",
+        "pacer.burst = 3\n",
+        "peer.max_dial_timeout = \"5s\"\n",
+        "peer = \n",
+    ];
+    let mut text = String::new();
+    for case in cases {
+        let policy = File::new("wrong.toml", case);
+        let line = refused(&["replay", log.path(), "--policy", policy.path()]);
+        text += &(line.replace(policy.path(), "policy.toml") + "\n");
+    }
+    insta::assert_snapshot!(text);
+    let nowhere = refused(&["replay", log.path(), "--policy", "/nowhere/at-all"]);
+    assert!(nowhere.starts_with("error: /nowhere/at-all: "), "{nowhere}");
+    let both = refused(&["replay", log.path(), "--policy", "x.toml", "--at", "1s"]);
+    assert!(both.contains("cannot be used with"), "{both}");
+}
+
+#[test]
+fn a_what_if_needs_a_recording_that_it_can_trust() {
+    let text = recorded(&[]);
+    let policy = File::new("trust.toml", "peer.backoff.cap = \"5s\"\n");
+    let of = |log: &File| ["replay", log.path(), "--policy", policy.path()].map(str::to_owned);
+    // Torn: as far as it goes.
+    let lines: Vec<&str> = text.lines().collect();
+    let torn = File::new("what-if-torn", &(lines[..60].join("\n") + "\n{\"t\":12"));
+    let args = of(&torn);
+    let printed_text = printed(&args.each_ref().map(String::as_str), 0);
+    let cut = "\ncut off:   the recording has no end; it goes as far as that\n";
+    assert!(printed_text.contains(cut), "{printed_text}");
+    // Another one's answers.
+    let altered =
+        File::new("what-if-altered", &text.replacen("\"failures\":2", "\"failures\":3", 1));
+    let args = of(&altered);
+    let printed_text = printed(&args.each_ref().map(String::as_str), 1);
+    assert!(printed_text.contains("\ndiffers:   this version does not answer"), "{printed_text}");
+    let garbage =
+        File::new("what-if-garbage", &text.replacen("\n{\"t\":0,", "\nhello\n{\"t\":0,", 1));
+    let args = of(&garbage);
+    let line = refused(&args.each_ref().map(String::as_str));
+    assert!(line.contains("line 2 of the recording: expected value"), "{line}");
+}
+
+#[test]
+fn a_recording_that_begins_in_the_middle_has_no_what_if() {
+    let config = Config::new(3);
+    let manager = Manager::new(config, 7).unwrap();
+    let start = Start::restored([&manager]);
+    let recorder = Recorder::new(Vec::new(), &BTreeMap::new(), &start).unwrap();
+    let text = recorder.finish(&[manager.run_digest()]).unwrap();
+    let log = File::new("restored", &String::from_utf8(text).unwrap());
+    let policy = File::new("restored.toml", "peer.backoff.cap = \"5s\"\n");
+    let line = refused(&["replay", log.path(), "--policy", policy.path()]);
+    assert!(line.contains(": it begins in the middle of a run, with managers whose "), "{line}");
 }

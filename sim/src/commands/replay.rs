@@ -2,6 +2,7 @@
 
 mod history;
 mod state;
+mod what_if;
 mod words;
 
 use std::fmt::Write as _;
@@ -24,8 +25,8 @@ const NOT_FOUND: u8 = 2;
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit codes: 0 the same; 1 an answer differs; 2 the step or notice that \
-                        was asked for is not there; 3 bad usage."
+    after_help = "Exit codes: 0 the same, or the what-if ran, whatever came of it; 1 an answer \
+                        differs; 2 the step or notice that was asked for is not there; 3 bad usage."
 )]
 pub(crate) struct ReplayArgs {
     /// A recording: what `run --log` or a driver wrote
@@ -44,6 +45,10 @@ pub(crate) struct ReplayArgs {
     /// Shows what became of this peer, until then or until the end; may be given many times
     #[arg(long, value_name = "N")]
     peer: Vec<u64>,
+    /// What if the managers had been configured otherwise? A TOML file of settings as a scenario's
+    /// [policies.NAME] holds them: peer.*, breaker.*, call.*, gate.*, pacer.*, sleep.*
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["at", "step", "until_notice", "peer"])]
+    policy: Option<PathBuf>,
 }
 
 /// Where to stop.
@@ -83,6 +88,9 @@ impl Stop {
 
 pub(crate) fn replay(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let name = args.log.display().to_string();
+    if let Some(policy) = &args.policy {
+        return what_if::what_if(&args.log, policy);
+    }
     let stop = Stop::new(args)?;
     let file = match File::open(&args.log) {
         Ok(file) => BufReader::with_capacity(1 << 16, file),

@@ -6,13 +6,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Scenario;
-
-/// A scenario's text and the changes to it.
+/// A text (a scenario's, or a policy's alone) and the changes to it.
 ///
 /// A span beyond the text's end lies in one of the changes: they count as if they were written
 /// below the text, a line each.
@@ -32,14 +30,14 @@ impl<'a> Source<'a> {
         Path::new(self.origin).parent().unwrap_or(Path::new(""))
     }
 
-    pub(crate) fn read(&self) -> Result<Scenario, ScenarioError> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, ScenarioError> {
         let mut root = DeTable::parse(self.text).map_err(|error| self.explain(&error))?;
         let values = self.set_values()?;
         for (place, (set, value)) in self.sets.iter().zip(&values).enumerate() {
             self.apply(root.get_mut(), place, set, value)?;
         }
         let deserializer = toml::de::Deserializer::from(root);
-        Scenario::deserialize(deserializer).map_err(|error| self.explain(&error))
+        T::deserialize(deserializer).map_err(|error| self.explain(&error))
     }
 
     /// The values of the changes as TOML, moved to where their spans are right.
