@@ -41,7 +41,8 @@
 //! `world` lets things happen, `measure` and `tally` count them, `twin` and `highest` compare with
 //! other runs, `report` prints; [`Simulation`] puts them together; `log` makes a run a file, a
 //! [recording](steadfast::recording). `phases`, `series` and `story` listen to a run as `log` does, for
-//! `html` and `chrome`, which draw it; `records` says what is listened for.
+//! `html` and `chrome`, which draw it; `records` says what is listened for. `what_if` lives
+//! through a recording with other settings.
 //! [`mod@reference`] and `study` hold many runs to a table of other people's figures; `compare` puts
 //! many runs under several policies side by side ([`Comparison`]); `chaos` makes faults up, `sweep` runs
 //! many seeds of it, `shrink` makes one that fails small; `parallel` deals runs to threads.
@@ -59,6 +60,7 @@ mod highest;
 mod html;
 mod log;
 mod measure;
+mod notices;
 mod parallel;
 mod phases;
 mod plan;
@@ -75,6 +77,7 @@ mod study;
 mod sweep;
 mod tally;
 mod twin;
+mod what_if;
 mod world;
 
 pub mod dist;
@@ -95,6 +98,7 @@ pub use contention::{Contention, ContentionJitter};
 pub use expect::Expectation;
 pub use highest::{Highest, HighestLoad};
 pub use html::Page;
+pub use notices::NoticeKind;
 pub use records::{Follow, Records};
 pub use report::Timeline;
 pub use scenario::{Scenario, ScenarioError};
@@ -106,4 +110,5 @@ pub use simulation::{
 pub use study::{Figure, Study, StudyRow};
 pub use sweep::{Failure, Sweep, SweepOptions};
 pub use tally::CallSummary;
+pub use what_if::{WhatIf, WhatIfError, WhatIfReport};
 pub use world::{Options, Violation};

@@ -16,7 +16,8 @@ use commands::sweep::SweepArgs;
 /// Lives through outages in virtual time, with the real reconnect and breaker logic.
 ///
 /// Exit codes: 0 what was expected held, 1 it did not, 2 the run could not tell, 3 bad usage.
-/// A replay: 0 the same, 1 another one. A comparison: 0 all ran, whatever came of it.
+/// A replay: 0 the same, 1 another one, 2 the step or notice that was asked for is not in it.
+/// A comparison: 0 all ran, whatever came of it.
 #[derive(Debug, Parser)]
 #[command(name = "steadfast", version, max_term_width = 100)]
 struct Cli {

@@ -49,17 +49,9 @@ impl<'a> Timeline<'a> {
         self
     }
 
-    /// A level from 0 to 1 as one character; anything above nothing is more than the lowest.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a small number, at least 0"
-    )]
+    /// A level from 0 to 1 as one character.
     fn spark(self, level: f64) -> char {
-        let place =
-            (level.clamp(0.0, 1.0) * 7.0) as usize + usize::from(level > 0.0 && level < 1.0 / 7.0);
-        let set = if self.ascii { PLAIN } else { BLOCKS };
-        set.get(place).copied().unwrap_or(' ')
+        spark(level, self.ascii)
     }
 
     fn lanes(self, f: &mut fmt::Formatter<'_>, facts: &Facts) -> fmt::Result {
@@ -358,6 +350,19 @@ const fn word_style(verdict: Verdict) -> Style {
         Verdict::Unknown => AnsiColor::Yellow,
     };
     colour.on_default().bold()
+}
+
+/// A level from 0 to 1 as one character; anything above nothing is more than the lowest.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a small number, at least 0"
+)]
+pub(crate) fn spark(level: f64, ascii: bool) -> char {
+    let place =
+        (level.clamp(0.0, 1.0) * 7.0) as usize + usize::from(level > 0.0 && level < 1.0 / 7.0);
+    let set = if ascii { PLAIN } else { BLOCKS };
+    set.get(place).copied().unwrap_or(' ')
 }
 
 /// A number with its thousands set apart.

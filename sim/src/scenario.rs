@@ -24,7 +24,7 @@ use crate::units::{Rate, Share, Span};
 
 pub use calls::{Balance, Cache, CallBreaker, Calls, Requests, Spacing};
 pub use source::ScenarioError;
-pub(crate) use source::path_end;
+pub(crate) use source::{Source, path_end};
 
 /// A name, and where in the file it stands.
 pub(crate) type Name = Spanned<String>;
@@ -506,8 +506,8 @@ impl Scenario {
     ///
     /// As [`parse`](Self::parse); a wrong change is quoted instead of the file.
     pub fn parse_with(text: &str, origin: &str, sets: &[String]) -> Result<Self, ScenarioError> {
-        let source = source::Source::new(text, origin, sets);
-        let mut scenario = source.read()?;
+        let source = Source::new(text, origin, sets);
+        let mut scenario: Self = source.read()?;
         scenario.folder = source.folder().to_owned();
         check::check(&scenario, &source)?;
         Ok(scenario)
@@ -534,7 +534,7 @@ impl Scenario {
         policy: &str,
         heal: Span,
     ) -> Result<(), ScenarioError> {
-        check::check_moments(self, &source::Source::new(text, origin, sets), policy, heal)
+        check::check_moments(self, &Source::new(text, origin, sets), policy, heal)
     }
 
     /// Refuses what the core refuses under a policy, at its place.
@@ -543,7 +543,7 @@ impl Scenario {
         (text, origin, sets): (&str, &str, &[String]),
         policy: &str,
     ) -> Result<(), ScenarioError> {
-        check::check_config(self, &source::Source::new(text, origin, sets), policy, None)
+        check::check_config(self, &Source::new(text, origin, sets), policy, None)
     }
 
     /// How many peers there are; no more than fit, whatever the groups add up to.

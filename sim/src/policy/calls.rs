@@ -104,7 +104,7 @@ impl CallSettings {
         CallProfile { name: name.to_owned(), ..CallProfile::default() }
     }
 
-    pub(super) fn apply(&self, to: &mut CallProfile) {
+    pub(crate) fn apply(&self, to: &mut CallProfile) {
         self.backoff.apply(&mut to.backoff);
         set(&mut to.max_attempts, self.max_attempts);
         set(&mut to.attempt_timeout, self.attempt_timeout);
@@ -120,6 +120,11 @@ impl GateSettings {
     pub(super) fn profile(&self, name: &str) -> BreakerProfile {
         let mut to = BreakerProfile { name: name.to_owned(), ..BreakerProfile::default() };
         to.breaker = steadfast::breaker::BreakerConfig::default();
+        self.apply(&mut to);
+        to
+    }
+
+    pub(crate) fn apply(&self, to: &mut BreakerProfile) {
         self.apply_gates(&mut to.calls);
         if let Some(trip) = self.trip {
             (to.breaker.consecutive_failures, to.breaker.rates) = trip.rules();
@@ -130,7 +135,6 @@ impl GateSettings {
         set(&mut to.breaker.tolerate, self.tolerate);
         to.breaker.probe_timeout = self.probe_timeout.map(Into::into).or(to.breaker.probe_timeout);
         self.open_for.apply(&mut to.breaker.open_for);
-        to
     }
 
     fn apply_gates(&self, to: &mut GateConfig) {

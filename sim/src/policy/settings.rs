@@ -220,7 +220,7 @@ impl PeerSettings {
         profile
     }
 
-    pub(super) fn apply(&self, to: &mut PeerProfile) {
+    pub(crate) fn apply(&self, to: &mut PeerProfile) {
         self.backoff.apply(&mut to.backoff);
         set(&mut to.first_retry, self.first_retry.map(|word| word.0));
         set(&mut to.slow_lane, self.slow_lane);
@@ -238,7 +238,7 @@ impl PeerSettings {
 }
 
 impl BackoffSettings {
-    pub(super) fn apply(&self, to: &mut BackoffConfig) {
+    pub(crate) fn apply(&self, to: &mut BackoffConfig) {
         set(&mut to.base, self.base);
         set(&mut to.factor, self.factor.map(|word| word.0));
         set(&mut to.cap, self.cap);
@@ -251,6 +251,11 @@ impl BreakerSettings {
     /// A profile of that name, with these settings.
     pub(super) fn profile(&self, name: &str) -> BreakerProfile {
         let mut to = BreakerProfile { name: name.to_owned(), ..BreakerProfile::default() };
+        self.apply(&mut to);
+        to
+    }
+
+    pub(crate) fn apply(&self, to: &mut BreakerProfile) {
         if let Some(trip) = self.trip {
             (to.breaker.consecutive_failures, to.breaker.rates) = trip.rules();
         }
@@ -263,12 +268,11 @@ impl BreakerSettings {
             (to.max_in_flight, to.window) = (max_in_flight, None);
         }
         to.rate = bucket(self.rate, self.burst.as_ref()).or(to.rate);
-        to
     }
 }
 
 impl PacerSettings {
-    pub(super) fn apply(&self, to: &mut PacerConfig) {
+    pub(crate) fn apply(&self, to: &mut PacerConfig) {
         set(&mut to.max_in_flight, self.max_in_flight);
         to.rate = bucket(self.rate, self.burst.as_ref()).or(to.rate);
         set(&mut to.assumed_rate, self.assumed_rate.map(core_rate));
@@ -277,7 +281,7 @@ impl PacerSettings {
 }
 
 impl SleepSettings {
-    pub(super) fn apply(&self, to: &mut SleepConfig) {
+    pub(crate) fn apply(&self, to: &mut SleepConfig) {
         set(&mut to.late_after, self.late_after);
         set(&mut to.max_hold, self.max_hold);
     }

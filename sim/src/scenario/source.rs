@@ -6,13 +6,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Scenario;
-
-/// A scenario's text and the changes to it.
+/// A text (a scenario's, or a policy's alone) and the changes to it.
 ///
 /// A span beyond the text's end lies in one of the changes: they count as if they were written
 /// below the text, a line each.
@@ -32,14 +30,14 @@ impl<'a> Source<'a> {
         Path::new(self.origin).parent().unwrap_or(Path::new(""))
     }
 
-    pub(crate) fn read(&self) -> Result<Scenario, ScenarioError> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, ScenarioError> {
         let mut root = DeTable::parse(self.text).map_err(|error| self.explain(&error))?;
         let values = self.set_values()?;
         for (place, (set, value)) in self.sets.iter().zip(&values).enumerate() {
             self.apply(root.get_mut(), place, set, value)?;
         }
         let deserializer = toml::de::Deserializer::from(root);
-        Scenario::deserialize(deserializer).map_err(|error| self.explain(&error))
+        T::deserialize(deserializer).map_err(|error| self.explain(&error))
     }
 
     /// The values of the changes as TOML, moved to where their spans are right.
@@ -284,6 +282,15 @@ impl ScenarioError {
     pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> Self {
         let help = suggestion(name, known);
         Self { message: format!("unknown {what} `{name}`"), help, place: None }
+    }
+
+    /// The same error, which also tells that.
+    pub(crate) fn with_help(mut self, more: &str) -> Self {
+        self.help = Some(match self.help {
+            Some(help) => format!("{help}\n{more}"),
+            None => more.to_owned(),
+        });
+        self
     }
 
     /// An error at a place within an option of the command.

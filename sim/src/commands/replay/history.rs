@@ -104,19 +104,33 @@ impl History {
         }
     }
 
+    /// The step that was asked for, which is the last one.
+    pub(super) fn show_step(&self, text: &mut String, step: &Step) {
+        let _ = writeln!(text, "\nthe step");
+        let last = self.last.back().filter(|(last, _)| last == step);
+        self.show(text, step, last.and_then(|(_, about)| *about));
+        if step.actions.is_empty() {
+            let _ = writeln!(text, "    → nothing");
+        }
+    }
+
     /// The last events with their actions.
     pub(super) fn show_last(&self, text: &mut String) {
         let _ = writeln!(text, "\nthe last {} events", self.last.len());
         for (step, about) in &self.last {
-            let Step { line, at, manager, event, actions, .. } = step;
-            let by = if self.several { format!(", manager {manager}") } else { String::new() };
-            let words = words::event(event);
-            let whose = about.filter(|_| names_only_conn(event));
-            let whose = whose.map(|peer| format!(" ({peer})")).unwrap_or_default();
-            let _ = writeln!(text, "  {at}  {words}{whose}  (line {line}{by})");
-            for action in actions {
-                let _ = writeln!(text, "    → {}", words::action(action));
-            }
+            self.show(text, step, *about);
+        }
+    }
+
+    fn show(&self, text: &mut String, step: &Step, about: Option<PeerId>) {
+        let Step { line, at, manager, event, actions, .. } = step;
+        let by = if self.several { format!(", manager {manager}") } else { String::new() };
+        let words = words::event(event);
+        let whose = about.filter(|_| names_only_conn(event));
+        let whose = whose.map(|peer| format!(" ({peer})")).unwrap_or_default();
+        let _ = writeln!(text, "  {at}  {words}{whose}  (line {line}{by})");
+        for action in actions {
+            let _ = writeln!(text, "    → {}", words::action(action));
         }
     }
 

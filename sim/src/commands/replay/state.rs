@@ -11,13 +11,13 @@ use super::words;
 /// How many of a kind are listed one by one.
 const MOST: usize = 20;
 
-/// The state of all managers after the last step until `at`.
-pub(super) fn show(text: &mut String, managers: &[Manager], at: Time, next_at: Option<Time>) {
+/// The state of all managers as they are, `title` being when that is.
+pub(super) fn show(text: &mut String, managers: &[Manager], title: &str, next_at: Option<Time>) {
     let next = match next_at {
         Some(next) => format!("the next step is at {next}"),
         None => "nothing follows".to_owned(),
     };
-    let _ = writeln!(text, "\nat {at}; {next}");
+    let _ = writeln!(text, "\n{title}; {next}");
     let mut stats = Stats::default();
     managers.iter().for_each(|manager| stats.merge(manager.stats()));
     let peers = [
