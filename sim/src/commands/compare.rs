@@ -63,7 +63,8 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<ExitCode, Failure> {
     let quiet = json.is_stdout();
     json.write(&comparison)?;
     if !quiet {
-        print(&comparison.colour(std::io::stdout().is_terminal()).to_string())?;
+        let colour = std::io::stdout().is_terminal();
+        print(&comparison.clone().colour(colour).to_string())?;
     }
     anstream::eprintln!("{wall:.2}s");
     if let Some((name, mut file)) = html {

@@ -170,7 +170,7 @@ impl Page<'_> {
 }
 
 /// The place of what is no run.
-const MOST_PLACE: usize = super::Page::MOST;
+const MOST_PLACE: usize = Page::MOST;
 
 fn rounded(value: f64) -> f64 {
     match value {
