@@ -13,6 +13,7 @@ pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;
 pub(crate) mod sweep;
+mod verify;
 
 /// Why a command came to nothing.
 pub(crate) enum Failure {

@@ -18,7 +18,7 @@ use toml::Spanned;
 
 use crate::dist::Dist;
 use crate::draws::{Draws, Purpose};
-use crate::queue::{Queue, Rank};
+use crate::queue::{Queue, Rank, Tied};
 use crate::units::Span;
 
 /// Clients that contend for one row.
@@ -72,6 +72,8 @@ enum Message {
     Write { client: usize, version: u64 },
     Written { client: usize, well: bool },
 }
+
+impl Tied for Message {}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Client {
@@ -141,7 +143,7 @@ impl Contention {
         let draws = Draws::new(seed);
         let count = usize::try_from(*self.clients.get_ref()).unwrap_or(0);
         let mut clients = vec![Client::default(); count];
-        let mut queue = Queue::new();
+        let mut queue = Queue::new(None);
         let delay = |client: usize, state: &mut Client| {
             state.messages += 1;
             let who = u64::try_from(client).unwrap_or(0);

@@ -77,6 +77,7 @@ mod study;
 mod sweep;
 mod tally;
 mod twin;
+mod verify;
 mod what_if;
 mod world;
 
@@ -110,5 +111,6 @@ pub use simulation::{
 pub use study::{Figure, Study, StudyRow};
 pub use sweep::{Failure, Sweep, SweepOptions};
 pub use tally::CallSummary;
+pub use verify::{Divergence, Twin, Verified};
 pub use what_if::{WhatIf, WhatIfError, WhatIfReport};
 pub use world::{Options, Violation};

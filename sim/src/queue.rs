@@ -18,6 +18,14 @@ pub(crate) enum Rank {
     Wake = 1,
 }
 
+/// What happens in one moment, in the order in which it was scheduled unless that is to be shuffled.
+pub(crate) trait Tied {
+    /// Whether it may as well happen after what happens in the same moment.
+    fn is_free(&self) -> bool {
+        false
+    }
+}
+
 /// The queue of a world. The heap moves keys and places only; what is to happen stays where it is.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
@@ -25,18 +33,25 @@ pub(crate) struct Queue<T> {
     items: Vec<Option<T>>,
     free: Vec<u32>,
     sequence: u64,
+    /// What ties are shuffled by, if they are.
+    shuffle: Option<u64>,
 }
 
 const RANK_BIT: u32 = 63;
 
-impl<T> Queue<T> {
-    pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), items: Vec::new(), free: Vec::new(), sequence: 0 }
+impl<T: Tied> Queue<T> {
+    pub(crate) fn new(shuffle: Option<u64>) -> Self {
+        let (heap, items, free) = (BinaryHeap::new(), Vec::new(), Vec::new());
+        Self { heap, items, free, sequence: 0, shuffle }
     }
 
     /// Schedules `item`. O(log n).
     pub(crate) fn push(&mut self, at: Time, rank: Rank, item: T) {
-        let tail = (rank as u128) << RANK_BIT | u128::from(self.sequence);
+        let order = match self.shuffle {
+            Some(seed) if item.is_free() => shuffled(self.sequence, seed),
+            _ => self.sequence,
+        };
+        let tail = (rank as u128) << RANK_BIT | u128::from(order);
         self.sequence += 1;
         let key = Reverse(u128::from(at.as_nanos()) << 64 | tail);
         let place = self.keep(item);
@@ -69,6 +84,12 @@ impl<T> Queue<T> {
     }
 }
 
+/// A place below the rank's bit that has nothing of the order.
+const fn shuffled(sequence: u64, seed: u64) -> u64 {
+    let mixed = (sequence ^ seed.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 2
+}
+
 fn at(key: u128) -> Time {
     Time::from_nanos((key >> 64) as u64)
 }
@@ -77,9 +98,31 @@ fn at(key: u128) -> Time {
 mod tests {
     use super::*;
 
+    impl Tied for &str {
+        fn is_free(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn ties_are_shuffled_by_the_seed_and_nothing_else_is() {
+        let order = |seed| {
+            let mut queue = Queue::new(Some(seed));
+            for name in ["a", "b", "c", "d", "e", "f"] {
+                queue.push(Time::from_secs(1), Rank::World, name);
+            }
+            queue.push(Time::from_secs(1), Rank::Wake, "alarm");
+            queue.push(Time::ZERO, Rank::Wake, "first");
+            std::iter::from_fn(|| queue.pop()).map(|(_, name)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1), order(2));
+        assert_eq!((order(1)[0], order(1)[7]), ("first", "alarm"));
+    }
+
     #[test]
     fn things_come_by_time_then_io_before_alarms_then_in_order() {
-        let mut queue = Queue::new();
+        let mut queue = Queue::new(None);
         let (early, late) = (Time::from_secs(1), Time::from_secs(2));
         queue.push(late, Rank::World, "d");
         queue.push(early, Rank::Wake, "c");

@@ -15,6 +15,7 @@ use crate::report::grouped;
 use crate::scenario::ScenarioError;
 use crate::seeds::Seeds;
 use crate::simulation::{OURS, Simulation, Verdict, reproduce_line};
+use crate::verify::Twin;
 use crate::world::Options;
 
 /// How many failures are told; there may be millions.
@@ -96,6 +97,8 @@ pub struct SweepOptions {
     pub part: (u64, u64),
     /// Whether it ends with the first that fails.
     pub until_failure: bool,
+    /// Whether each run is made again in every other way, see [`Twin`].
+    pub verify: bool,
     /// On how many threads; at least one.
     pub jobs: usize,
 }
@@ -104,7 +107,7 @@ impl SweepOptions {
     /// These, all of them, on one thread.
     #[must_use]
     pub const fn new(seeds: Seeds) -> Self {
-        Self { seeds, part: (1, 1), until_failure: false, jobs: 1 }
+        Self { seeds, part: (1, 1), until_failure: false, verify: false, jobs: 1 }
     }
 
     /// How many seeds this part has.
@@ -322,6 +325,27 @@ impl Simulation {
         })
     }
 
+    /// Whether a twin of a trial came to something else, or broke a rule.
+    fn diverges(
+        &self,
+        seed: u64,
+        trial: &Trial,
+    ) -> Result<Option<(String, String)>, ScenarioError> {
+        for twin in Twin::ALL {
+            let options = twin.options(self.chosen_options(), trial.steps);
+            let other = self.clone().options(options).outcome(seed)?;
+            let name = twin.name();
+            let rule = match (other.violation, twin) {
+                (Some(violation), _) => violation.to_string(),
+                (None, Twin::Shuffled) => continue,
+                (None, _) if other.digest == trial.digest => continue,
+                (None, _) => format!("digest {:016x}, here {:016x}", other.digest, trial.digest),
+            };
+            return Ok(Some((format!("divergence, {name}"), format!("{name}: {rule}"))));
+        }
+        Ok(None)
+    }
+
     /// One seed of a sweep.
     pub(crate) fn trial(&self, seed: u64) -> Result<Trial, ScenarioError> {
         let mut outcome = self.outcome(seed)?;
@@ -391,7 +415,12 @@ impl Shared<'_> {
                     break;
                 }
                 let trial = simulation.trial(self.options.seed(place));
-                let trial = trial.inspect_err(|_| self.stopped.store(true, Ordering::Relaxed))?;
+                let stop = |_: &ScenarioError| self.stopped.store(true, Ordering::Relaxed);
+                let mut trial = trial.inspect_err(stop)?;
+                if self.options.verify && trial.failure.is_none() {
+                    let seed = self.options.seed(place);
+                    trial.failure = simulation.diverges(seed, &trial).inspect_err(stop)?;
+                }
                 if trial.failure.is_some() && self.options.until_failure {
                     self.last.fetch_min(place, Ordering::Relaxed);
                 }

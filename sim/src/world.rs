@@ -33,7 +33,7 @@ use crate::log::Log;
 use crate::marks::Marks;
 use crate::measure::{Measures, Watch};
 use crate::plan::Plan;
-use crate::queue::{Queue, Rank};
+use crate::queue::{Queue, Rank, Tied};
 use crate::scenario::ScenarioError;
 use crate::tally::Tally;
 use crate::units::{Share, Span};
@@ -69,6 +69,9 @@ pub struct Options {
     pub restores: f64,
     /// The key of the managers' id tables, which must change nothing.
     pub hash_key: u64,
+    /// Whether what happens in one moment happens in an order of chance, as far as it concerns different
+    /// parties. This may change what happens.
+    pub shuffles_ties: bool,
     /// Whether it ends as soon as all has been well for a while after the heal.
     pub until_well: bool,
 }
@@ -82,6 +85,7 @@ impl Default for Options {
             extra_ticks: 0.0,
             restores: 0.0,
             hash_key: 0x5eed,
+            shuffles_ties: false,
             until_well: false,
         }
     }
@@ -175,6 +179,23 @@ enum Happening {
     Alarm { manager: usize },
 }
 
+impl Tied for Happening {
+    fn is_free(&self) -> bool {
+        // What the same connection brings keeps its order, and so do faults.
+        matches!(
+            self,
+            Self::Arrive { .. }
+                | Self::Done { .. }
+                | Self::Call { .. }
+                | Self::Ask { .. }
+                | Self::Turned { .. }
+                | Self::Worked { .. }
+                | Self::Reply { .. }
+                | Self::Alarm { .. }
+        )
+    }
+}
+
 /// A peer as the world sees it. There may be millions, so each is small.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
@@ -249,6 +270,8 @@ pub(crate) struct World<'a> {
     actions: u64,
     invariant_checks: u64,
     draws_of_tests: u64,
+    /// How often a driver might have told what it should no longer.
+    late_facts: u64,
     marks: Marks,
     oracle: Oracle,
     /// By group: whether something promises its peers a connection.
@@ -325,7 +348,7 @@ impl<'a> World<'a> {
             options,
             draws,
             now: Time::ZERO,
-            queue: Queue::new(),
+            queue: Queue::new(options.shuffles_ties.then_some(seed)),
             drivers,
             servers: plan.servers.iter().map(Server::new).collect(),
             balancers: plan.servers.iter().map(Balancer::new).collect(),
@@ -363,6 +386,7 @@ impl<'a> World<'a> {
             actions: 0,
             invariant_checks: 0,
             draws_of_tests: 0,
+            late_facts: 0,
             scratch: Vec::new(),
             log,
             plan,
@@ -612,8 +636,8 @@ impl<'a> World<'a> {
         if share == Share::default() {
             return false;
         }
-        self.draws_of_tests += 1;
-        share.hits(self.draws.draw(Purpose::LateFact, 0, self.draws_of_tests))
+        self.late_facts += 1;
+        share.hits(self.draws.draw(Purpose::LateFact, 0, self.late_facts))
     }
 
     /// One step of a manager, with all that watches it; `late` if it is told of what is over.

@@ -1,7 +1,7 @@
 //! The rules are worth something if they catch bugs: each of these is let loose, found, and shrunk.
 
 use steadfast::mutant::{Mutant, let_loose};
-use steadfast_sim::{Simulation, SweepOptions};
+use steadfast_sim::{Simulation, SweepOptions, Twin};
 
 fn of(seeds: &str) -> SweepOptions {
     SweepOptions::new(seeds.parse().unwrap())
@@ -39,4 +39,19 @@ fn each_bug_is_caught_within_a_thousand_seeds_and_shrunk() {
         assert_eq!(healthy.violation(), None, "{name}");
     }
     insta::assert_snapshot!(told);
+    the_first_step_that_differs_is_told();
+}
+
+/// A restored manager that knows of no dials in flight: the twin says where it shows.
+fn the_first_step_that_differs_is_told() {
+    let_loose(Some(Mutant::ForgottenFlight));
+    let world = Simulation::from_scenario("flapping-link").unwrap();
+    let world = world.set("peers.device.count=5").unwrap();
+    let verified = world.verify(1).unwrap();
+    let_loose(None);
+    let restored = verified.iter().find(|one| one.twin == Twin::Restored).unwrap();
+    let divergence = restored.found.clone().unwrap_err();
+    assert!(divergence.run.starts_with("manager 0 at "), "{divergence}");
+    assert_eq!(divergence.twin, "it is over", "{divergence}");
+    assert!(verified.iter().filter(|one| one.found.is_ok()).count() >= 3);
 }

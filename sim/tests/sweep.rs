@@ -107,3 +107,15 @@ fn a_fault_that_never_heals_leaves_the_core_alone() {
     let run = Simulation::from_toml(world).unwrap().run(1).unwrap();
     assert_eq!(run.verdict(), Verdict::Held, "{}", run.timeline());
 }
+
+#[test]
+fn no_twin_differs() {
+    let found = sweep(&SweepOptions { verify: true, jobs: 2, ..of("1..41") });
+    assert_eq!(found.failed, 0, "{found}");
+    let plain = Simulation::from_scenario("flapping-link").unwrap();
+    let plain = plain.set("peers.device.count=10").unwrap();
+    for verified in plain.verify(3).unwrap() {
+        assert_eq!(verified.found, Ok(()), "{verified}");
+        assert!(verified.steps > 100, "{verified}");
+    }
+}

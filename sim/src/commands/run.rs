@@ -10,22 +10,22 @@ use steadfast_sim::{Follow, Page, Records, Run, Simulation, Verdict, find_with};
 
 use super::output::{Json, create};
 use super::progress::timed;
-use super::{Failure, print};
+use super::{Failure, print, verify};
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// A TOML file, or the name of a built-in scenario
-    scenario: String,
+    pub(super) scenario: String,
     /// The seed: the same seed gives the same run
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(super) seed: u64,
     /// Changes a setting of the file, as peers.device.count=100; may be given many times. Items of
     /// a list go by their place, as faults.0.for=5s, and a key with dots in it by its quotes
     #[arg(long, value_name = "PATH=VALUE")]
-    set: Vec<String>,
+    pub(super) set: Vec<String>,
     /// How the clients behave: a built-in policy, as `list` shows them, or one of the file's own
     #[arg(long, value_name = "NAME", default_value = "ours")]
-    policy: String,
+    pub(super) policy: String,
     /// Writes the summary as JSON; - is the standard output, in place of the timeline
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
@@ -47,6 +47,11 @@ pub(crate) struct RunArgs {
     /// peers that were lost, counters
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Makes the run again in other ways, which must come to the same: once more, in a process of its
+    /// own, from snapshots, with ticks between events, with another hash key; and with the ties of each
+    /// moment shuffled, which must break no rule. Where one does not, the first step that differs is told
+    #[arg(long)]
+    verify: bool,
     /// Draws the timeline with plain characters
     #[arg(long)]
     ascii: bool,
@@ -55,8 +60,13 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let simulation = find_with(&args.scenario, &args.set)?.policy(&args.policy)?;
     let studies = simulation.scenario().reference.is_some();
-    let single = [("--log", &args.log), ("--html", &args.html), ("--trace", &args.trace)];
-    if let Some((name, _)) = single.iter().find(|(_, file)| studies && file.is_some()) {
+    let single = [
+        ("--log", args.log.is_some()),
+        ("--html", args.html.is_some()),
+        ("--trace", args.trace.is_some()),
+        ("--verify", args.verify),
+    ];
+    if let Some((name, _)) = single.iter().find(|(_, asked)| studies && *asked) {
         let problem = format!("{name} is for a single run; this scenario makes many");
         return Err(Failure::Usage(problem));
     }
@@ -81,7 +91,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     #[expect(clippy::cast_precision_loss, reason = "for printing")]
     let rate = events as f64 / wall.max(1e-9) / 1e6;
     anstream::eprintln!("{wall:.2}s, {rate:.2}M events/s");
-    Ok(exit_code(run.verdict()))
+    let holds = !args.verify || verify::verify(args, &simulation, run.digest())?;
+    Ok(exit_code(if holds { run.verdict() } else { Verdict::Violated }))
 }
 
 pub(crate) fn exit_code(verdict: Verdict) -> ExitCode {

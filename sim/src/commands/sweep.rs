@@ -48,6 +48,9 @@ pub(crate) struct SweepArgs {
     /// Ends with the first seed that fails
     #[arg(long)]
     until_failure: bool,
+    /// Makes each run again in other ways, which must come to the same; see `run --verify`
+    #[arg(long)]
+    verify: bool,
     /// Only every Nth of the seeds, from the Kth on
     #[arg(long, value_name = "K/N", env = "STEADFAST_PARTITION")]
     partition: Option<Partition>,
@@ -140,6 +143,7 @@ fn options(args: &SweepArgs) -> SweepOptions {
         seeds: args.seeds.clone().unwrap_or_else(by_the_clock),
         part: args.partition.map_or((1, 1), |Partition(part, of)| (part, of)),
         until_failure: args.until_failure,
+        verify: args.verify,
         jobs: args.jobs.map_or_else(cores, std::num::NonZeroUsize::get),
     }
 }
