@@ -5,6 +5,7 @@ use crate::bucket::{Bucket, BucketPolicy};
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;
 use crate::manager::breakers::{HELD_BACK, RING};
+use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::mutant::Mutant;
 use crate::time::Time;
@@ -81,7 +82,13 @@ impl Manager {
             self.place_again(endpoint, out);
             return true;
         }
-        let not_before = self.endpoints.slab[endpoint].not_before;
+        let EndpointRecord { not_before, tried, .. } = self.endpoints.slab[endpoint];
+        if tried && !replaces {
+            // It stands here so that nobody forgets it, and waits for a probe elsewhere; that was not
+            // to be had, so the round is over.
+            self.end_round(peer, PeerCause::Asked, out);
+            return true;
+        }
         if not_before > self.now && !replaces {
             // Parked behind all its breakers, and this one's server asked to be left alone.
             self.back_off_until(peer, not_before, PeerCause::Asked, out);
