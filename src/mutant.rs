@@ -1,7 +1,7 @@
 //! Bugs on purpose, to see whether the simulator's rules catch them.
 //!
 //! Each is one that the field has had: a rule that catches none of these would prove nothing. Only a
-//! build with the private feature `__mutants` has them; in any other [`Mutant::lives`] is `false`, for
+//! build with the private feature `__mutants` has them; in any other `Mutant::lives` is `false`, for
 //! good and at compile time.
 
 /// A bug that can be let loose.
@@ -120,6 +120,7 @@ static LOOSE: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0
 
 /// Lets a bug loose in this process, in place of the one before, or none; `false` in a build that has
 /// none.
+#[must_use]
 #[cfg(feature = "__mutants")]
 pub fn let_loose(mutant: Option<Mutant>) -> bool {
     let number = mutant.map_or(0, |mutant| mutant as u8);
@@ -128,6 +129,7 @@ pub fn let_loose(mutant: Option<Mutant>) -> bool {
 }
 
 /// Lets a bug loose; `false`, since this build has none.
+#[must_use]
 #[cfg(not(feature = "__mutants"))]
 pub const fn let_loose(mutant: Option<Mutant>) -> bool {
     let _ = mutant;

@@ -10,7 +10,7 @@
 //! another way, the *core*, must be connected within the bound that policy and world promise; a world
 //! in which everything heals at once would hide those who wait for the wrong one.
 //!
-//! Source: A. Groce et al., Swarm Testing, ISSTA 2012; the two halves from TigerBeetle's simulator.
+//! Source: A. Groce et al., Swarm Testing, ISSTA 2012; the two halves from `TigerBeetle`'s simulator.
 
 mod faults;
 mod habits;

@@ -3,7 +3,7 @@
 //! A sweep in which no breaker ever reopened says nothing of breakers that reopen. So a scenario
 //! under chaos names what its seeds together must have met, and a sweep that missed one is no pass.
 //!
-//! Source: FoundationDB's code probes, Antithesis's "sometimes" assertions.
+//! Source: `FoundationDB`'s code probes, Antithesis's "sometimes" assertions.
 
 use steadfast::breaker::State;
 use steadfast::{

@@ -421,7 +421,7 @@ pub struct Habits {
     pub late_facts: Share,
 }
 
-/// Faults and settings that each seed draws for itself, see [`crate::chaos`].
+/// Faults and settings that each seed draws for itself: see [`Simulation::sweep`](crate::Simulation::sweep).
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chaos {

@@ -52,7 +52,7 @@ impl Simulation {
         goes_on: &mut dyn FnMut(u32) -> bool,
     ) -> Result<Option<Shrunk>, ScenarioError> {
         let whole = self.materialised(seed)?.checked();
-        let Some((kind, rule)) = whole.trial(seed)?.failure else { return Ok(None) };
+        let Some((kind, rule)) = whole.fails(seed)? else { return Ok(None) };
         let table = whole.scenario().to_string().parse::<Table>();
         let table = table.map_err(|error| ScenarioError::plain(error.to_string()))?;
         let mut shrinking = Shrinking {
@@ -102,12 +102,12 @@ impl Shrinking<'_> {
         // What one kind of step could not do alone, it may after another.
         while self.size() < size && !self.stopped {
             size = self.size();
-            self.take_away(|table| faults(table));
+            self.take_away(faults);
             self.take_away(|table| leaves(table, "policies"));
             self.take_away(|table| leaves(table, "drivers"));
-            self.take_away(|table| groups(table));
+            self.take_away(groups);
             self.take_away(|table| leaves(table, "links"));
-            self.take_away(|table| extras(table));
+            self.take_away(extras);
             self.halve_counts();
             self.round_times();
         }
@@ -239,7 +239,7 @@ impl Shrinking<'_> {
             return false;
         }
         self.runs += 1;
-        let failure = simulation.trial(self.seed).ok().and_then(|trial| trial.failure);
+        let failure = simulation.fails(self.seed).ok().flatten();
         let rule = failure.filter(|(kind, _)| *kind == self.kind).map(|(_, rule)| rule);
         self.seen.insert(text, rule.is_some());
         match rule {

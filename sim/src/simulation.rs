@@ -301,7 +301,10 @@ impl Simulation {
             return Ok(Cow::Borrowed(self));
         }
         let (scenario, _) = chaos::materialised(&self.scenario, &self.policy, seed)?;
-        Ok(Cow::Owned(Self { scenario, ..self.clone() }))
+        // As a sweep checks it, whatever its size.
+        let invariants = self.options.invariants.or(Some(true));
+        let options = Options { invariants, ..self.options };
+        Ok(Cow::Owned(Self { scenario, options, ..self.clone() }))
     }
 
     /// The scenario under its policy, with names turned into numbers.

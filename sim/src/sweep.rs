@@ -231,7 +231,11 @@ impl fmt::Display for Sweep {
         let (seeds, failed, steps) = (self.seeds, self.failed, self.steps);
         write!(f, "sweep    {} seeds, {} failed", grouped(seeds), grouped(failed))?;
         writeln!(f, ", {} steps, each checked, digest {:016x}", grouped(steps), self.digest)?;
-        write!(f, "covered  {} had somebody down at the heal", grouped(seeds - self.uncovered))?;
+        write!(
+            f,
+            "covered  {} had somebody down at the heal",
+            grouped(seeds.saturating_sub(self.uncovered))
+        )?;
         writeln!(f, ", {} promise nobody a connection", grouped(self.unpromised))?;
         match self.most_used {
             Some((used, seed)) => {
@@ -279,8 +283,13 @@ impl Simulation {
         let simulation = self.checked();
         let parts: Result<Vec<Part>, ScenarioError> = std::thread::scope(|scope| {
             let work = || shared.work(&simulation);
-            let threads: Vec<_> = (0..options.jobs.max(1)).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+            let of_use = usize::try_from(options.count().div_ceil(CHUNK)).unwrap_or(usize::MAX);
+            let jobs = options.jobs.clamp(1, of_use.max(1));
+            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+            let threads: Vec<_> = (0..jobs).filter_map(spawn).collect();
+            let lost = || ScenarioError::plain("no thread could be started, or one was lost");
+            let joined = threads.into_iter().map(|thread| thread.join().map_err(|_| lost())?);
+            joined.collect()
         });
         let mut whole = Part::default();
         for mut part in parts? {
@@ -306,9 +315,9 @@ impl Simulation {
     }
 
     fn failure(&self, seed: u64, kind: String, rule: String) -> Result<Failure, ScenarioError> {
-        let drawn = self.materialised(seed)?;
+        let own = self.under(seed)?;
         let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
-        for fault in &drawn.scenario().faults {
+        for fault in &own.scenario().faults {
             *kinds.entry(fault.kind.get_ref().to_string()).or_default() += 1;
         }
         let faults = kinds.into_iter().map(|(kind, count)| match count {
@@ -346,8 +355,13 @@ impl Simulation {
         Ok(None)
     }
 
+    /// How one seed fails, if it does: by which rule, and the whole story.
+    pub(crate) fn fails(&self, seed: u64) -> Result<Option<(String, String)>, ScenarioError> {
+        watched(|| self.trial(seed)).map(|trial| trial.failure)
+    }
+
     /// One seed of a sweep.
-    pub(crate) fn trial(&self, seed: u64) -> Result<Trial, ScenarioError> {
+    fn trial(&self, seed: u64) -> Result<Trial, ScenarioError> {
         let mut outcome = self.outcome(seed)?;
         if self.chosen_options().concerned && outcome.violation.is_some() {
             // Once more, with everything checked after every step: it may have been earlier.
@@ -414,7 +428,7 @@ impl Shared<'_> {
                 if place > self.last.load(Ordering::Relaxed) {
                     break;
                 }
-                let trial = simulation.trial(self.options.seed(place));
+                let trial = watched(|| simulation.trial(self.options.seed(place)));
                 let stop = |_: &ScenarioError| self.stopped.store(true, Ordering::Relaxed);
                 let mut trial = trial.inspect_err(stop)?;
                 if self.options.verify && trial.failure.is_none() {
@@ -436,4 +450,24 @@ impl Shared<'_> {
         }
         Ok(own)
     }
+}
+
+/// What a trial came to; one that panics has failed, and the others go on.
+fn watched(trial: impl FnOnce() -> Result<Trial, ScenarioError>) -> Result<Trial, ScenarioError> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(trial));
+    caught.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no word");
+        let failure = ("panic".to_owned(), format!("panic: {text}"));
+        let nothing = Trial {
+            digest: 0,
+            steps: 0,
+            marks: Marks::default(),
+            covered: false,
+            promised: false,
+            bound_used: None,
+            failure: None,
+        };
+        Ok(Trial { failure: Some(failure), ..nothing })
+    })
 }

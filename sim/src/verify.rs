@@ -6,7 +6,7 @@
 //!
 //! Ticks that do nothing are left out: a driver may tick as often as it likes.
 //!
-//! Source: OMNeT++'s fingerprints, FoundationDB's second run of 5 % of its tests; both say that two runs
+//! Source: `OMNeT++`'s fingerprints, `FoundationDB`'s second run of 5 % of its tests; both say that two runs
 //! differ, not where.
 
 use std::fmt;
@@ -255,7 +255,7 @@ impl Log for Window {
             return;
         }
         self.steps += 1;
-        if self.steps > self.from && self.told.len() <= LINKS as usize {
+        if self.steps > self.from && self.told.len() as u64 <= LINKS {
             self.told.push(format!("manager {manager} at {now}: {event:?} -> {actions:?}"));
         }
     }

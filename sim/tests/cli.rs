@@ -201,3 +201,50 @@ fn a_page_that_makes_no_sense_is_bad_usage() {
     assert!(stderr(&many).contains("--html is for a single run"), "{}", stderr(&many));
     std::fs::remove_file(path).unwrap();
 }
+
+#[test]
+fn parts_of_a_sweep_add_up_and_only_those_of_the_same() {
+    let folder = std::env::temp_dir().join(format!("steadfast-parts-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let part = |part: &str, seeds: &str| {
+        let sweep = ["sweep", "small-world", "--seeds", seeds, "--json", "--partition", part];
+        let done = steadfast(&sweep);
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        let path = folder.join(format!("{seeds}-{}", part.replace('/', "-")));
+        std::fs::write(&path, &done.stdout).unwrap();
+        path.display().to_string()
+    };
+    let parts = ["1/3", "2/3", "3/3"].map(|number| part(number, "60"));
+    let whole = steadfast(&["sweep", "small-world", "--seeds", "60"]);
+    let merged = steadfast(&["sweep", "--merge", &parts[2], &parts[0], &parts[1]]);
+    assert_eq!(stdout(&merged), stdout(&whole));
+    assert_eq!(merged.status.code(), whole.status.code());
+    let wrong = |files: &[&str], problem: &str| {
+        let done = steadfast(&[&["sweep", "--merge"], files].concat());
+        assert_eq!(done.status.code(), Some(3));
+        assert!(stderr(&done).contains(problem), "{}", stderr(&done));
+    };
+    wrong(&[&parts[0], &parts[2]], "of 3 parts these are missing: 2");
+    wrong(&[&parts[0], &parts[0]], "this part was there before");
+    wrong(&[&parts[0], &part("2/3", "61")], "a part of another sweep");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_sweep_says_what_is_wrong_with_it() {
+    for (args, problem) in [
+        (vec!["sweep", "small-world", "--seeds", "9..3"], "9..3"),
+        (vec!["sweep", "small-world", "--partition", "1/3"], "--seeds"),
+        (vec!["sweep", "small-world", "--seeds", "9", "--partition", "4/3"], "from 1/16 to 16/16"),
+        (vec!["sweep", "small-world", "--chaos", "9"], "a level of 9, from 0 to 3"),
+        (vec!["sweep", "brooker-retries"], "not held to in chaos"),
+        (vec!["sweep", "small-world", "--seeds", "9", "--mutant", "ox"], "lost-wake-up"),
+        (vec!["shrink", "small-word"], "did you mean `small-world`?"),
+    ] {
+        let done = steadfast(&args);
+        assert_eq!(done.status.code(), Some(3), "{args:?}");
+        assert!(stderr(&done).contains(problem), "{args:?}: {}", stderr(&done));
+    }
+    let healthy = steadfast(&["shrink", "small-world", "--set", "chaos.level=2"]);
+    assert_eq!(healthy.status.code(), Some(2));
+}

@@ -1,5 +1,7 @@
 //! The rules are worth something if they catch bugs: each of these is let loose, found, and shrunk.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that goes wrong should stop there")]
+
 use steadfast::mutant::{Mutant, let_loose};
 use steadfast_sim::{Simulation, SweepOptions, Twin};
 
@@ -34,7 +36,7 @@ fn each_bug_is_caught_within_a_thousand_seeds_and_shrunk() {
             failure.seed, failure.kind, shrunk.faults.1, shrunk.faults.0, shrunk.runs
         );
         // Without the bug it is no failure: nothing else was kept.
-        let_loose(None);
+        assert!(let_loose(None));
         let healthy = Simulation::from_toml(&shrunk.file()).unwrap().run(shrunk.seed).unwrap();
         assert_eq!(healthy.violation(), None, "{name}");
     }
@@ -44,11 +46,11 @@ fn each_bug_is_caught_within_a_thousand_seeds_and_shrunk() {
 
 /// A restored manager that knows of no dials in flight: the twin says where it shows.
 fn the_first_step_that_differs_is_told() {
-    let_loose(Some(Mutant::ForgottenFlight));
+    assert!(let_loose(Some(Mutant::ForgottenFlight)));
     let world = Simulation::from_scenario("flapping-link").unwrap();
     let world = world.set("peers.device.count=5").unwrap();
     let verified = world.verify(1).unwrap();
-    let_loose(None);
+    assert!(let_loose(None));
     let restored = verified.iter().find(|one| one.twin == Twin::Restored).unwrap();
     let divergence = restored.found.clone().unwrap_err();
     assert!(divergence.run.starts_with("manager 0 at "), "{divergence}");

@@ -1,5 +1,7 @@
 //! Sweeps: many seeds, each with faults and settings of its own.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that goes wrong should stop there")]
+
 use steadfast_sim::{Options, Simulation, Sweep, SweepOptions, Verdict, marks};
 
 fn small_world() -> Simulation {

@@ -277,6 +277,6 @@ fn repeat(fault: &mut Fault, lasts: Span, left_ms: u64, chance: &mut Chance) {
     }
 }
 
-const fn per_second(count: u64) -> Rate {
-    Rate { count: count as u32, per: Span::from_secs(1) }
+fn per_second(count: u64) -> Rate {
+    Rate { count: u32::try_from(count).unwrap_or(u32::MAX), per: Span::from_secs(1) }
 }

@@ -1,6 +1,6 @@
 //! The settings that a seed changes: each is left alone twice in three times.
 //!
-//! Source: FoundationDB's knobs, which its simulator draws with the faults.
+//! Source: `FoundationDB`'s knobs, which its simulator draws with the faults.
 
 use std::str::FromStr;
 

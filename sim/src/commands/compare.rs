@@ -83,7 +83,7 @@ fn page(simulation: &Simulation, rows: &[ComparisonRow]) -> Result<String, Failu
         let records = Records { page: Some(follow.clone()), ..Records::default() };
         let (run, _) = timed(|progress| own.run_recorded(row.first_seed, records, progress))?;
         follow = run.followed().filter(|_| runs.is_empty()).unwrap_or(follow);
-        names.push([&[row.policy.clone()], row.varied.as_slice()].concat().join(" "));
+        names.push([std::slice::from_ref(&row.policy), &row.varied].concat().join(" "));
         runs.push(run);
     }
     Ok(Page::new(&runs.iter().collect::<Vec<_>>()).names(&names).to_string())

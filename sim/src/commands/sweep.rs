@@ -1,5 +1,6 @@
 //! `steadfast sweep`: many seeds, and what they found together.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -52,7 +53,13 @@ pub(crate) struct SweepArgs {
     #[arg(long)]
     verify: bool,
     /// Only every Nth of the seeds, from the Kth on
-    #[arg(long, value_name = "K/N", env = "STEADFAST_PARTITION")]
+    #[arg(
+        long,
+        value_name = "K/N",
+        env = "STEADFAST_PARTITION",
+        requires = "seeds",
+        conflicts_with = "until_failure"
+    )]
     partition: Option<Partition>,
     /// Prints a line of JSON for each scenario instead, for --merge
     #[arg(long)]
@@ -86,11 +93,23 @@ impl FromStr for Partition {
 
 /// A line of `--json`.
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Line {
+    #[serde(flatten)]
+    what: What,
+    /// Which parts of how many.
+    parts: BTreeSet<u64>,
+    of: u64,
+    sweep: Sweep,
+}
+
+/// What was swept: parts of the same belong together.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+struct What {
     version: String,
     scenario: String,
-    sweep: Sweep,
+    policy: String,
+    sets: Vec<String>,
+    seeds: String,
 }
 
 pub(crate) fn sweep(args: &SweepArgs) -> Result<ExitCode, Failure> {
@@ -103,7 +122,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<ExitCode, Failure> {
     let options = options(args);
     let mut lines = Vec::new();
     for name in &args.scenario {
-        let simulation = simulation(args, name)?;
+        let (simulation, sets) = simulation(args, name)?;
         if simulation.scenario().reference.is_some() {
             let problem = "is held to a table, seed by seed; `run` does that";
             return Err(Failure::Usage(format!("{name} {problem}")));
@@ -112,14 +131,21 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<ExitCode, Failure> {
         if let Some(folder) = &args.keep {
             keep(folder, &simulation, &sweep)?;
         }
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        lines.push(Line { version, scenario: simulation.scenario().name.clone(), sweep });
+        let what = What {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            scenario: simulation.scenario().name.clone(),
+            policy: args.policy.clone(),
+            sets,
+            seeds: options.seeds.to_string(),
+        };
+        let (part, of) = options.part;
+        lines.push(Line { what, parts: BTreeSet::from([part]), of, sweep });
     }
     tell(&lines, args.json)
 }
 
 /// The scenario with its chaos.
-fn simulation(args: &SweepArgs, name: &str) -> Result<Simulation, Failure> {
+fn simulation(args: &SweepArgs, name: &str) -> Result<(Simulation, Vec<String>), Failure> {
     let mut sets = args.set.clone();
     let own = find_with(name, &sets)?;
     let level = own.scenario().chaos.as_ref().map_or(0, |chaos| *chaos.level.get_ref());
@@ -128,10 +154,15 @@ fn simulation(args: &SweepArgs, name: &str) -> Result<Simulation, Failure> {
         None if level == 0 => sets.push(LEVEL.to_owned()),
         None => {}
     }
-    Ok(find_with(name, &sets)?.policy(&args.policy)?)
+    let simulation = find_with(name, &sets)?.policy(&args.policy)?;
+    Ok((simulation, sets))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a seed that nobody has tried, for people")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "seeds that nobody has tried, for people"
+)]
 fn options(args: &SweepArgs) -> SweepOptions {
     let by_the_clock = || {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -194,7 +225,7 @@ fn tell(lines: &[Line], json: bool) -> Result<ExitCode, Failure> {
             let wrong = |error: serde_json::Error| Failure::Io("the sweep".into(), error.into());
             print(&serde_json::to_string(line).map_err(wrong)?)?;
         } else {
-            print(&format!("{}\n{}", line.scenario, line.sweep))?;
+            print(&format!("{}\n{}", line.what.scenario, line.sweep))?;
         }
         // Of a part nobody can say what the others have met.
         let verdict = match line.sweep.verdict() {
@@ -229,19 +260,39 @@ fn merged(files: &[PathBuf]) -> Result<Vec<Line>, Failure> {
             }
             let line: Line = serde_json::from_str(&text)
                 .map_err(|error| Failure::Usage(format!("{name}, line {number}: {error}")))?;
-            match whole.iter_mut().find(|known| known.scenario == line.scenario) {
-                Some(known) if known.version != line.version => {
-                    let versions = format!("{} and {}", known.version, line.version);
-                    let problem = format!("{name}, line {number}: parts of versions {versions}");
-                    return Err(Failure::Usage(problem));
-                }
-                Some(known) => known.sweep.add(&line.sweep),
+            let wrong =
+                |problem: &str| Err(Failure::Usage(format!("{name}, line {number}: {problem}")));
+            let within = line.parts.iter().all(|part| (1..=line.of).contains(part));
+            if !within || line.sweep.uncovered > line.sweep.seeds {
+                return wrong("no part of a sweep counts like this");
+            }
+            match whole.iter_mut().find(|known| known.what.scenario == line.what.scenario) {
                 None => whole.push(line),
+                Some(known) if (&known.what, known.of) != (&line.what, line.of) => {
+                    return wrong("this is a part of another sweep than those before");
+                }
+                Some(known) if !known.parts.is_disjoint(&line.parts) => {
+                    return wrong("this part was there before");
+                }
+                Some(known) => {
+                    known.parts.extend(&line.parts);
+                    known.sweep.add(&line.sweep);
+                }
             }
         }
     }
     if whole.is_empty() {
         return Err(Failure::Usage("nothing to merge: the files are empty".to_owned()));
+    }
+    for line in &whole {
+        let missing = (1..=line.of).filter(|part| !line.parts.contains(part)).take(20);
+        let missing: Vec<_> = missing.map(|part| part.to_string()).collect();
+        if !missing.is_empty() {
+            let (scenario, of) = (&line.what.scenario, line.of);
+            let missing = missing.join(", ");
+            let problem = format!("{scenario}: of {of} parts these are missing: {missing}");
+            return Err(Failure::Usage(problem));
+        }
     }
     Ok(whole)
 }
@@ -257,7 +308,9 @@ fn keep(folder: &Path, simulation: &Simulation, sweep: &Sweep) -> Result<(), Fai
         let drawn = simulation.materialised(failure.seed)?;
         let story = failure.to_string().replace('\n', "\n# ");
         let text = format!("# {story}\n\n{}", drawn.scenario());
-        let path = folder.join(format!("{}-{}.toml", failure.scenario, failure.seed));
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let name: String = failure.scenario.chars().map(plain).collect();
+        let path = folder.join(format!("{name}-{}.toml", failure.seed));
         std::fs::write(path, text).map_err(wrong)?;
     }
     Ok(())

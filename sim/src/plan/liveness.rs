@@ -1,7 +1,8 @@
 //! By when each peer must be up again, derived from the policy and the world, term by term.
 //!
 //! ```text
-//! found    how long a dead connection may go unnoticed, where one can die in silence
+//! found    how long a dead connection may go unnoticed, where one can die in silence, and what a slow
+//!          link still holds
 //! backoff  the longest wait that may be left, or the spread of a mass loss if that is wider
 //! open     the breaker's longest interval: the one that the heal falls into, and another one after
 //!          a probe that was caught in the outage
@@ -74,6 +75,9 @@ impl Plan {
         profile: &PeerProfile,
         guard: &BreakerProfile,
     ) -> Option<[(&'static str, Span); 5]> {
+        if profile.max_attempts.is_some() || profile.give_up_after.is_some() {
+            return None;
+        }
         let ways = u32::try_from(group.ways.len()).unwrap_or(u32::MAX);
         let trips = guard.breaker.consecutive_failures.is_some() || guard.breaker.rates.is_some();
         let open = if trips { self.longest_open(&guard.breaker)? } else { Span::ZERO };
@@ -82,12 +86,25 @@ impl Plan {
         let dial = profile.max_dial_timeout.saturating_add(failovers).saturating_add(probe);
         let line = group.ways.iter().map(|way| self.line(way, guard)).max()?;
         Some([
-            ("found", span(self.found(profile)?)),
+            ("found", span(self.found(profile)?.saturating_add(self.news(group)))),
             ("backoff", span(self.longest_wait(profile, guard, ways))),
             ("open", Span::from_nanos(open.as_nanos().saturating_mul(2))),
             ("dial", span(dial)),
             ("line", line),
         ])
+    }
+
+    /// How long what was sent over a slow link may still be under way.
+    fn news(&self, group: &Group) -> Duration {
+        let of = |way: &Way| {
+            let slow = self.faults.iter().filter(|fault| fault.on == way.link);
+            let slow = slow.map(|fault| match fault.trouble {
+                Trouble::Slow(latency) => latency.longest().into(),
+                _ => Duration::ZERO,
+            });
+            slow.fold(Duration::ZERO, Duration::saturating_add)
+        };
+        group.ways.iter().map(of).max().unwrap_or_default()
     }
 
     /// How long a dead connection may go unnoticed.

@@ -190,6 +190,11 @@ fn check_chaos(scenario: &Scenario, source: &Source<'_>) -> Result<(), ScenarioE
     if let Some(span) = chaos.span.as_ref().filter(|span| *span.get_ref() == Span::ZERO) {
         return Err(source.error("chaos within 0s", &span.span()));
     }
+    let duration = scenario.duration.get_ref();
+    if let Some(span) = chaos.span.as_ref().filter(|span| span.get_ref() > duration) {
+        let problem = format!("chaos for longer than the scenario, which lasts {duration}");
+        return Err(source.error(problem, &span.span()));
+    }
     let known = || marks::all().map(|mark| mark.name);
     match chaos.marks.iter().find(|mark| known().all(|name| name != mark.get_ref())) {
         Some(mark) => Err(source.unknown("mark", mark, known())),

@@ -256,7 +256,7 @@ pub(crate) fn suggestion(name: &str, known: &[&str]) -> Option<String> {
         Some((distance, other)) if *distance <= 1 + name.len() / 4 => {
             Some(format!("did you mean `{other}`?"))
         }
-        Some(_) if known.len() <= 16 => Some(format!("it may be `{}`", known.join("`, `"))),
+        Some(_) if known.len() <= 20 => Some(format!("it may be `{}`", known.join("`, `"))),
         _ => None,
     }
 }

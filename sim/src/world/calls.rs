@@ -8,6 +8,7 @@ use super::requests::Ask;
 use super::{Happening, Step, World};
 use crate::dist::unit;
 use crate::draws::Purpose;
+use crate::driver::Process;
 use crate::outer::Purse;
 use crate::plan::{Load, Plan, Way, Workload};
 use crate::queue::Rank;
@@ -324,7 +325,10 @@ impl World<'_> {
         for (workload, flow) in self.plan.workloads.iter().zip(&self.flows) {
             let Some(deadline) = workload.deadline else { continue };
             let overdue = |request: &&Request| {
-                !request.is_over && request.begun.at.plus_nanos(deadline.as_nanos()) < self.now
+                let manager = self.plan.manager_of(workload, request.client);
+                !request.is_over
+                    && request.begun.at.plus_nanos(deadline.as_nanos()) < self.now
+                    && self.drivers[manager].process == Process::Runs
             };
             if let Some(request) = flow.requests.iter().find(overdue) {
                 let Request { client, number, .. } = request;

@@ -17,7 +17,7 @@ use steadfast::{Action, ConnId, Event, Notice, PeerCause, PeerState, Time};
 
 use super::{Peer, World};
 use crate::plan::{Plan, Trouble};
-use crate::units::Share;
+use crate::units::{Share, Span};
 
 /// What is kept of a peer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,7 +69,10 @@ impl Oracle {
                 fault.trouble.keeps_off() || matches!(fault.trouble, Trouble::Pause(_))
             }),
             purses: vec![Paid::default(); plan.workloads.len()],
-            is_calm: lossless && plan.faults.iter().all(|fault| harmless(&fault.trouble)),
+            is_calm: watches
+                && lossless
+                && !plan.config.sleep.max_hold.is_zero()
+                && plan.faults.iter().all(|fault| harmless(&fault.trouble)),
             broken: None,
         }
     }
@@ -140,7 +143,7 @@ impl World<'_> {
             }
             Notice::Suspected { peer, silence, .. } if self.oracle.is_calm && !self.warming => {
                 let Some(index) = self.plan.peer(peer) else { return };
-                if is_patient(self.profile_of(index)) && self.dead_since(index).is_none() {
+                if self.is_patient(index) && self.dead_since(index).is_none() {
                     self.oracle.breaks(|| {
                         format!("suspicion: {peer} was suspected after {silence:?}, and all that went wrong was a process that slept")
                     });
@@ -153,7 +156,7 @@ impl World<'_> {
     fn judge_wait(&mut self, index: usize, at: Time, failures: u32) {
         let (now, profile) = (self.now, self.profile_of(index));
         let cap = profile.backoff.cap;
-        let jitter = profile.backoff.jitter;
+        let (jitter, pause) = (profile.backoff.jitter, profile.attempt_delay);
         let Ok(policy) = profile.backoff.validate() else { return };
         let wait = at.since(now);
         let Peer { group, place, .. } = self.peers[index];
@@ -176,7 +179,7 @@ impl World<'_> {
             self.oracle.breaks(|| rule);
         }
         let spread = jitter != Jitter::None && low < cap;
-        if spread && wait == cap {
+        if spread && wait == cap && (!next || wait != pause) {
             self.oracle.breaks(|| format!("jitter: {peer} waits for the cap itself, {cap:?}"));
         }
     }
@@ -243,12 +246,24 @@ impl World<'_> {
     }
 }
 
-/// Whether a detector gives a process that wakes the time to look at its sockets.
-fn is_patient(profile: &PeerProfile) -> bool {
-    const LEAST: std::time::Duration = std::time::Duration::from_secs(1);
-    let asks = match profile.health.signs {
-        Signs::Pings(pings) => pings.timeout >= LEAST,
-        Signs::Heartbeats | Signs::Unmonitored => true,
-    };
-    asks && matches!(profile.health.detector, Detector::Deadline(deadline) if deadline >= 5 * LEAST)
+impl World<'_> {
+    /// Whether the peer's detector gives all that comes over its links the time to come, and a process
+    /// that wakes the time to look at it.
+    fn is_patient(&self, index: usize) -> bool {
+        let group = &self.plan.groups[self.peers[index].group as usize];
+        let profile = self.profile_of(index);
+        let links = group.ways.iter().filter_map(|way| self.plan.links.get(way.link));
+        let longest = links.map(|link| link.latency.longest()).max().unwrap_or(Span::ZERO);
+        let trip = 2 * std::time::Duration::from(longest);
+        let beat = group.heartbeat.map_or(std::time::Duration::ZERO, Into::into);
+        let asks = match profile.health.signs {
+            Signs::Pings(pings) => pings.timeout > trip && pings.timeout >= LEAST,
+            Signs::Heartbeats | Signs::Unmonitored => true,
+        };
+        let Detector::Deadline(deadline) = profile.health.detector else { return false };
+        asks && group.trace.is_none() && deadline >= 5 * LEAST && deadline > 2 * beat + trip
+    }
 }
+
+/// What a process that wakes the wrong way round takes to come to its sockets is far below this.
+const LEAST: std::time::Duration = std::time::Duration::from_secs(1);
