@@ -7,6 +7,7 @@
 //! open     the breaker's longest interval: the one that the heal falls into, and another one after
 //!          a probe that was caught in the outage
 //! dial     a dial that hangs at the heal, one for each endpoint before a good one, and a probe
+//! hung     the turns of those whose dials hang at what is silent for ever, where few may be in flight
 //! line     all who may stand before: their turns at the server, or round trips of a window that
 //!          grows from one; with what the server still has in its queue
 //! ```
@@ -74,7 +75,7 @@ impl Plan {
         group: &Group,
         profile: &PeerProfile,
         guard: &BreakerProfile,
-    ) -> Option<[(&'static str, Span); 5]> {
+    ) -> Option<[(&'static str, Span); 6]> {
         if profile.max_attempts.is_some() || profile.give_up_after.is_some() {
             return None;
         }
@@ -90,8 +91,36 @@ impl Plan {
             ("backoff", span(self.longest_wait(profile, guard, ways))),
             ("open", Span::from_nanos(open.as_nanos().saturating_mul(2))),
             ("dial", span(dial)),
+            ("hung", span(self.hung(ways, guard))),
             ("line", line),
         ])
+    }
+
+    /// How long others may take every place in flight with dials that nobody ever answers: each breaker
+    /// in front of such a server has its turn between any two dials that somebody answers.
+    fn hung(&self, ways: u32, guard: &BreakerProfile) -> Duration {
+        let silent = |way: &Way| {
+            self.faults.iter().filter(|fault| !fault.schedule.heals()).any(|fault| {
+                match fault.trouble {
+                    Trouble::Partition(_) => fault.on == way.link,
+                    Trouble::Silent => fault.on == way.server,
+                    _ => false,
+                }
+            })
+        };
+        let silent = self.groups.iter().flat_map(|group| &group.ways).filter(|way| silent(way));
+        let silent = u32::try_from(silent.count()).unwrap_or(u32::MAX);
+        if silent == 0 {
+            return Duration::ZERO;
+        }
+        let own = guard.window.is_none().then_some(guard.max_in_flight);
+        let limit = self.config.pacer.max_in_flight.min(own.unwrap_or(u32::MAX)).max(1);
+        let managers = u32::try_from(self.managers).unwrap_or(u32::MAX).max(1);
+        let dials = self.peers.div_ceil(managers).saturating_mul(ways);
+        let turns = dials.saturating_mul(silent.saturating_add(1)).div_ceil(limit);
+        let profiles = self.config.peer_profiles.iter();
+        let longest = profiles.map(|profile| profile.max_dial_timeout).max().unwrap_or_default();
+        longest.saturating_mul(turns.saturating_sub(1))
     }
 
     /// How long what was sent over a slow link may still be under way.
