@@ -57,7 +57,7 @@ pub struct Options {
     /// are always checked before the first fault, after the last, and at the end.
     pub invariants: Option<bool>,
     /// Whether, where all would be checked after every step, only those are whom the step concerned, and
-    /// all after every 64th.
+    /// all after every 128th.
     pub concerned: bool,
     /// Whether the core's `Ledger` watches the drivers, in worlds of at most 500,000 peers: it has a
     /// record of each connection.
@@ -108,7 +108,7 @@ impl Checks {
     const fn are_due(self, step: u64) -> bool {
         match self {
             Self::Always => true,
-            Self::Concerned => step.is_multiple_of(64),
+            Self::Concerned => step.is_multiple_of(128),
             // 101 is prime: whatever comes at regular intervals, it does not miss it for ever.
             Self::Often => step <= 100_000 || step.is_multiple_of(101),
             Self::Seldom => false,

@@ -13,7 +13,7 @@ pub(super) fn draw(scenario: &mut Scenario, chance: &mut Chance) {
     let habits = Habits {
         extra_ticks: if chance.once_in(4) { share(0.1) } else { Share::default() },
         // Each goes through text and back.
-        restores: if chance.once_in(16) { share(0.005) } else { Share::default() },
+        restores: if chance.once_in(24) { share(0.005) } else { Share::default() },
         late_facts: if chance.once_in(2) { share(0.9) } else { Share::default() },
     };
     scenario.drivers = Spanned::new(0..0, habits);

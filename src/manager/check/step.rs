@@ -20,7 +20,16 @@ impl Manager {
         self.check_deadline()?;
         self.check_sums()?;
         self.check_event(event)?;
-        actions.iter().try_for_each(|action| self.check_action(action))
+        let mut last = None;
+        for action in actions {
+            // What happens to a peer is told in several notices, one after the other.
+            let own = peer_of(action);
+            if own.is_none() || own != last {
+                self.check_action(action)?;
+            }
+            last = own;
+        }
+        Ok(())
     }
 
     fn check_event(&self, event: &Event) -> Result<(), Violation> {
@@ -121,5 +130,13 @@ impl Manager {
         let call = self.calls.attempts[slot].call;
         self.check_call(call, &self.calls.slab[call])?;
         self.check_breaker(self.calls.slab[call].breaker)
+    }
+}
+
+/// Whom a notice is about, if it is about a peer.
+const fn peer_of(action: &Action) -> Option<PeerId> {
+    match action {
+        Action::Notice(Notice::Peer { peer, .. } | Notice::RetryAt { peer, .. }) => Some(*peer),
+        _ => None,
     }
 }
