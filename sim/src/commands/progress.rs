@@ -7,6 +7,17 @@ use steadfast_sim::ScenarioError;
 
 use super::Failure;
 
+/// A progress bar of that length, drawn by that template; hidden where nobody can see it.
+pub(crate) fn bar(length: u64, template: &str) -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr_with_hz(8),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(length), target);
+    let style = ProgressStyle::with_template(template);
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// Does it with a progress bar, where somebody can see it and for whom it takes a while; and how
 /// long it took.
 #[expect(
@@ -18,12 +29,9 @@ pub(crate) fn timed<T>(
     work: impl FnOnce(&mut dyn FnMut(f64)) -> Result<T, ScenarioError>,
 ) -> Result<(T, f64), Failure> {
     let began = std::time::Instant::now();
-    let bar = ProgressBar::with_draw_target(Some(1_000), ProgressDrawTarget::stderr_with_hz(8));
-    let style = ProgressStyle::with_template("{wide_bar} {percent}%  {elapsed}  {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let visible = std::io::stderr().is_terminal();
+    let bar = bar(1_000, "{wide_bar} {percent}%  {elapsed}  {eta} left");
     let mut progress = |share: f64| {
-        if visible && began.elapsed().as_millis() > 500 {
+        if began.elapsed().as_millis() > 500 {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,

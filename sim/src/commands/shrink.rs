@@ -1,14 +1,13 @@
 //! `steadfast shrink`: from a failing run to the smallest that fails so.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use steadfast_sim::find_with;
 use steadfast_sim::units::Span;
 
+use super::progress::bar;
 use super::{Failure, mutant, print};
 
 /// Exit codes: 0 it fails and was shrunk, 2 it does not fail, 3 bad usage.
@@ -54,14 +53,9 @@ pub(crate) fn shrink(args: &ShrinkArgs) -> Result<ExitCode, Failure> {
     let simulation = find_with(&args.scenario, &args.set)?.policy(&args.policy)?;
     let began = std::time::Instant::now();
     let budget = args.budget.map(std::time::Duration::from);
-    let bar = ProgressBar::with_draw_target(Some(args.runs.into()), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{wide_bar} {pos} runs  {elapsed}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let visible = std::io::stderr().is_terminal();
+    let bar = bar(args.runs.into(), "{wide_bar} {pos} runs  {elapsed}");
     let mut goes_on = |runs: u32| {
-        if visible {
-            bar.set_position(runs.into());
-        }
+        bar.set_position(runs.into());
         runs < args.runs && budget.is_none_or(|budget| began.elapsed() < budget)
     };
     let shrunk = simulation.shrink(args.seed, &mut goes_on)?;

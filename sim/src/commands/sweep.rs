@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::sync::Mutex;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use steadfast_sim::{Seeds, Simulation, Sweep, SweepOptions, Verdict, find_with};
 
+use super::progress::bar;
 use super::run::exit_code;
 use super::{Failure, mutant, print};
 
@@ -192,24 +191,17 @@ fn watched(
 ) -> Result<Sweep, Failure> {
     let began = std::time::Instant::now();
     let lasts = args.lasts.map(std::time::Duration::from);
-    let target = ProgressDrawTarget::stderr_with_hz(8);
-    let bar = ProgressBar::with_draw_target(Some(options.count()), target);
-    let style = ProgressStyle::with_template("{wide_bar} {pos} seeds  {per_sec}  {elapsed}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let bar = Mutex::new(bar);
-    let visible = std::io::stderr().is_terminal() && lasts.is_none();
+    let template = match lasts {
+        None => "{wide_bar} {pos} seeds  {per_sec}  {elapsed}",
+        Some(_) => "{spinner} {pos} seeds  {per_sec}  {elapsed}",
+    };
+    let bar = bar(options.count(), template);
     let progress = |done| {
-        if let Ok(bar) = bar.lock()
-            && visible
-        {
-            bar.set_position(done);
-        }
+        bar.set_position(done);
         lasts.is_some_and(|lasts| began.elapsed() >= lasts)
     };
     let sweep = simulation.sweep(options, &progress)?;
-    if let Ok(bar) = bar.lock() {
-        bar.finish_and_clear();
-    }
+    bar.finish_and_clear();
     let wall = began.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "for printing")]
     let rate = sweep.seeds as f64 / wall.max(1e-9);

@@ -1,7 +1,7 @@
 //! The invariants of those whom one step concerned.
 
 use super::Violation;
-use crate::action::{Action, Ignored, Notice};
+use crate::action::{Action, Notice};
 use crate::event::{Event, Target};
 use crate::id::{AttemptId, BreakerId, CallId, ConnId, PeerId};
 use crate::manager::Manager;
@@ -79,7 +79,6 @@ impl Manager {
                 self.check_call_of(*call)
             }
             Action::Notice(notice) => match notice {
-                Notice::Ignored(Ignored::StaleConn(_)) => Ok(()),
                 Notice::Peer { peer, .. }
                 | Notice::RetryAt { peer, .. }
                 | Notice::Draining { peer, .. }
