@@ -167,6 +167,7 @@ pub mod __bench {
         /// Takes out the first, whenever it is due.
         pub fn pop(&mut self) -> Option<(u64, u32)> {
             let timer = self.0.pop_due(Time::MAX)?;
+            self.0.advance(timer.deadline);
             Some((timer.deadline.as_nanos(), timer.slot))
         }
     }

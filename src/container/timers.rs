@@ -1,10 +1,8 @@
 //! What is due when: at most one deadline for each key, popped in (deadline, arming) order.
-//!
-//! An indexed four-ary heap. Rejected: a heap with stale entries (a flapper with long timeouts piles
-//! them up without bound), and a wheel with ticks (order within a tick is lost).
 
 use alloc::vec::Vec;
 
+use crate::container::calendar::{Calendar, Place, Places};
 use crate::mutant::Mutant;
 use crate::time::Time;
 
@@ -35,16 +33,16 @@ pub(crate) enum TimerKind {
 
 const KINDS: usize = 9;
 
-/// The heap of timers that concern nobody else.
+/// The calendar of timers that concern nobody else.
 const OWN: usize = 0;
-/// The heap of timers that judge the other side: they wait for the I/O, and stand still while the
+/// The calendar of timers that judge the other side: they wait for the I/O, and stand still while the
 /// network is down.
 const JUDGING: usize = 1;
-/// The heap of timers that somebody waits for: they wait for the I/O and for nothing else.
+/// The calendar of timers that somebody waits for: they wait for the I/O and for nothing else.
 const PROMISED: usize = 2;
 
 impl TimerKind {
-    const fn heap(self) -> usize {
+    const fn calendar(self) -> usize {
         match self {
             Self::Peer | Self::Pace | Self::Pacer | Self::CallPace | Self::PingPace => OWN,
             Self::Conn | Self::Breaker | Self::Attempt => JUDGING,
@@ -68,25 +66,49 @@ pub(crate) struct Timer {
     pub slot: u32,
 }
 
-/// No place in a heap.
-const NOWHERE: u32 = u32::MAX;
-/// Children of a heap's node.
-const ARITY: usize = 4;
+/// Where each key stands in its calendar, by kind and slot.
+#[derive(Clone, Debug, Default)]
+struct Keys([Vec<Place>; KINDS]);
 
-/// All timers of a manager, in three heaps: those that judge the other side have their own, which is
-/// stopped in one move.
+impl Keys {
+    fn place(&self, kind: TimerKind, slot: u32) -> Option<Place> {
+        let place = self.0[kind as usize].get(slot as usize).copied();
+        place.filter(|place| place.is_somewhere())
+    }
+}
+
+impl Places for Keys {
+    fn put(&mut self, timer: &Timer, place: Place) {
+        let places = &mut self.0[timer.kind as usize];
+        let index = timer.slot as usize;
+        if places.len() <= index {
+            places.resize(index + 1, Place::NOWHERE);
+        }
+        places[index] = place;
+    }
+}
+
+/// All timers of a manager, in three calendars: those that judge the other side have their own,
+/// which is stopped in one move.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timers {
-    heaps: [Vec<Timer>; 3],
-    /// Where each key stands in its heap, by kind and slot.
-    places: [Vec<u32>; KINDS],
+    calendars: [Calendar; 3],
+    keys: Keys,
     sequence: u64,
     stopped: bool,
+    /// The present, which the calendars are laid out by; it changes no answer.
+    now: Time,
 }
 
 impl Timers {
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// Notes that it is later.
+    #[inline]
+    pub(crate) const fn advance(&mut self, now: Time) {
+        self.now = now;
     }
 
     /// Arms the timer, or moves it; it goes behind all that are due at the same moment.
@@ -100,7 +122,7 @@ impl Timers {
 
     /// Puts back a timer of a snapshot; `false` if its key is armed already.
     pub(crate) fn restore(&mut self, timer: Timer) -> bool {
-        let fresh = self.deadline(timer.kind, timer.slot).is_none();
+        let fresh = self.keys.place(timer.kind, timer.slot).is_none();
         if fresh {
             self.insert(timer);
             self.sequence = self.sequence.max(timer.sequence.saturating_add(1));
@@ -109,21 +131,20 @@ impl Timers {
     }
 
     fn insert(&mut self, timer: Timer) {
-        let heap = timer.kind.heap();
-        self.heaps[heap].push(timer);
-        self.sift_up(heap, self.heaps[heap].len() - 1);
+        self.calendars[timer.kind.calendar()].insert(timer, self.now, &mut self.keys);
     }
 
     /// Disarms the timer if it is armed.
     pub(crate) fn disarm(&mut self, kind: TimerKind, slot: u32) {
-        let Some(place) = self.place(kind, slot) else { return };
-        self.remove(kind.heap(), place);
+        if let Some(place) = self.keys.place(kind, slot) {
+            self.calendars[kind.calendar()].remove(place, &mut self.keys);
+        }
     }
 
     /// When the timer is due, if it is armed.
     pub(crate) fn deadline(&self, kind: TimerKind, slot: u32) -> Option<Time> {
-        let place = self.place(kind, slot)?;
-        Some(self.heaps[kind.heap()].get(place)?.deadline)
+        let place = self.keys.place(kind, slot)?;
+        Some(self.calendars[kind.calendar()].get(place)?.deadline)
     }
 
     /// Stops or starts those that judge.
@@ -134,7 +155,7 @@ impl Timers {
     /// When the first is due.
     #[inline]
     pub(crate) fn next(&self) -> Option<Time> {
-        let own = self.heaps[OWN].first();
+        let own = self.calendars[OWN].first();
         let verdict = self.first_verdict(Time::MAX, Time::MAX);
         own.into_iter().chain(verdict).map(|first| first.deadline).min()
     }
@@ -143,36 +164,38 @@ impl Timers {
     /// `promised` of those that somebody waits for.
     #[inline]
     fn first_verdict(&self, judged: Time, promised: Time) -> Option<&Timer> {
-        let judging = self.heaps[JUDGING].first().filter(|_| !self.stopped);
+        let judging = self.calendars[JUDGING].first().filter(|_| !self.stopped);
         let judging = judging.filter(|first| first.deadline <= judged);
-        let waited_for = self.heaps[PROMISED].first().filter(|first| first.deadline <= promised);
-        judging.into_iter().chain(waited_for).min_by_key(|first| order(first))
+        let waited_for = self.calendars[PROMISED].first();
+        let waited_for = waited_for.filter(|first| first.deadline <= promised);
+        let order = |timer: &&Timer| (timer.deadline, timer.sequence);
+        judging.into_iter().chain(waited_for).min_by_key(order)
     }
 
     /// Takes out the first that is due at `now`, of those that wait for nothing else.
     #[inline]
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
-        self.pop(OWN, now)
+        let first = *self.calendars[OWN].first().filter(|first| first.deadline <= now)?;
+        self.pop(first)
     }
 
     /// Takes out the first that is due of those that wait for the I/O: by `judged` of those that
     /// judge, by `promised` of those that somebody waits for.
     #[inline]
     pub(crate) fn pop_verdict(&mut self, judged: Time, promised: Time) -> Option<Timer> {
-        let heap = self.first_verdict(judged, promised)?.kind.heap();
-        self.pop(heap, Time::MAX)
+        let first = *self.first_verdict(judged, promised)?;
+        self.pop(first)
     }
 
-    #[inline]
-    fn pop(&mut self, heap: usize, now: Time) -> Option<Timer> {
-        let first = *self.heaps[heap].first().filter(|first| first.deadline <= now)?;
-        self.remove(heap, 0);
+    fn pop(&mut self, first: Timer) -> Option<Timer> {
+        let place = self.keys.place(first.kind, first.slot)?;
+        self.calendars[first.kind.calendar()].pop(place, &mut self.keys);
         Some(first)
     }
 
     /// All armed timers, in no order that means anything.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Timer> {
-        self.heaps.iter().flatten()
+        self.calendars.iter().flat_map(Calendar::iter)
     }
 
     pub(crate) const fn sequence(&self) -> u64 {
@@ -182,71 +205,6 @@ impl Timers {
     pub(crate) const fn set_sequence(&mut self, sequence: u64) {
         self.sequence = sequence;
     }
-
-    fn place(&self, kind: TimerKind, slot: u32) -> Option<usize> {
-        let place = *self.places[kind as usize].get(slot as usize)?;
-        (place != NOWHERE).then_some(place as usize)
-    }
-
-    fn set_place(&mut self, timer: Timer, place: u32) {
-        let places = &mut self.places[timer.kind as usize];
-        let index = timer.slot as usize;
-        if places.len() <= index {
-            places.resize(index + 1, NOWHERE);
-        }
-        places[index] = place;
-    }
-
-    fn remove(&mut self, heap: usize, place: usize) {
-        let timers = &mut self.heaps[heap];
-        if place >= timers.len() {
-            return;
-        }
-        let gone = timers.swap_remove(place);
-        self.set_place(gone, NOWHERE);
-        if place < self.heaps[heap].len() {
-            let place = self.sift_up(heap, place);
-            self.sift_down(heap, place);
-        }
-    }
-    fn sift_up(&mut self, heap: usize, mut place: usize) -> usize {
-        let moving = self.heaps[heap][place];
-        while place > 0 {
-            let parent = (place - 1) / ARITY;
-            let above = self.heaps[heap][parent];
-            if order(&above) <= order(&moving) {
-                break;
-            }
-            self.put(heap, place, above);
-            place = parent;
-        }
-        self.put(heap, place, moving);
-        place
-    }
-    fn sift_down(&mut self, heap: usize, mut place: usize) {
-        let moving = self.heaps[heap][place];
-        loop {
-            let first = place * ARITY + 1;
-            let last = (first + ARITY).min(self.heaps[heap].len());
-            let smallest = (first..last).min_by_key(|&child| order(&self.heaps[heap][child]));
-            let Some(child) = smallest else { break };
-            let below = self.heaps[heap][child];
-            if order(&moving) <= order(&below) {
-                break;
-            }
-            self.put(heap, place, below);
-            place = child;
-        }
-        self.put(heap, place, moving);
-    }
-    fn put(&mut self, heap: usize, place: usize, timer: Timer) {
-        self.heaps[heap][place] = timer;
-        self.set_place(timer, u32::try_from(place).unwrap_or(NOWHERE));
-    }
-}
-
-const fn order(timer: &Timer) -> (Time, u64) {
-    (timer.deadline, timer.sequence)
 }
 
 #[cfg(test)]
@@ -262,6 +220,18 @@ mod tests {
         /// At a moment, whether of those that wait for the I/O.
         Pop(u64, bool),
         Stop(bool),
+        /// Many at once, so that the calendars are laid out.
+        Crowd(u64),
+    }
+
+    /// Moments that lie close together, some seconds apart and some hours.
+    fn at() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            3 => 0..50_u64,
+            3 => 0..20_000_000_000_u64,
+            1 => 0..40_000_000_000_000_u64,
+            1 => Just(u64::MAX),
+        ]
     }
 
     fn kind() -> impl Strategy<Value = TimerKind> {
@@ -271,10 +241,11 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
-            4 => (kind(), 0..20_u32, 0..50_u64).prop_map(|(kind, slot, at)| Op::Arm(kind, slot, at)),
+            4 => (kind(), 0..20_u32, at()).prop_map(|(kind, slot, at)| Op::Arm(kind, slot, at)),
             1 => (kind(), 0..20_u32).prop_map(|(kind, slot)| Op::Disarm(kind, slot)),
-            3 => (0..50_u64, any::<bool>()).prop_map(|(now, judges)| Op::Pop(now, judges)),
+            3 => (at(), any::<bool>()).prop_map(|(now, judges)| Op::Pop(now, judges)),
             1 => any::<bool>().prop_map(Op::Stop),
+            1 => at().prop_map(Op::Crowd),
         ]
     }
 
@@ -284,11 +255,11 @@ mod tests {
             let mut timers = Timers::new();
             let mut model: BTreeMap<(Time, u64), (TimerKind, u32)> = BTreeMap::new();
             let mut stopped = false;
-            for (sequence, op) in (0..).zip(ops) {
+            for op in ops {
                 match op {
                     Op::Arm(kind, slot, at) => {
                         model.retain(|_, key| *key != (kind, slot));
-                        model.insert((Time::from_nanos(at), sequence), (kind, slot));
+                        model.insert((Time::from_nanos(at), timers.sequence()), (kind, slot));
                         timers.arm(kind, slot, Time::from_nanos(at));
                     }
                     Op::Disarm(kind, slot) => {
@@ -297,7 +268,9 @@ mod tests {
                     }
                     Op::Pop(now, waits) => {
                         let now = Time::from_nanos(now);
-                        let is_asked = |kind: TimerKind| match kind.heap() {
+                        // The present may be any moment: no answer depends on it.
+                        timers.advance(Time::from_nanos(now.as_nanos() % 30_000_000_000));
+                        let is_asked = |kind: TimerKind| match kind.calendar() {
                             OWN => !waits,
                             JUDGING => waits && !stopped,
                             _ => waits,
@@ -314,6 +287,17 @@ mod tests {
                             if waits { timers.pop_verdict(now, now) } else { timers.pop_due(now) };
                         let popped = popped.map(|timer| (timer.kind, timer.slot));
                         prop_assert_eq!(popped, first.map(|(_, key)| key));
+                    }
+                    Op::Crowd(at) => {
+                        // Sequences of its own, behind all others of their moment.
+                        for place in 0..300_u32 {
+                            let slot = 1_000 + place;
+                            let deadline = at.saturating_add(u64::from(place % 7) << (place % 40));
+                            model.retain(|_, key| *key != (TimerKind::Conn, slot));
+                            let order = (Time::from_nanos(deadline), timers.sequence());
+                            model.insert(order, (TimerKind::Conn, slot));
+                            timers.arm(TimerKind::Conn, slot, Time::from_nanos(deadline));
+                        }
                     }
                     Op::Stop(stop) => {
                         stopped = stop;

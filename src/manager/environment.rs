@@ -75,6 +75,7 @@ impl Manager {
         }
         let promised = self.deadline;
         self.now = now;
+        self.timers.advance(now);
         let Some(promised) = promised else { return };
         let late = now.since(promised);
         let sleep = self.policies.config.sleep;

@@ -41,6 +41,7 @@ impl Manager {
         snapshot.check_places()?;
         let mut manager = Self::new(snapshot.config, hash_key).map_err(RestoreError::Config)?;
         manager.now = snapshot.now;
+        manager.timers.advance(snapshot.now);
         manager.run = Digest::resume(snapshot.run);
         manager.sleep = Sleep { woke_at: snapshot.woke_at, hold_until: snapshot.hold_until };
         manager.network = snapshot.network.into_record();
