@@ -53,6 +53,19 @@ impl<T> Slab<T> {
         })
     }
 
+    /// The slab with each record turned into another.
+    pub(crate) fn map<R>(self, turn: impl FnMut(T) -> R) -> Slab<R> {
+        let mut turn = turn;
+        let slots = self.slots.into_iter().map(|entry| entry.map(&mut turn)).collect();
+        Slab {
+            slots,
+            free: self.free,
+            len: self.len,
+            #[cfg(test)]
+            visits: self.visits,
+        }
+    }
+
     /// All slots, and the free ones in the order of their release.
     pub(crate) fn parts(&self) -> (&[Option<T>], &[u32]) {
         (&self.slots, &self.free)

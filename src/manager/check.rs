@@ -168,7 +168,7 @@ impl Manager {
         )?;
         for (anchor, current) in [(LIVE, true), (ORPHANS, false), (UNCHECKED, true)] {
             for slot in self.conns.lists.iter(anchor) {
-                let ok = (self.conns.slab[slot].process == self.conns.process) == current;
+                let ok = (self.conns.pulse(slot).process == self.conns.process) == current;
                 hold(NAME, ok, || format!("conns[{slot}]"), || "of another process".into())?;
             }
         }
@@ -328,6 +328,8 @@ impl Manager {
             }
         }
         let up = conn.phase == ConnPhase::Up;
+        let profile = self.peers.slab[conn.peer].profile;
+        hold(NAME, self.conns.has_pulse(slot, profile), place, || "its records differ".into())?;
         let asking = self.pinger.line.is_linked(slot);
         let pinged = watch.is_some_and(|watch| watch.pings.is_some());
         let may_ask = up && pinged && conn.probe.sent_at().is_none();
@@ -338,7 +340,9 @@ impl Manager {
         let fits = !conn.probe.is_unhealthy() || !trusted;
         hold(NAME, fits, place, || "trusted though it missed its pings".into())?;
         let attentive = !trusted || conn.ping.is_some() || asking;
-        hold(NAME, conn.attentive || !attentive, place, || "deaf to its answer".into())?;
+        hold(NAME, self.conns.pulse(slot).attentive || !attentive, place, || {
+            "deaf to its answer".into()
+        })?;
         Ok(())
     }
 

@@ -76,7 +76,7 @@ impl Manager {
         self.stats.adopted += 1;
         let now = self.now;
         let slot =
-            self.conns.insert(|id, process| Conn::new(id, process, peer, NONE, ConnPhase::Up, now));
+            self.conns.insert(profile, now, |id| Conn::new(id, peer, NONE, ConnPhase::Up, now));
         let conn = self.conns.slab[slot].id;
         out.push(Action::Adopt { conn, peer: id, tag });
         self.come_up(slot, None);
@@ -115,12 +115,12 @@ impl Manager {
                 None => Box::new(Phi::new(&phi)),
             }),
         });
+        self.conns.pulse_mut(slot).come_up(rhythm.is_some(), self.now);
         let conn = &mut self.conns.slab[slot];
         conn.phase = ConnPhase::Up;
         conn.since = self.now;
-        conn.last_heard = self.now;
         // Coming up counts as the first heartbeat.
-        conn.last_beat = Some(self.now);
+        conn.last_beat = rhythm.is_some().then_some(self.now);
         conn.rhythm = rhythm;
         self.join_crowd(slot);
         self.arm_watch(slot);
@@ -139,6 +139,7 @@ impl Manager {
     /// The connection is gone. After a stable one the peer starts afresh, spread among those lost
     /// with it; after one that did not last, the backoff goes on where it was.
     pub(crate) fn lose(&mut self, slot: u32, cause: LossCause, out: &mut Out<'_>) {
+        let heard = self.conns.pulse(slot).heard;
         let Some(conn) = self.drop_conn(slot) else { return };
         *self.stats.losses.of(cause) += 1;
         if let Some(endpoint) = self.endpoints.slab.get(conn.endpoint) {
@@ -161,8 +162,7 @@ impl Manager {
         peer.without_since = self.now;
         peer.offline_before = self.network.offline_ns(self.now);
         let policy = self.policies.peer(peer.profile);
-        let stable =
-            lasted >= policy.profile.stable_after && (conn.heard || policy.watch.is_none());
+        let stable = lasted >= policy.profile.stable_after && (heard || policy.watch.is_none());
         if stable {
             self.forget_failures(conn.peer);
         }

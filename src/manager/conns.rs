@@ -1,4 +1,4 @@
-//! Dials and connections: the records that the hottest events touch.
+//! Dials and connections, each in two records: the one that the hottest events touch, and the rest.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -30,28 +30,82 @@ pub(crate) enum ConnPhase {
     Up,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Conn {
-    pub(crate) id: ConnId,
+/// What hearing from a connection touches, and nothing else: half a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
+pub(crate) struct Pulse {
+    id: ConnId,
     /// When anything was last heard on it.
     pub(crate) last_heard: Time,
-    /// When the last periodic sign of life came that the next one is measured from.
-    pub(crate) last_beat: Option<Time>,
-    pub(crate) peer: u32,
-    /// The endpoint it leads to; none when the peer dialed us or the endpoint is gone.
-    pub(crate) endpoint: u32,
     /// The process that it belongs to; see [`Conns::restart`].
     pub(crate) process: u32,
+    /// Its peer's.
+    pub(crate) profile: u16,
+    stage: Stage,
     /// Whether anything was heard since it came up.
     pub(crate) heard: bool,
     /// Whether hearing from it means more than noting the moment: it is doubted, or a ping is out or
     /// due.
     pub(crate) attentive: bool,
+    /// Whether its detector learns from it.
+    pub(crate) learns: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing has the slot.
+    Free,
+    Dialing,
+    Up,
+}
+
+impl Pulse {
+    const FREE: Self = Self {
+        id: ConnId::from_raw(0),
+        last_heard: Time::ZERO,
+        process: 0,
+        profile: 0,
+        stage: Stage::Free,
+        heard: false,
+        attentive: false,
+        learns: false,
+    };
+
+    /// Of a connection on which nothing was heard yet.
+    fn new(conn: &Conn, profile: u16, process: u32, now: Time) -> Self {
+        let stage = if conn.phase == ConnPhase::Up { Stage::Up } else { Stage::Dialing };
+        let learns = conn.rhythm.is_some();
+        Self { id: conn.id, last_heard: now, process, profile, stage, learns, ..Self::FREE }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.stage == Stage::Up
+    }
+
+    pub(crate) fn come_up(&mut self, learns: bool, now: Time) {
+        (self.stage, self.learns, self.last_heard) = (Stage::Up, learns, now);
+    }
+
+    /// Whether all that is known of it is when it was last heard.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_up() && !self.attentive && !self.learns
+    }
+}
+
+/// The rest of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Conn {
+    pub(crate) id: ConnId,
+    pub(crate) peer: u32,
+    /// The endpoint it leads to; none when the peer dialed us or the endpoint is gone.
+    pub(crate) endpoint: u32,
     /// Whether a failback made it.
     pub(crate) failed_back: bool,
     pub(crate) phase: ConnPhase,
     /// When it was dialed, then when it came up.
     pub(crate) since: Time,
+    /// When the last periodic sign of life came that its detector measures the next one from.
+    pub(crate) last_beat: Option<Time>,
     /// What speaks against it.
     pub(crate) trust: Trust,
     /// Before this moment its silence does not count: it was to be pinged and was not.
@@ -67,26 +121,15 @@ pub(crate) struct Conn {
 
 impl Conn {
     /// A connection that begins now, on which nothing was heard yet.
-    pub(crate) fn new(
-        id: ConnId,
-        process: u32,
-        peer: u32,
-        endpoint: u32,
-        phase: ConnPhase,
-        now: Time,
-    ) -> Self {
+    pub(crate) fn new(id: ConnId, peer: u32, endpoint: u32, phase: ConnPhase, now: Time) -> Self {
         Self {
             id,
-            last_heard: now,
-            last_beat: None,
             peer,
             endpoint,
-            process,
-            heard: false,
-            attentive: false,
             failed_back: false,
             phase,
             since: now,
+            last_beat: None,
             trust: Trust::Full,
             excused: Time::ZERO,
             rhythm: None,
@@ -94,6 +137,51 @@ impl Conn {
             ping: None,
             pings_before: 0,
         }
+    }
+}
+
+/// Both records of a connection as one, which is how a snapshot has them.
+#[derive(Clone, Debug)]
+pub(crate) struct Whole {
+    pub(crate) id: ConnId,
+    pub(crate) last_heard: Time,
+    pub(crate) last_beat: Option<Time>,
+    pub(crate) peer: u32,
+    pub(crate) endpoint: u32,
+    pub(crate) process: u32,
+    pub(crate) heard: bool,
+    pub(crate) attentive: bool,
+    pub(crate) failed_back: bool,
+    pub(crate) phase: ConnPhase,
+    pub(crate) since: Time,
+    pub(crate) trust: Trust,
+    pub(crate) excused: Time,
+    pub(crate) rhythm: Option<Box<Phi>>,
+    pub(crate) probe: Probe,
+    pub(crate) ping: Option<PingId>,
+    pub(crate) pings_before: u64,
+}
+
+impl Whole {
+    fn into_parts(self, profile: u16) -> (Conn, Pulse) {
+        let conn = Conn {
+            id: self.id,
+            peer: self.peer,
+            endpoint: self.endpoint,
+            failed_back: self.failed_back,
+            phase: self.phase,
+            since: self.since,
+            last_beat: self.last_beat,
+            trust: self.trust,
+            excused: self.excused,
+            rhythm: self.rhythm,
+            probe: self.probe,
+            ping: self.ping,
+            pings_before: self.pings_before,
+        };
+        let mut pulse = Pulse::new(&conn, profile, self.process, self.last_heard);
+        (pulse.heard, pulse.attentive) = (self.heard, self.attentive);
+        (conn, pulse)
     }
 }
 
@@ -107,6 +195,8 @@ pub(crate) const UNCHECKED: u32 = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct Conns {
     pub(crate) slab: Slab<Conn>,
+    /// By slot, as long as the slab's.
+    pulses: Vec<Pulse>,
     pub(crate) lists: Lists,
     /// How many connections each slot has had.
     pub(crate) generations: Vec<u64>,
@@ -119,6 +209,7 @@ impl Conns {
     pub(crate) const fn new() -> Self {
         Self {
             slab: Slab::new(),
+            pulses: Vec::new(),
             lists: Lists::new(),
             generations: Vec::new(),
             pings: Vec::new(),
@@ -129,29 +220,99 @@ impl Conns {
     /// The slot of a connection that is there and belongs to this process.
     #[inline]
     pub(crate) fn find(&self, id: ConnId) -> Option<u32> {
-        let conn = self.slab.get(id.slot())?;
-        (conn.id == id && conn.process == self.process).then_some(id.slot())
+        let pulse = self.pulses.get(id.slot() as usize)?;
+        let own = pulse.id == id && pulse.stage != Stage::Free && pulse.process == self.process;
+        own.then_some(id.slot())
+    }
+
+    /// The pulse of the connection in a slot that is in use.
+    #[inline]
+    pub(crate) fn pulse(&self, slot: u32) -> &Pulse {
+        self.pulses.get(slot as usize).unwrap_or(&Pulse::FREE)
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    #[expect(clippy::expect_used, reason = "a broken invariant of ours, not an input")]
+    pub(crate) fn pulse_mut(&mut self, slot: u32) -> &mut Pulse {
+        self.pulses.get_mut(slot as usize).expect("slot in use")
+    }
+
+    /// Whether the two records of the connection in a slot agree, whose peer has this profile.
+    pub(crate) fn has_pulse(&self, slot: u32, profile: u16) -> bool {
+        let (pulse, conn) = (self.pulse(slot), self.slab.get(slot));
+        conn.is_some_and(|conn| {
+            let fresh = Pulse::new(conn, profile, pulse.process, pulse.last_heard);
+            let all = |pulse: &Pulse| (pulse.id, pulse.profile, pulse.stage, pulse.learns);
+            all(pulse) == all(&fresh)
+        })
+    }
+
+    pub(crate) fn whole(&self, conn: &Conn) -> Whole {
+        let pulse = self.pulse(conn.id.slot());
+        let conn = conn.clone();
+        Whole {
+            id: conn.id,
+            last_heard: pulse.last_heard,
+            last_beat: conn.last_beat,
+            peer: conn.peer,
+            endpoint: conn.endpoint,
+            process: pulse.process,
+            heard: pulse.heard,
+            attentive: pulse.attentive,
+            failed_back: conn.failed_back,
+            phase: conn.phase,
+            since: conn.since,
+            trust: conn.trust,
+            excused: conn.excused,
+            rhythm: conn.rhythm,
+            probe: conn.probe,
+            ping: conn.ping,
+            pings_before: conn.pings_before,
+        }
+    }
+
+    /// Puts in place all connections of a snapshot; `profile` tells that of a peer.
+    pub(crate) fn set_all(&mut self, all: Slab<Whole>, profile: impl Fn(u32) -> u16) {
+        self.pulses = alloc::vec![Pulse::FREE; all.parts().0.len()];
+        let pulses = &mut self.pulses;
+        self.slab = all.map(|whole| {
+            let profile = profile(whole.peer);
+            let (conn, pulse) = whole.into_parts(profile);
+            if let Some(own) = pulses.get_mut(conn.id.slot() as usize) {
+                *own = pulse;
+            }
+            conn
+        });
     }
 
     /// The slot of the connection that the ping was sent on.
     pub(crate) fn find_ping(&self, id: PingId) -> Option<u32> {
         let conn = self.slab.get(id.slot())?;
+        let process = self.pulse(id.slot()).process;
         let next = self.pings.get(id.slot() as usize).copied()?;
         let own = (conn.pings_before..next).contains(&id.generation());
-        (own && conn.process == self.process).then_some(id.slot())
+        (own && process == self.process).then_some(id.slot())
     }
 
     /// Takes a slot for a connection that `make` builds under its id.
-    pub(crate) fn insert(&mut self, make: impl FnOnce(ConnId, u32) -> Conn) -> u32 {
+    pub(crate) fn insert(
+        &mut self,
+        profile: u16,
+        now: Time,
+        make: impl FnOnce(ConnId) -> Conn,
+    ) -> u32 {
         let slot = self.slab.next_slot();
         let index = slot as usize;
         if self.generations.len() <= index {
             self.generations.resize(index + 1, 0);
             self.pings.resize(index + 1, 0);
+            self.pulses.resize(index + 1, Pulse::FREE);
         }
         let generation = self.generations.get(index).copied().unwrap_or_default();
-        let mut conn = make(ConnId::new(slot, generation), self.process);
+        let mut conn = make(ConnId::new(slot, generation));
         conn.pings_before = self.pings.get(index).copied().unwrap_or_default();
+        *self.pulse_mut(slot) = Pulse::new(&conn, profile, self.process, now);
         let slot = self.slab.insert(conn);
         self.lists.push_back(LIVE, slot);
         slot
@@ -160,6 +321,7 @@ impl Conns {
     /// Takes the connection out; its id is dead.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Conn> {
         self.lists.unlink(slot);
+        self.pulses.get_mut(slot as usize)?.stage = Stage::Free;
         let generation = self.generations.get_mut(slot as usize)?;
         let exhausted = *generation >= MAX_GENERATION;
         *generation = generation.saturating_add(1).min(MAX_GENERATION);

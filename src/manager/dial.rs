@@ -39,7 +39,9 @@ impl Manager {
         let resume = if replaces { self.keeps_session(peer) } else { self.can_resume(peer) };
         let deadline = now + timeout;
         let phase = ConnPhase::Dialing { permit, resume, deadline };
-        let conn = self.conns.insert(|id, process| Conn::new(id, process, peer, slot, phase, now));
+        let conn = self
+            .conns
+            .insert(self.peers.slab[peer].profile, now, |id| Conn::new(id, peer, slot, phase, now));
         self.timers.arm(TimerKind::Conn, conn, deadline);
         self.pacer.in_flight += 1;
         self.stats.dials_in_flight = self.pacer.in_flight;

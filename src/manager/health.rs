@@ -3,10 +3,12 @@
 //! Hearing from a connection touches its record and no timer; the timer looks at the record when it
 //! fires and arms itself for the moment that follows from it.
 
+use core::hash::Hash;
 use core::time::Duration;
 
 use crate::action::{Ignored, Notice};
 use crate::config::DetectorPolicy;
+use crate::event::Event;
 use crate::id::{ConnId, PingId};
 use crate::manager::Manager;
 use crate::manager::conns::ConnPhase;
@@ -20,6 +22,31 @@ const SETTLED: u32 = 20;
 
 /// # What is heard
 impl Manager {
+    /// The whole step, if it is no more than to note the moment at which a connection was heard: it
+    /// is up, nothing else depends on it, and nothing is due. `false`: nothing was done.
+    #[inline]
+    pub(crate) fn notes(&mut self, event: &Event, now: Time) -> bool {
+        let (id, beats) = match *event {
+            Event::Heard { conn } => (conn, false),
+            Event::Heartbeat { conn } => (conn, true),
+            _ => return false,
+        };
+        if now < self.now || self.deadline.is_some_and(|deadline| deadline <= now) {
+            return false;
+        }
+        let Some(pulse) = self.conns.find(id).map(|slot| self.conns.pulse_mut(slot)) else {
+            return false;
+        };
+        if !pulse.is_up() || pulse.attentive || (beats && pulse.learns) {
+            return false;
+        }
+        (pulse.last_heard, pulse.heard) = (now, true);
+        self.now = now;
+        self.timers.advance(now);
+        (now, event).hash(&mut self.run);
+        true
+    }
+
     #[inline]
     pub(crate) fn on_heard(&mut self, id: ConnId, out: &mut Out<'_>) {
         let Some(slot) = self.find_conn(id, out) else { return };
@@ -29,14 +56,14 @@ impl Manager {
     #[inline]
     pub(crate) fn heard(&mut self, slot: u32, out: &mut Out<'_>) {
         let now = self.now;
-        let conn = &mut self.conns.slab[slot];
-        if conn.phase != ConnPhase::Up {
-            let id = conn.id;
+        let pulse = self.conns.pulse_mut(slot);
+        if !pulse.is_up() {
+            let id = self.conns.slab[slot].id;
             return self.ignore(Ignored::NotUp(id), out);
         }
-        conn.last_heard = now;
-        conn.heard = true;
-        if conn.attentive {
+        pulse.last_heard = now;
+        pulse.heard = true;
+        if pulse.attentive {
             self.attend(slot, out);
         }
     }
@@ -60,12 +87,13 @@ impl Manager {
         }
         let now = self.now;
         let not_before = self.sleep.woke_at.max(self.network.up_at);
+        // Traffic in between puts pings off: then the gap between two pongs is no period.
+        let last_heard = self.conns.pulse(slot).last_heard;
         let conn = &mut self.conns.slab[slot];
+        let last_beat = conn.last_beat.filter(|&last| last == last_heard);
         // Across a sleep of our own it would tell how long we slept.
         let timed = conn.probe.sent_at().is_some_and(|sent_at| sent_at >= not_before);
         let rtt = conn.probe.pong(now).filter(|_| timed);
-        // Traffic in between puts pings off: then the gap between two pongs is no period.
-        let last_beat = conn.last_beat.filter(|&last| last == conn.last_heard);
         let peer = conn.peer;
         self.sample(slot, last_beat);
         if let Some(rtt) = rtt {
@@ -93,11 +121,12 @@ impl Manager {
     /// Feeds the detector one interval between two periodic signs of life, unless something that
     /// is not the peer's doing fell into it.
     fn sample(&mut self, slot: u32, last_beat: Option<Time>) {
-        let not_before = self.sleep.woke_at.max(self.network.up_at);
-        let conn = &mut self.conns.slab[slot];
-        if conn.phase != ConnPhase::Up {
+        let pulse = self.conns.pulse(slot);
+        if !pulse.is_up() || !pulse.learns {
             return;
         }
+        let not_before = self.sleep.woke_at.max(self.network.up_at);
+        let conn = &mut self.conns.slab[slot];
         conn.last_beat = Some(self.now);
         let profile = self.peers.slab[conn.peer].profile;
         let watch = self.policies.peer(profile).watch;
@@ -112,10 +141,9 @@ impl Manager {
 
     /// Brings the timer forward for a detector that is still finding its rhythm.
     fn hasten(&mut self, slot: u32) {
-        let conn = &self.conns.slab[slot];
-        if conn.phase == ConnPhase::Up
-            && conn.rhythm.as_ref().is_some_and(|it| it.samples() < SETTLED)
-        {
+        let pulse = self.conns.pulse(slot);
+        let rhythm = || self.conns.slab[slot].rhythm.as_ref();
+        if pulse.is_up() && pulse.learns && rhythm().is_some_and(|it| it.samples() < SETTLED) {
             self.arm_watch(slot);
         }
     }

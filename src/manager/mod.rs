@@ -184,6 +184,9 @@ impl Manager {
     ///
     /// Cost: O(1) for facts about connections, O(log n) for a timer that moves.
     pub fn step_into(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
+        if self.notes(&event, now) {
+            return;
+        }
         let answered = actions.len();
         let out = &mut Out::new(actions, self.policies.config.limits.max_work_per_step);
         self.observe(now, out);

@@ -38,7 +38,7 @@ impl Manager {
         if !self.pinger.line.is_linked(slot) {
             self.pinger.line.push_back(ASKING, slot);
             // Hearing from it takes it out of the line again.
-            self.conns.slab[slot].attentive = true;
+            self.conns.pulse_mut(slot).attentive = true;
         }
     }
 
@@ -78,9 +78,9 @@ impl Manager {
     fn ping(&mut self, slot: u32, out: &mut Out<'_>) {
         let now = self.now;
         let ping = self.conns.next_ping(slot);
+        self.conns.pulse_mut(slot).attentive = true;
         let conn = &mut self.conns.slab[slot];
         conn.probe.pinged(now);
-        conn.attentive = true;
         conn.ping = ping;
         let id = conn.id;
         if let Some(ping) = ping {
@@ -92,7 +92,7 @@ impl Manager {
     /// Whether nothing was heard over the connection since the network came back or became another
     /// one, which may have cut it off.
     pub(crate) fn is_to_be_checked(&self, conn: &Conn) -> bool {
-        conn.last_heard < self.network.renewed_at
+        self.conns.pulse(conn.id.slot()).last_heard < self.network.renewed_at
     }
 
     /// When the next ping of the connection is due, or the answer to the one that is out.
@@ -103,7 +103,8 @@ impl Manager {
         let last = self.heard_at(conn);
         let due = conn.probe.deadline(pings, last);
         let renewed = self.is_to_be_checked(conn);
-        if conn.heard && !renewed || conn.probe.sent_at().is_some() || conn.probe.is_unhealthy() {
+        let heard = self.conns.pulse(conn.id.slot()).heard;
+        if heard && !renewed || conn.probe.sent_at().is_some() || conn.probe.is_unhealthy() {
             return due;
         }
         let random = self.draw_phase(conn.peer);

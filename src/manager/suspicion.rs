@@ -43,6 +43,9 @@ const MISTAKE: Duration = Duration::from_secs(1);
 /// # Silence
 impl Manager {
     pub(crate) fn on_conn_timer(&mut self, slot: u32, out: &mut Out<'_>) {
+        if self.glances(slot, out) {
+            return;
+        }
         match self.conns.slab[slot].phase {
             ConnPhase::Dialing { deadline, .. } => self.on_dial_timer(slot, deadline, out),
             ConnPhase::Up if self.now < self.sleep.hold_until => {
@@ -51,6 +54,25 @@ impl Manager {
             }
             ConnPhase::Up => self.look(slot, out),
         }
+    }
+
+    /// The whole look at a connection of which nothing is known but when it was last heard, if that
+    /// was not too long ago: what most timers come to.
+    fn glances(&mut self, slot: u32, out: &mut Out<'_>) -> bool {
+        let pulse = self.conns.pulse(slot);
+        let is_plain = pulse.is_plain() && self.now >= self.sleep.hold_until;
+        let watch = self.policies.peer(pulse.profile).watch.as_ref();
+        let Some(watch) = watch.filter(|watch| is_plain && watch.pings.is_none()) else {
+            return false;
+        };
+        let doubt_at = pulse.last_heard.max(self.network.up_at) + span_of(&watch.doubt, None);
+        if doubt_at <= self.now {
+            return false;
+        }
+        self.self_health.fired(self.now);
+        self.tell_self_health(out);
+        self.timers.arm(TimerKind::Conn, slot, doubt_at);
+        true
     }
 
     /// Judgement holds, but whoever is to be asked may be.
@@ -128,7 +150,7 @@ impl Manager {
         self.stats.doubted += 1;
         if self.tells_doubts(slot) {
             let conn = &self.conns.slab[slot];
-            let silence = self.now.since(conn.last_heard);
+            let silence = self.now.since(self.conns.pulse(slot).last_heard);
             let (peer, conn) = (self.peers.slab[conn.peer].id, conn.id);
             out.notice(Notice::Doubted { peer, conn, silence });
         }
@@ -164,7 +186,7 @@ impl Manager {
     /// Tells of a connection that has been silent for too long, and drops it if the profile says so.
     fn suspect(&mut self, slot: u32, out: &mut Out<'_>) {
         let conn = &self.conns.slab[slot];
-        let silence = self.now.since(conn.last_heard);
+        let silence = self.now.since(self.conns.pulse(slot).last_heard);
         let by = if conn.probe.is_unhealthy() { Conviction::Pings } else { Conviction::Silence };
         let record = &self.peers.slab[conn.peer];
         let phi = self.phi_of(conn, record.profile);
@@ -217,8 +239,9 @@ impl Manager {
                 self.end_race(owner, out);
             }
         }
-        let conn = &mut self.conns.slab[slot];
-        conn.attentive = conn.trust != Trust::Full;
+        let trusted = self.conns.slab[slot].trust == Trust::Full;
+        self.conns.pulse_mut(slot).attentive = !trusted;
+        let conn = &self.conns.slab[slot];
         if !conn.probe.is_unhealthy() {
             self.pinger.line.unlink(slot);
         }
@@ -282,7 +305,8 @@ impl Manager {
     /// From when silence counts: while the network was down nobody could speak, and while a ping
     /// waited for our budget nobody was asked.
     pub(crate) fn heard_at(&self, conn: &Conn) -> Time {
-        conn.last_heard.max(self.network.up_at).max(conn.excused)
+        let last_heard = self.conns.pulse(conn.id.slot()).last_heard;
+        last_heard.max(self.network.up_at).max(conn.excused)
     }
 
     /// How long a silence is suspect, if nothing speaks against us.
@@ -410,7 +434,7 @@ impl Manager {
     fn set_trust(&mut self, slot: u32, to: Trust) -> Trust {
         let conn = &mut self.conns.slab[slot];
         let from = core::mem::replace(&mut conn.trust, to);
-        conn.attentive |= to != Trust::Full;
+        self.conns.pulse_mut(slot).attentive |= to != Trust::Full;
         self.change_crowd(slot, |crowd| crowd.change(from, to));
         from
     }

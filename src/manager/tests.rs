@@ -13,6 +13,7 @@ fn the_records_stay_small() {
     let sizes = [
         ("Peer", size_of::<peers::Peer>()),
         ("EndpointRecord", size_of::<endpoints::EndpointRecord>()),
+        ("Pulse", size_of::<conns::Pulse>()),
         ("Conn", size_of::<conns::Conn>()),
         ("BreakerRecord", size_of::<breakers::BreakerRecord>()),
         ("Call", size_of::<calls::Call>()),

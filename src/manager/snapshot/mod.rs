@@ -30,7 +30,7 @@ use crate::manager::breakers::{BreakerRecord, HELD_BACK, RING};
 use crate::manager::calls::{
     self, Attempt, Call, CallPhase, DOOMED, MOVING, RELEASED, bound_for, waiting_for,
 };
-use crate::manager::conns::{Conn, ConnPhase, LIVE, ORPHANS, UNCHECKED};
+use crate::manager::conns::{ConnPhase, LIVE, ORPHANS, UNCHECKED, Whole};
 use crate::manager::crowd::{Crowd, Trust};
 use crate::manager::endpoints::{DISPLACED, EndpointRecord};
 use crate::manager::environment::Network;
@@ -251,7 +251,7 @@ mirror! { EndpointMirror of EndpointRecord {
     slots { next, }
 }}
 
-mirror! { ConnMirror of Conn {
+mirror! { ConnMirror of Whole {
     values {
         id: ConnId,
         trust: Trust,
@@ -394,7 +394,7 @@ impl Manager {
             peers: Table::of(&self.peers.slab, PeerMirror::of),
             replacements: Table::of(&self.replacements, ReplacementMirror::of),
             endpoints: Table::of(&self.endpoints.slab, EndpointMirror::of),
-            conns: Table::of(&self.conns.slab, ConnMirror::of),
+            conns: Table::of(&self.conns.slab, |conn| ConnMirror::of(&self.conns.whole(conn))),
             generations: self.conns.generations.clone(),
             pings: self.conns.pings.clone(),
             breakers: Table::of(&self.breakers.slab, BreakerMirror::of),

@@ -63,7 +63,10 @@ impl Manager {
             rebuild("replacements", snapshot.replacements, ReplacementMirror::into_record)?;
         manager.endpoints.slab =
             rebuild("endpoints", snapshot.endpoints, EndpointMirror::into_record)?;
-        manager.conns.slab = rebuild("conns", snapshot.conns, ConnMirror::into_record)?;
+        let conns = rebuild("conns", snapshot.conns, ConnMirror::into_record)?;
+        manager
+            .conns
+            .set_all(conns, |peer| manager.peers.slab.get(peer).map_or(0, |it| it.profile));
         manager.conns.generations = snapshot.generations;
         manager.conns.pings = snapshot.pings;
         manager.conns.process = snapshot.process;
