@@ -113,8 +113,10 @@ impl Calendar {
         }
         let month = self.today >> MONTH_BITS;
         let mut left = MOVES;
-        for heap in [month_heap(month), month_heap(month + 1)] {
+        for month in [month, month + 1] {
+            let heap = month_heap(month);
             while left > 0
+                && self.months.has(month)
                 && let Some(timer) = self.heaps.get_mut(heap).and_then(Vec::pop)
             {
                 left -= 1;
@@ -147,11 +149,19 @@ impl Calendar {
 
     /// The least of the heads.
     fn least(&self) -> Option<Timer> {
-        let day = self.days.first_from(self.today).map(day_heap);
-        let month = self.months.first_from(self.today >> MONTH_BITS).map(month_heap);
-        let heads = [Some(LATER), day, month].into_iter().flatten();
-        let heads = heads.filter_map(|heap| self.heaps.get(heap)?.first());
-        heads.min_by_key(|timer| order(timer)).copied()
+        let head = |heap: usize| self.heaps.get(heap)?.first();
+        let day = self.days.first_from(self.today);
+        let month = self.months.first_from(self.today >> MONTH_BITS);
+        // A month that begins after the day has nothing to say, and mostly it does.
+        let month = month.filter(|month| day.is_none_or(|day| *month <= day >> MONTH_BITS));
+        let mut least = head(LATER);
+        for heap in [day.map(day_heap), month.map(month_heap)].into_iter().flatten() {
+            let own = head(heap);
+            if least.is_none_or(|least| own.is_some_and(|own| order(own) < order(least))) {
+                least = own;
+            }
+        }
+        least.copied()
     }
 
     /// The heap of a deadline; of one that has passed, today's.
@@ -272,6 +282,11 @@ impl Ring {
 
     const fn is_used(&self) -> bool {
         self.words != 0
+    }
+
+    fn has(&self, number: u64) -> bool {
+        let place = ring_place(number);
+        self.used[place / 64] & 1 << (place % 64) != 0
     }
 
     fn mark(&mut self, place: usize, used: bool) {
