@@ -4,7 +4,9 @@
 //! of its own, each two seconds of the next two hours has one, and what comes later shares the last.
 //! The first of all is the least of three heads. As time goes on, each deadline taken moves a few of
 //! the next two seconds to their milliseconds; one that was not moved in time is taken from where it
-//! is. So nothing ever waits for a sort or a cascade: the worst step costs what one heap of all would.
+//! is. So nothing ever waits for a sort or a cascade. The two rings take 200 KB, once, when the 257th
+//! deadline comes. A heap that empties leaves its memory to the next; one that gets longer than any
+//! before grows, so that growing becomes rare and never quite ends.
 //!
 //! Rejected: one heap (a cache miss a level, ten of them at a million); a hierarchical wheel (its
 //! worst step moves a whole slot, and its next deadline is only a guess once one was taken back); a
@@ -28,6 +30,11 @@ const WORDS: usize = RING / 64;
 const LATER: usize = 0;
 /// So many are more than one heap does best.
 const MANY: usize = 256;
+/// An emptied heap keeps its memory for the next one that is needed, up to so many timers or a part of
+/// all that there are: what a herd made longer gives it back.
+const KEPT: usize = 1_024;
+const KEPT_DAY: usize = 256;
+const KEPT_MONTH: usize = 2;
 /// How many one step moves to their days: four can be fetched from memory at once.
 const MOVES: usize = 4;
 /// Children of a heap's node.
@@ -60,9 +67,10 @@ pub(crate) struct Calendar {
     heaps: Vec<Vec<Timer>>,
     days: Ring,
     months: Ring,
-    /// The first day that the rings reach: that of the present, or of the first deadline if that is
-    /// overdue.
+    /// Where the rings begin. Insertions move it on, never past the first deadline and never back;
+    /// what is due before lies in its heap.
     today: u64,
+    /// The least of the heads, at all times.
     first: Option<Timer>,
     len: usize,
 }
@@ -105,7 +113,7 @@ impl Calendar {
         }
     }
 
-    /// Takes out the first, and moves some of those that follow to their days.
+    /// Takes out the first, which stands there, and moves some of those that follow to their days.
     pub(crate) fn pop(&mut self, place: Place, places: &mut impl Places) {
         self.remove(place, places);
         if !self.months.is_used() {
@@ -181,6 +189,12 @@ impl Calendar {
     }
 
     fn push(&mut self, heap: usize, timer: Timer, places: &mut impl Places) {
+        if heap != LATER
+            && let Some(timers) = self.heaps.get_mut(heap).filter(|timers| timers.capacity() == 0)
+            && let Some(spare) = ring_of(heap, &mut self.days, &mut self.months).0.spare.pop()
+        {
+            *timers = spare;
+        }
         let Some(timers) = self.heaps.get_mut(heap) else { return };
         timers.push(timer);
         let last = timers.len() - 1;
@@ -190,14 +204,24 @@ impl Calendar {
         }
     }
 
-    /// Notes whether the heap has anything.
+    /// Notes whether the heap has anything; if not, its memory is for others.
     fn mark(&mut self, heap: usize) {
-        let Some(place) = heap.checked_sub(1) else { return };
-        let used = self.heaps.get(heap).is_some_and(|timers| !timers.is_empty());
-        match place.checked_sub(RING) {
-            None => self.days.mark(place, used),
-            Some(place) => self.months.mark(place, used),
+        let Some(timers) = self.heaps.get_mut(heap).filter(|_| heap != LATER) else { return };
+        let (ring, place, part) = ring_of(heap, &mut self.days, &mut self.months);
+        ring.mark(place, !timers.is_empty());
+        if timers.is_empty() {
+            let spare = core::mem::take(timers);
+            if spare.capacity() <= KEPT.max(self.len / part) {
+                ring.spare.push(spare);
+            }
         }
+    }
+
+    /// For how many timers it has memory.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        let spare = self.days.spare.iter().chain(&self.months.spare);
+        self.heaps.iter().chain(spare).map(Vec::capacity).sum()
     }
 
     /// Every deadline gets the heap of its own day or month.
@@ -228,7 +252,7 @@ const fn ring_place(number: u64) -> usize {
     number as usize % RING
 }
 
-const fn order(timer: &Timer) -> (Time, u64) {
+pub(crate) const fn order(timer: &Timer) -> (Time, u64) {
     (timer.deadline, timer.sequence)
 }
 
@@ -268,16 +292,27 @@ fn sift_down(timers: &mut [Timer], heap: usize, mut index: usize, places: &mut i
     put(timers, heap, index, moving, places);
 }
 
+/// The ring of a heap that is not [`LATER`], its place there, and which part of all a spare may hold.
+const fn ring_of<'a>(
+    heap: usize,
+    days: &'a mut Ring,
+    months: &'a mut Ring,
+) -> (&'a mut Ring, usize, usize) {
+    if heap <= RING { (days, heap - 1, KEPT_DAY) } else { (months, heap - 1 - RING, KEPT_MONTH) }
+}
+
 /// Which heaps of a ring have anything: a bit for each, and a bit for each word of those.
 #[derive(Clone, Debug, Default)]
 struct Ring {
     used: Vec<u64>,
     words: u64,
+    /// The memory of emptied heaps, by which a month passes it on to the next one.
+    spare: Vec<Vec<Timer>>,
 }
 
 impl Ring {
     fn empty() -> Self {
-        Self { used: alloc::vec![0; WORDS], words: 0 }
+        Self { used: alloc::vec![0; WORDS], words: 0, spare: Vec::new() }
     }
 
     const fn is_used(&self) -> bool {

@@ -54,8 +54,7 @@ impl<T> Slab<T> {
     }
 
     /// The slab with each record turned into another.
-    pub(crate) fn map<R>(self, turn: impl FnMut(T) -> R) -> Slab<R> {
-        let mut turn = turn;
+    pub(crate) fn map<R>(self, mut turn: impl FnMut(T) -> R) -> Slab<R> {
         let slots = self.slots.into_iter().map(|entry| entry.map(&mut turn)).collect();
         Slab {
             slots,

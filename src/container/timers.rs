@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::container::calendar::{Calendar, Place, Places};
+use crate::container::calendar::{Calendar, Place, Places, order};
 use crate::mutant::Mutant;
 use crate::time::Time;
 
@@ -168,8 +168,7 @@ impl Timers {
         let judging = judging.filter(|first| first.deadline <= judged);
         let waited_for = self.calendars[PROMISED].first();
         let waited_for = waited_for.filter(|first| first.deadline <= promised);
-        let order = |timer: &&Timer| (timer.deadline, timer.sequence);
-        judging.into_iter().chain(waited_for).min_by_key(order)
+        judging.into_iter().chain(waited_for).min_by_key(|timer| order(timer))
     }
 
     /// Takes out the first that is due at `now`, of those that wait for nothing else.
@@ -249,6 +248,44 @@ mod tests {
         ]
     }
 
+    /// Two thousand detectors that find their peers alive, for three hours, and then once more with
+    /// a herd in between.
+    #[test]
+    fn memory_stays_in_proportion() {
+        let mut timers = Timers::new();
+        let peers = 2_000_u32;
+        let arm = |timers: &mut Timers, slot: u32, at: u64| {
+            timers.arm(TimerKind::Conn, slot, Time::from_nanos(at));
+        };
+        let deadline = |slot: u32| 40_000_000_000 + u64::from(slot) * 5_000_000;
+        (0..peers).for_each(|slot| arm(&mut timers, slot, deadline(slot)));
+        for herd in [None, Some(20_000_u32)] {
+            let (mut now, mut herds) = (0, 0);
+            let start = timers.next().map_or(0, Time::as_nanos);
+            while now < start + 3 * 3_600_000_000_000 {
+                let first = timers.pop_verdict(Time::MAX, Time::MAX).unwrap();
+                now = first.deadline.as_nanos();
+                timers.advance(first.deadline);
+                arm(
+                    &mut timers,
+                    first.slot,
+                    now + 17_000_000_000 + u64::from(first.slot) * 5_000_000,
+                );
+                let due = (now - start) / 600_000_000_000;
+                if let Some(herd) = herd.filter(|_| due > herds) {
+                    herds = due;
+                    for slot in peers..herd {
+                        arm(&mut timers, slot, now + 20_000_000_000);
+                    }
+                    (peers..herd).for_each(|slot| timers.disarm(TimerKind::Conn, slot));
+                }
+            }
+            let capacity: usize = timers.calendars.iter().map(Calendar::capacity).sum();
+            let most = 4 * herd.unwrap_or(2 * peers) as usize;
+            assert!(capacity < most, "memory for {capacity} timers, herd {herd:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn it_answers_as_a_sorted_map_would(ops in prop::collection::vec(op(), 0..200)) {
@@ -269,7 +306,7 @@ mod tests {
                     Op::Pop(now, waits) => {
                         let now = Time::from_nanos(now);
                         // The present may be any moment: no answer depends on it.
-                        timers.advance(Time::from_nanos(now.as_nanos() % 30_000_000_000));
+                        timers.advance(Time::from_nanos(now.as_nanos() % 30_000_000_000_000));
                         let is_asked = |kind: TimerKind| match kind.calendar() {
                             OWN => !waits,
                             JUDGING => waits && !stopped,
@@ -305,6 +342,8 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(timers.iter().count(), model.len());
+                let next = model.iter().find(|(_, (kind, _))| !stopped || kind.calendar() != JUDGING);
+                prop_assert_eq!(timers.next(), next.map(|((deadline, _), _)| *deadline));
             }
         }
     }

@@ -54,6 +54,8 @@ impl fmt::Display for Violation {
 
 impl core::error::Error for Violation {}
 
+/// The texts are written only of what does not hold.
+#[inline]
 fn hold(
     invariant: &'static str,
     ok: bool,
@@ -300,6 +302,8 @@ impl Manager {
 
     /// `connections`: each belongs to a peer that is with it, and is watched by a timer.
     fn check_conns(&self) -> Result<(), Violation> {
+        let place = || String::from("conns");
+        hold("connections", self.conns.are_free(), place, || "a pulse without a record".into())?;
         self.conns.slab.iter().try_for_each(|(slot, _)| self.check_connection(slot))
     }
 

@@ -30,7 +30,7 @@ pub(crate) enum ConnPhase {
     Up,
 }
 
-/// What hearing from a connection touches, and nothing else: half a cache line.
+/// What hearing from a connection touches as a rule, and its timer as a rule: half a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 pub(crate) struct Pulse {
@@ -88,7 +88,12 @@ impl Pulse {
 
     /// Whether all that is known of it is when it was last heard.
     pub(crate) fn is_plain(&self) -> bool {
-        self.is_up() && !self.attentive && !self.learns
+        self.only_notes(true)
+    }
+
+    /// Whether hearing from it means no more than to note the moment; `beats`: at its pace.
+    pub(crate) fn only_notes(&self, beats: bool) -> bool {
+        self.is_up() && !self.attentive && !(beats && self.learns)
     }
 }
 
@@ -171,7 +176,8 @@ impl Whole {
             failed_back: self.failed_back,
             phase: self.phase,
             since: self.since,
-            last_beat: self.last_beat,
+            // Kept where a detector learns from it, and nowhere else.
+            last_beat: self.last_beat.filter(|_| self.rhythm.is_some()),
             trust: self.trust,
             excused: self.excused,
             rhythm: self.rhythm,
@@ -225,17 +231,24 @@ impl Conns {
         own.then_some(id.slot())
     }
 
-    /// The pulse of the connection in a slot that is in use.
+    /// The pulse of the connection in a slot; one that is free if nothing ever had it.
     #[inline]
     pub(crate) fn pulse(&self, slot: u32) -> &Pulse {
         self.pulses.get(slot as usize).unwrap_or(&Pulse::FREE)
     }
 
-    /// The same, to be changed.
+    /// The pulse of the connection in a slot that is in use, to be changed.
     #[inline]
     #[expect(clippy::expect_used, reason = "a broken invariant of ours, not an input")]
     pub(crate) fn pulse_mut(&mut self, slot: u32) -> &mut Pulse {
         self.pulses.get_mut(slot as usize).expect("slot in use")
+    }
+
+    /// Whether no free slot has a pulse.
+    pub(crate) fn are_free(&self) -> bool {
+        let (slots, _) = self.slab.parts();
+        let mut free = slots.iter().zip(&self.pulses).filter(|(conn, _)| conn.is_none());
+        slots.len() == self.pulses.len() && free.all(|(_, pulse)| pulse.stage == Stage::Free)
     }
 
     /// Whether the two records of the connection in a slot agree, whose peer has this profile.

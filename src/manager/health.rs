@@ -37,7 +37,7 @@ impl Manager {
         let Some(pulse) = self.conns.find(id).map(|slot| self.conns.pulse_mut(slot)) else {
             return false;
         };
-        if !pulse.is_up() || pulse.attentive || (beats && pulse.learns) {
+        if !pulse.only_notes(beats) {
             return false;
         }
         (pulse.last_heard, pulse.heard) = (now, true);

@@ -14,6 +14,7 @@ use crate::manager::snapshot::{RestoreError, Snapshot, damaged};
 use crate::phi::Phi;
 use crate::probe::Probe;
 use crate::stats::Stats;
+use crate::time::Time;
 
 /// More numbers than anybody can use up, with room to go on.
 const MAX_NUMBER: u64 = u64::MAX / 2;
@@ -169,6 +170,9 @@ impl Snapshot {
             };
             held(probe, &at("probe"), "impossible state")?;
             held(conn.excused <= self.now, &at("excused"), "lies ahead")?;
+            let pinged = watch.is_some_and(|watch| watch.pings.is_some());
+            let excused = pinged || conn.excused == Time::ZERO;
+            held(excused, &at("excused"), "of one that is never pinged")?;
             let rhythm = fits(policies, peer.profile, conn.rhythm.as_deref());
             held(rhythm, &at("rhythm"), "impossible state")?;
             let ping = conn.ping.is_none_or(|ping| {
