@@ -8,6 +8,9 @@
 //! millisecond, the next four seconds lie in a ring by the millisecond, unsorted, and what comes
 //! later has a heap of its own: a calendar queue whose order is exact.
 //!
+//! The core's timers are a calendar too, with heaps for days and for months: what is scheduled here is
+//! never taken back, and seldom far ahead.
+//!
 //! Source: R. Brown, Calendar queues, 1988. The width and the ring are fixed, since what a world
 //! waits for (a network, a server) takes milliseconds whatever its size.
 
@@ -62,6 +65,8 @@ const DAYS: usize = 4_096;
 ///
 /// Source: measured, the two are even between 100 and 300.
 const MANY: usize = 256;
+/// What an emptied day keeps memory for.
+const LONG: usize = 1_024;
 
 impl<T: Tied> Queue<T> {
     pub(crate) fn new(shuffle: Option<u64>) -> Self {
@@ -207,14 +212,18 @@ impl Ring {
         {
             self.len -= entries.len();
             *used &= !(1 << (place % 64));
-            // The memory of the one is the other's from now on.
-            let empty = std::mem::take(into).into_vec();
+            // The memory of the one is the other's from now on, unless a herd made it long.
+            let mut empty = std::mem::take(into).into_vec();
+            if empty.capacity() > LONG {
+                empty = Vec::new();
+            }
             *into = std::mem::replace(entries, empty).into();
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are meant")]
     const fn place(day: u64) -> usize {
-        (day % DAYS as u64) as usize
+        day as usize % DAYS
     }
 }
 
@@ -234,7 +243,11 @@ fn at(key: u128) -> Time {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    impl Tied for u64 {}
 
     impl Tied for &str {
         fn is_free(&self) -> bool {
@@ -261,10 +274,7 @@ mod tests {
     /// Bursts, ties and long waits, each alone and mixed, with few and with many waiting.
     #[test]
     fn it_gives_what_a_sorted_map_would() {
-        use std::collections::BTreeMap;
-
-        impl Tied for u64 {}
-
+        const SPANS: [u64; 6] = [0, 1, 900_000, 20_000_000, 4_290_000_000, 9_000_000_000];
         let mut state = 1_u64;
         let mut random = |below: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -275,8 +285,8 @@ mod tests {
             let mut now = 0;
             for n in 0..30_000_u64 {
                 while model.len() < count && n < 20_000 || model.is_empty() {
-                    let span = [0, 1, 900_000, 20_000_000, 4_290_000_000, 9_000_000_000];
-                    let span = span[random(6) as usize] * spread / 4;
+                    let place = usize::try_from(random(6)).unwrap();
+                    let span = SPANS[place] * spread / 4;
                     let at = now + random(1 + span);
                     let rank = if random(4) == 0 { Rank::Wake } else { Rank::World };
                     let name = queue.sequence;
