@@ -127,6 +127,11 @@ impl Driver {
         (conn.id == id && conn.phase != Phase::Gone).then_some(conn)
     }
 
+    /// Until when messages of the server arrive in order.
+    pub(crate) fn ordered_until(&self, id: ConnId) -> Time {
+        self.conns.get(slot(id)).map_or(Time::ZERO, |conn| conn.ordered_until)
+    }
+
     /// Whether it may use a network, and has one.
     pub(crate) const fn is_on(&self) -> bool {
         self.offline == 0 && self.background == 0

@@ -21,6 +21,18 @@ pub(super) struct Circle {
     round: u64,
 }
 
+/// How many of the next peers are looked at together, and in worlds of how many: in smaller ones all
+/// is near anyway.
+const AHEAD: usize = 32;
+const MANY_PEERS: usize = 16_384;
+
+impl Circle {
+    /// The next peers after so many, as far as this round goes.
+    fn ahead(&self, by: usize) -> impl Iterator<Item = usize> {
+        self.beats.iter().skip(self.next + by).take(AHEAD).map(|(_, peer)| *peer)
+    }
+}
+
 impl World<'_> {
     /// A group's heartbeats go round once more.
     pub(super) fn schedule_beats(&mut self, group: usize) {
@@ -34,6 +46,7 @@ impl World<'_> {
         let plan = self.plan;
         let group = &plan.groups[index];
         let Some(period) = group.heartbeat else { return };
+        self.look_ahead(index);
         let circle = &mut self.circles[index];
         let (_, peer) = circle.beats[circle.next];
         circle.next += 1;
@@ -57,6 +70,23 @@ impl World<'_> {
             let at = self.in_order(manager, id, latency);
             self.queue.push(at, Rank::World, Happening::Heard { manager, conn: id });
         }
+    }
+
+    /// Reads the records that the next beats of a circle will need, many at once: memory answers ten
+    /// questions as fast as one, but each beat would ask its own and wait. It changes nothing.
+    fn look_ahead(&self, index: usize) {
+        let circle = &self.circles[index];
+        if self.peers.len() < MANY_PEERS || !circle.next.is_multiple_of(AHEAD) {
+            return;
+        }
+        let beats = circle.ahead(2 * AHEAD).map(|peer| u64::from(self.peers[peer].beats));
+        // Of these the peers' own records were read the last time.
+        let conns = circle.ahead(AHEAD).map(|peer| {
+            let peer = &self.peers[peer];
+            let ordered = |id| self.drivers[peer.manager as usize].ordered_until(id);
+            peer.conn.map_or(0, |id| ordered(id).as_nanos())
+        });
+        std::hint::black_box(beats.chain(conns).fold(0, |sum, one| sum ^ one));
     }
 
     pub(super) fn ping(&mut self, manager: usize, id: ConnId, ping: PingId) {
