@@ -273,16 +273,18 @@ impl Driver {
         self.ledger.observe(event, actions, now, deadline).map_err(|breach| breach.to_string())
     }
 
-    /// Goes on from a snapshot that went through its text form, as a new process would.
+    /// Goes on from a snapshot, as a new process would; `in_text`: one that was written and read.
     ///
     /// # Errors
     ///
     /// That it could not be restored; that is a bug of the core.
-    pub(crate) fn restore(&mut self, hash_key: u64) -> Result<(), String> {
-        let text =
-            serde_json::to_vec(&self.manager.snapshot()).map_err(|error| error.to_string())?;
-        let snapshot: Snapshot =
-            serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    pub(crate) fn restore(&mut self, hash_key: u64, in_text: bool) -> Result<(), String> {
+        let mut snapshot = self.manager.snapshot();
+        if in_text {
+            let text = serde_json::to_vec(&snapshot).map_err(|error| error.to_string())?;
+            snapshot =
+                serde_json::from_slice::<Snapshot>(&text).map_err(|error| error.to_string())?;
+        }
         let restored = Manager::restore(snapshot, hash_key).map_err(|error| error.to_string())?;
         if restored.state_digest() != self.manager.state_digest() {
             return Err("the restored manager's state differs".to_owned());

@@ -497,7 +497,7 @@ pub struct Summary {
     pub efficiency: Option<f64>,
     /// Handshakes done for clients that had given up.
     pub server_wasted: u64,
-    /// How often the managers' invariants were checked.
+    /// How often invariants were checked, all or those of whom a step concerned.
     pub invariant_checks: u64,
     /// The rule that was broken, if one was.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -74,7 +74,8 @@ pub struct Sweep {
     pub uncovered: u64,
     /// In how many nothing promises anybody a connection by some moment.
     pub unpromised: u64,
-    /// Events that managers answered, each followed by a check of all invariants.
+    /// Events that managers answered, each followed by a check of the invariants of those whom it
+    /// concerned, every 128th of all.
     pub steps: u64,
     /// The largest share of a bound that was used, and the smallest seed that did.
     pub most_used: Option<(f64, u64)>,
@@ -260,7 +261,8 @@ impl fmt::Display for Sweep {
 }
 
 impl Simulation {
-    /// Lives through it under many seeds, checking every invariant after every step.
+    /// Lives through it under many seeds. After every step the invariants of those whom it concerned
+    /// are checked, after every 128th all.
     ///
     /// `progress` is told how many seeds are done, and answers whether to stop.
     ///

@@ -53,8 +53,8 @@ pub use watch::Violation;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// Whether the manager's invariants are checked after every step; `None`: in worlds of at most
-    /// 1,000 peers after each of the first 100,000 steps, and after every 101st from then on. They
-    /// are always checked before the first fault, after the last, and at the end.
+    /// 1,000 peers those of whom a step concerned after each of the first 100,000, and all after
+    /// every 1,009th. They are always checked before the first fault, after the last, and at the end.
     pub invariants: Option<bool>,
     /// Whether, where all would be checked after every step, only those are whom the step concerned, and
     /// all after every 128th.
@@ -98,7 +98,7 @@ enum Checks {
     Always,
     /// Of those whom it concerned after every step, of all after some.
     Concerned,
-    /// After every step of a short run, and after some of a long one's.
+    /// The same, but the former in the first of many steps only, and the latter more seldom.
     Often,
     /// At the few moments when they always are.
     Seldom,
@@ -109,9 +109,18 @@ impl Checks {
         match self {
             Self::Always => true,
             Self::Concerned => step.is_multiple_of(128),
-            // 101 is prime: whatever comes at regular intervals, it does not miss it for ever.
-            Self::Often => step <= 100_000 || step.is_multiple_of(101),
+            // A prime: whatever comes at regular intervals, it does not miss it for ever.
+            Self::Often => step.is_multiple_of(1_009),
             Self::Seldom => false,
+        }
+    }
+
+    /// Whether those whom the step concerned are checked where not all are.
+    const fn are_due_of_some(self, step: u64) -> bool {
+        match self {
+            Self::Concerned => true,
+            Self::Often => step <= 100_000,
+            Self::Always | Self::Seldom => false,
         }
     }
 }
@@ -658,7 +667,7 @@ impl<'a> World<'a> {
         }
         if self.checks.are_due(self.events) {
             self.check(manager, after)?;
-        } else if self.checks == Checks::Concerned {
+        } else if self.checks.are_due_of_some(self.events) {
             self.check_step(manager, &event, &actions)?;
         }
         if self.options.restores > 0.0 {
