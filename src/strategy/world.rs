@@ -44,6 +44,8 @@ pub struct World {
     named: u64,
     /// The attempts that run, each with its call, the oldest first.
     attempts: Vec<(AttemptId, CallId)>,
+    /// Those of them that run over a connection, each with it.
+    routes: Vec<(AttemptId, ConnId)>,
     over: Vec<AttemptId>,
     /// The latest moment of a step.
     told_at: Time,
@@ -72,6 +74,7 @@ impl World {
             calls: BTreeMap::new(),
             named: 0,
             attempts: Vec::new(),
+            routes: Vec::new(),
             over: Vec::new(),
             told_at: Time::ZERO,
             ticked_at: None,
@@ -245,7 +248,9 @@ impl World {
         let conn = self.live_conn(&event);
         let attempt = self.live_attempt(&event);
         let waited = conn.is_some_and(|conn| !self.fresh.contains(&conn))
-            || attempt.is_some_and(|attempt| !self.fresh_attempts.contains(&attempt));
+            || attempt.is_some_and(|attempt| {
+                !self.fresh_attempts.contains(&attempt) && !self.is_cut_off(attempt)
+            });
         let late = self.ticked_at == Some(at) && waited;
         self.follow(&event);
         if at > self.told_at {
@@ -290,6 +295,12 @@ impl World {
         self.attempts().find(|running| running == attempt)
     }
 
+    /// Whether the connection that the attempt ran over is gone: then it is reported when it may be.
+    fn is_cut_off(&self, attempt: AttemptId) -> bool {
+        let over = self.routes.iter().find(|(routed, _)| *routed == attempt);
+        over.is_some_and(|(_, conn)| !self.up.contains(conn))
+    }
+
     fn follow(&mut self, event: &Event) {
         match event {
             Event::Connected { conn, .. } if self.dialing.contains(conn) => {
@@ -303,6 +314,7 @@ impl World {
                 self.dead.append(&mut self.up);
                 self.pings.clear();
                 self.over.extend(self.attempts.drain(..).map(|(attempt, _)| attempt));
+                self.routes.clear();
                 self.calls.clear();
             }
             Event::Call { call, target, profile, .. } => {
@@ -332,8 +344,9 @@ impl World {
             Action::Ping { ping, conn } => {
                 self.pings.insert(*conn, *ping);
             }
-            Action::StartAttempt { attempt, call, .. } => {
+            Action::StartAttempt { attempt, call, conn } => {
                 self.attempts.push((*attempt, *call));
+                self.routes.extend(conn.map(|conn| (*attempt, conn)));
                 self.fresh_attempts.push(*attempt);
             }
             Action::CancelAttempt { attempt } => self.end_attempt(*attempt),
@@ -347,6 +360,7 @@ impl World {
     fn end_attempt(&mut self, attempt: AttemptId) {
         let running = self.attempts.len();
         self.attempts.retain(|(known, _)| *known != attempt);
+        self.routes.retain(|(known, _)| *known != attempt);
         if self.attempts.len() < running {
             self.over.push(attempt);
         }
