@@ -86,11 +86,6 @@ impl Pulse {
         (self.stage, self.learns, self.last_heard) = (Stage::Up, learns, now);
     }
 
-    /// Whether all that is known of it is when it was last heard.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.only_notes(true)
-    }
-
     /// Whether hearing from it means no more than to note the moment; `beats`: at its pace.
     pub(crate) fn only_notes(&self, beats: bool) -> bool {
         self.is_up() && !self.attentive && !(beats && self.learns)

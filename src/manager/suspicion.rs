@@ -60,7 +60,7 @@ impl Manager {
     /// was not too long ago: what most timers come to.
     fn glances(&mut self, slot: u32, out: &mut Out<'_>) -> bool {
         let pulse = self.conns.pulse(slot);
-        let is_plain = pulse.is_plain() && self.now >= self.sleep.hold_until;
+        let is_plain = pulse.only_notes(true) && self.now >= self.sleep.hold_until;
         let watch = self.policies.peer(pulse.profile).watch.as_ref();
         let Some(watch) = watch.filter(|watch| is_plain && watch.pings.is_none()) else {
             return false;
