@@ -233,8 +233,9 @@ impl World<'_> {
         if unit(random) >= self.options.restores {
             return Ok(());
         }
-        // Seven in eight skip the text, which takes ten times as long as the rest.
-        let in_text = random.is_multiple_of(8);
+        // By habit seven in eight skip the text, which takes ten times as long as the rest.
+        let by_habit = self.options.restores <= self.plan.habits.restores.as_f64();
+        let in_text = !by_habit || random.is_multiple_of(8);
         let restored = self.drivers[manager].restore(random, in_text);
         restored.map_err(|problem| self.violation(manager, problem, after))
     }
