@@ -34,6 +34,7 @@ mod snapshot;
 mod suspicion;
 #[cfg(test)]
 mod tests;
+mod touch;
 mod view;
 
 use alloc::vec::Vec;
@@ -60,6 +61,7 @@ use pacer::Pacer;
 use peers::Peers;
 use pinger::Pinger;
 use replacements::Replacement;
+use touch::TOUCHED_AHEAD;
 
 pub use check::Violation;
 pub use snapshot::{RestoreError, Snapshot};
@@ -184,7 +186,25 @@ impl Manager {
     ///
     /// Cost: O(1) for facts about connections, O(log n) for a timer that moves.
     pub fn step_into(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
-        if self.notes(&event, now) {
+        self.take(&event, now, actions);
+    }
+
+    /// Takes many events of one moment, in order: what a poll round or a wake-up brought.
+    ///
+    /// The same as [`step_into`](Self::step_into) for each of them, to the byte. With many peers it
+    /// is faster, because the records of the next events are fetched from memory while this one's is
+    /// worked on.
+    pub fn step_batch(&mut self, events: &[Event], now: Time, actions: &mut Vec<Action>) {
+        for group in events.chunks(TOUCHED_AHEAD) {
+            self.touch(group);
+            for event in group {
+                self.take(event, now, actions);
+            }
+        }
+    }
+
+    fn take(&mut self, event: &Event, now: Time, actions: &mut Vec<Action>) {
+        if self.notes(event, now) {
             return;
         }
         let answered = actions.len();
@@ -193,19 +213,19 @@ impl Manager {
         let mut judged = self.now;
         let mut promised = judged;
         if !matches!(event, Event::Tick) {
-            (self.now, &event).hash(&mut self.run);
+            (self.now, event).hash(&mut self.run);
             judged = judged.minus_nanos(nanos(self.policies.config.sleep.late_after));
             // Right after a sleep only a tick says that all that waits has been fed.
             promised = if self.now < self.sleep.hold_until { Time::ZERO } else { judged };
         }
-        match event {
+        match *event {
             Event::AddBreaker { breaker, profile } => self.on_add_breaker(breaker, profile, out),
             Event::RemoveBreaker { breaker } => self.on_remove_breaker(breaker, out),
-            Event::AddPeer { peer, profile, endpoints } => {
-                self.on_add_peer(peer, profile, &endpoints, out);
+            Event::AddPeer { peer, profile, ref endpoints } => {
+                self.on_add_peer(peer, profile, endpoints, out);
             }
-            Event::SetEndpoints { peer, endpoints } => {
-                self.on_set_endpoints(peer, &endpoints, out);
+            Event::SetEndpoints { peer, ref endpoints } => {
+                self.on_set_endpoints(peer, endpoints, out);
             }
             Event::RemovePeer { peer } => self.on_remove_peer(peer, out),
             Event::Connect { peer } => self.on_connect(peer, out),
