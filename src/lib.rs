@@ -151,7 +151,7 @@ struct Readme;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod __bench {
-    use crate::container::timers::{TimerKind, Timers};
+    use crate::container::timers::{Due, TimerKind, Timers};
     use crate::time::Time;
 
     /// The timer queue, under the hold model.
@@ -166,9 +166,15 @@ pub mod __bench {
 
         /// Takes out the first, whenever it is due.
         pub fn pop(&mut self) -> Option<(u64, u32)> {
-            let timer = self.0.pop_due(Time::MAX)?;
-            self.0.advance(timer.deadline);
-            Some((timer.deadline.as_nanos(), timer.slot))
+            let now = self.0.next()?;
+            self.0.advance(now);
+            loop {
+                match self.0.pop_due(now) {
+                    Due::Now(timer) => return Some((timer.deadline.as_nanos(), timer.slot)),
+                    Due::Later(_) => {}
+                    Due::Nothing => return self.pop(),
+                }
+            }
         }
     }
 }

@@ -1,237 +1,440 @@
-//! Deadlines in exact order, any of which may be taken back: a calendar of heaps.
+//! Deadlines in exact order, any of which may be taken back: a calendar whose days are sorted when
+//! they come.
 //!
-//! A few stand in one heap. Once they are many, each millisecond of the next four seconds has a heap
-//! of its own, each two seconds of the next two hours has one, and what comes later shares the last.
-//! The first of all is the least of three heads. As time goes on, each deadline taken moves a few of
-//! the next two seconds to their milliseconds; one that was not moved in time is taken from where it
-//! is. So nothing ever waits for a sort or a cascade. The two rings take 200 KB, once, when the 257th
-//! deadline comes. A heap that empties leaves its memory to the next; one that gets longer than any
-//! before grows, so that growing becomes rare and never quite ends.
+//! A few stand in one heap. Once they are many, each millisecond of the next two seconds has a bag of
+//! its own, each second of the next half hour has one, and each quarter of an hour of the next weeks:
+//! a deadline goes to the finest that reaches so far, and whoever takes it back takes it out of there.
+//! When a day comes it is sorted into the run, from whose front deadlines are taken; what is set for a
+//! day that has come goes to the heap, and the first of all is the lesser of two. What is taken back
+//! from these two stays as a dead entry until it would come next, which is soon.
 //!
-//! Rejected: one heap (a cache miss a level, ten of them at a million); a hierarchical wheel (its
-//! worst step moves a whole slot, and its next deadline is only a guess once one was taken back); a
-//! heap with stale entries (a flapper with long timeouts piles them up without bound).
+//! Each deadline taken moves a few of the next second to their days, so that a second that comes is
+//! mostly empty. What is left of it, and a day to be sorted, is [`catch_up`](Calendar::catch_up)'s
+//! work: in pieces, because a million deadlines of one moment must not hold one step up. Until it is
+//! done nothing is taken, so pieces change no order.
+//!
+//! The next deadline is exact while few stand in a bag; of a crowded one whose earliest was taken back
+//! it may be too early, by less than what the bag spans.
+//!
+//! Rejected: one heap (a cache miss a level, ten of them at a million); heaps in place of bags (each
+//! move within one writes down where the moved one is: a cache miss a level again); a wheel that
+//! leaves what was taken back where it is (a flapper with long timeouts piles it up without bound).
+//!
+//! Source: Brown, *Calendar Queues*, CACM 31(10), 1988; Tang, Goh and Thng, *Ladder Queue*, 2005.
 
+use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
-use crate::container::timers::Timer;
+use crate::container::blocks::{Bags, Spot};
+use crate::container::timers::{Timer, TimerKind};
 use crate::time::Time;
 
 /// A day has 2^20 ns, about a millisecond.
 const DAY_BITS: u32 = 20;
-/// A month has 2^11 days, about two seconds.
-const MONTH_BITS: u32 = 11;
-/// The days, and likewise the months, that have heaps of their own. Two months of days, so that the
-/// next month's days are there before it begins.
-const RING: usize = 4_096;
+/// 2^10 days make a month, 2^10 months a year.
+const LEVEL_BITS: u32 = 10;
+/// Days, months, years.
+const LEVELS: usize = 3;
+/// The bags of a level. Two of the next level's, so that the bags of what comes next are there before
+/// it begins.
+const RING: usize = 2 << LEVEL_BITS;
 /// The words of a bit for each.
 const WORDS: usize = RING / 64;
-/// The heap of what is later than all months, and of all while there are few.
-const LATER: usize = 0;
 /// So many are more than one heap does best.
 const MANY: usize = 256;
-/// An emptied heap keeps its memory for the next one that is needed, up to so many timers or a part of
-/// all that there are: what a herd made longer gives it back.
-const KEPT: usize = 1_024;
-const KEPT_DAY: usize = 256;
-const KEPT_MONTH: usize = 2;
-/// How many one step moves to their days: four can be fetched from memory at once.
-const MOVES: usize = 4;
-/// Children of a heap's node.
-const ARITY: usize = 4;
+/// The most of one day that are sorted; of a herd the others go to the heap.
+const SORTED: u32 = 4_096;
+/// What is looked through for its earliest.
+const LOOKED_THROUGH: u32 = 256;
+/// How many of the next month one that is taken moves, and half as many of the next year: so many can
+/// be fetched from memory at once.
+const MOVES: u32 = 4;
+/// How many deadlines are moved for one unit of work.
+const MOVES_A_UNIT: u32 = 32;
+/// How many are sorted for one.
+const SORTS_A_UNIT: u32 = 64;
+/// So many dead entries are not worth a sweep.
+const FEW_DEAD: usize = 32;
+/// How many dead entries one look skips.
+const SKIPS: u32 = 64;
 
 /// Where a deadline stands.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    heap: u32,
-    index: u32,
-}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(u32);
 
 impl Place {
-    /// In no heap.
-    pub(crate) const NOWHERE: Self = Self { heap: u32::MAX, index: u32::MAX };
+    const SORTED: u32 = 1 << 31;
 
-    pub(crate) const fn is_somewhere(self) -> bool {
-        self.heap != u32::MAX
+    /// Nowhere: not armed.
+    pub(crate) const NOWHERE: Self = Self(u32::MAX);
+
+    /// In the run or in the heap, under the lowest bits of its sequence.
+    #[expect(clippy::cast_possible_truncation, reason = "less than the modulus")]
+    const fn sorted(timer: &Timer) -> Self {
+        Self((timer.sequence % (Self::SORTED as u64 - 1)) as u32 | Self::SORTED)
+    }
+
+    const fn spot(self) -> Option<Spot> {
+        if self.0 < Self::SORTED { Some(Spot(self.0)) } else { None }
     }
 }
 
 /// Keeps note of where each deadline stands.
 pub(crate) trait Places {
     fn put(&mut self, timer: &Timer, place: Place);
+    fn get(&self, timer: &Timer) -> Place;
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Calendar {
-    /// [`LATER`], then the days, then the months; only the first while there are few.
-    heaps: Vec<Vec<Timer>>,
-    days: Ring,
-    months: Ring,
-    /// Where the rings begin. Insertions move it on, never past the first deadline and never back;
-    /// what is due before lies in its heap.
+    /// What stands in no bag: all while they are few, then what was set for a day that had come, and
+    /// of a herd's day what was not sorted.
+    heap: BinaryHeap<Reverse<Timer>>,
+    /// The days that have come, in order, from `taken` on.
+    run: Vec<Timer>,
+    taken: usize,
+    /// By level and place in its ring.
+    bags: Bags,
+    rings: [Ring; LEVELS],
+    /// The day that the rings begin with: no bag is of an earlier one.
     today: u64,
-    /// The least of the heads, at all times.
-    first: Option<Timer>,
-    len: usize,
+    /// When the first bag that has anything begins, and the earliest deadline in a bag.
+    begins: Time,
+    earliest: Time,
+    /// How many entries of the heap and the run are dead.
+    dead: usize,
+    /// Whether the first entry of the heap or of the run may be dead.
+    is_stale: bool,
 }
 
 impl Default for Calendar {
     fn default() -> Self {
-        let heaps = alloc::vec![Vec::new()];
-        let (days, months) = (Ring::default(), Ring::default());
-        Self { heaps, days, months, today: 0, first: None, len: 0 }
+        Self {
+            heap: BinaryHeap::new(),
+            run: Vec::new(),
+            taken: 0,
+            bags: Bags::default(),
+            rings: Default::default(),
+            today: 0,
+            begins: Time::MAX,
+            earliest: Time::MAX,
+            dead: 0,
+            is_stale: false,
+        }
     }
 }
 
 impl Calendar {
-    /// The first of all. O(1).
+    /// The first of the days that have come, and of what stands in no bag. Right once
+    /// [`is_behind`](Self::is_behind) says no.
     #[inline]
-    pub(crate) const fn first(&self) -> Option<&Timer> {
-        self.first.as_ref()
+    pub(crate) fn first(&self) -> Option<&Timer> {
+        let heap = self.heap.peek().map(|Reverse(timer)| timer);
+        match (self.run.get(self.taken), heap) {
+            (Some(run), Some(heap)) => Some(run.min(heap)),
+            (run, heap) => run.or(heap),
+        }
     }
 
-    pub(crate) fn get(&self, place: Place) -> Option<&Timer> {
-        self.heaps.get(place.heap as usize)?.get(place.index as usize)
+    /// When the first of all is due; see the module for when it is too early.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<Time> {
+        match self.first() {
+            Some(first) => Some(first.deadline.min(self.earliest)),
+            None => self.has_bags().then_some(self.earliest),
+        }
     }
 
-    /// All, in no order that means anything.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Timer> {
-        self.heaps.iter().flatten()
+    /// Whether any bag has anything.
+    const fn has_bags(&self) -> bool {
+        self.begins.as_nanos() < Time::MAX.as_nanos()
+    }
+
+    /// Whether there is work to do before what is due at `now` can be taken.
+    #[inline]
+    pub(crate) const fn is_behind(&self, now: Time) -> bool {
+        let has_begun = self.begins.as_nanos() <= now.as_nanos();
+        self.is_stale || has_begun && self.has_bags()
+    }
+
+    /// Does a piece of that work and returns how many units it was: of what has come, in order of its
+    /// beginning, years and months are moved to finer bags and days are sorted.
+    pub(crate) fn catch_up(&mut self, now: Time, places: &mut impl Places) -> u32 {
+        if self.is_stale {
+            self.skip(places);
+            return 1;
+        }
+        let (first, level) = self.first_bag();
+        if first > day(now) {
+            return 1;
+        }
+        self.today = self.today.max(first);
+        let units = match level {
+            0 => self.open(first, places),
+            _ => {
+                self.disperse(level, first >> shift(level), MOVES_A_UNIT, now, places);
+                1
+            }
+        };
+        self.refresh();
+        units
+    }
+
+    /// The day with which the first bag that has anything begins, and its level: the coarsest of
+    /// those that begin with this day.
+    fn first_bag(&self) -> (u64, usize) {
+        let mut first = (u64::MAX, 0);
+        for level in (0..LEVELS).rev() {
+            if let Some(number) = self.first_of(level)
+                && number << shift(level) < first.0
+            {
+                first = (number << shift(level), level);
+            }
+        }
+        first
+    }
+
+    /// Looks anew for when the bags begin.
+    fn refresh(&mut self) {
+        (self.begins, self.earliest) = (Time::MAX, Time::MAX);
+        for level in 0..LEVELS {
+            if let Some(number) = self.first_of(level) {
+                let begins = Time::from_nanos(number << (shift(level) + DAY_BITS));
+                self.begins = self.begins.min(begins);
+                self.earliest = self.earliest.min(self.bags.bag(bag_of(level, number)).earliest);
+            }
+        }
     }
 
     /// Takes in a timer.
     pub(crate) fn insert(&mut self, timer: Timer, now: Time, places: &mut impl Places) {
-        let first = self.first.map_or(u64::MAX, |first| day(first.deadline));
-        self.today = self.today.max(day(now).min(first));
-        self.push(self.heap_of(timer.deadline), timer, places);
-        if self.first.is_none_or(|first| order(&timer) < order(&first)) {
-            self.first = Some(timer);
+        if !self.bags.are_laid_out() {
+            if self.heap.len() < MANY + self.dead {
+                return self.push_sorted(timer, places);
+            }
+            self.bags.lay_out(LEVELS * RING);
+            self.rings = [Ring::new(), Ring::new(), Ring::new()];
         }
-        self.len += 1;
-        if self.heaps.len() == 1 && self.len > MANY {
-            self.spread(places);
+        self.roll(now);
+        self.place(timer, now, places);
+    }
+
+    /// Lets the rings begin as late as they can.
+    fn roll(&mut self, now: Time) {
+        if self.today < day(now) {
+            self.today = self.today.max(day(self.begins.min(now)));
         }
     }
 
-    /// Takes out the first, which stands there, and moves some of those that follow to their days.
-    pub(crate) fn pop(&mut self, place: Place, places: &mut impl Places) {
-        self.remove(place, places);
-        if !self.months.is_used() {
-            return;
+    /// Takes out the first, which the caller has just seen, and moves some of those that follow.
+    pub(crate) fn pop(&mut self, now: Time, places: &mut impl Places) -> Option<Timer> {
+        let timer = self.pop_entry()?;
+        places.put(&timer, Place::NOWHERE);
+        if self.dead > 0 {
+            self.skip(places);
         }
-        let month = self.today >> MONTH_BITS;
-        let mut left = MOVES;
-        for month in [month, month + 1] {
-            let heap = month_heap(month);
-            while left > 0
-                && self.months.has(month)
-                && let Some(timer) = self.heaps.get_mut(heap).and_then(Vec::pop)
-            {
-                left -= 1;
-                self.mark(heap);
-                self.push(self.heap_of(timer.deadline), timer, places);
+        if self.rings[1].words | self.rings[2].words != 0 {
+            let moved =
+                self.advance(1, MOVES, now, places) + self.advance(2, MOVES / 2, now, places);
+            if moved > 0 {
+                self.refresh();
             }
         }
+        Some(timer)
+    }
+
+    /// Moves up to so many of what comes next on a level to finer bags.
+    fn advance(&mut self, level: usize, most: u32, now: Time, places: &mut impl Places) -> u32 {
+        let here = self.today >> shift(level);
+        let moved = self.disperse(level, here, most, now, places);
+        moved + self.disperse(level, here + 1, most - moved, now, places)
     }
 
     /// Takes out the one that stands there.
-    pub(crate) fn remove(&mut self, place: Place, places: &mut impl Places) {
-        let (heap, index) = (place.heap as usize, place.index as usize);
-        let Some(timers) = self.heaps.get_mut(heap) else { return };
-        if index >= timers.len() {
+    pub(crate) fn remove(&mut self, timer: &Timer, place: Place, places: &mut impl Places) {
+        places.put(timer, Place::NOWHERE);
+        let Some(spot) = place.spot() else {
+            self.dead += 1;
+            return self.skip(places);
+        };
+        let (bag, moved) = self.bags.take(spot);
+        if let Some(moved) = moved {
+            places.put(&moved, place);
+        }
+        let own = self.bags.bag(bag);
+        if own.len == 0 {
+            self.rings[bag / RING].mark(bag % RING, false);
+        } else if own.is_rough && own.len <= LOOKED_THROUGH {
+            self.bags.refine(bag);
+        } else if !own.is_rough {
             return;
         }
-        let gone = timers.swap_remove(index);
-        places.put(&gone, Place::NOWHERE);
-        if index < timers.len() {
-            let index = sift_up(timers, heap, index, places);
-            sift_down(timers, heap, index, places);
-        } else {
-            self.mark(heap);
-        }
-        self.len -= 1;
-        if self.first.is_some_and(|first| order(&first) == order(&gone)) {
-            self.first = self.least();
+        self.refresh();
+    }
+
+    /// The one that stands there, which has this kind and slot. O(1) in a bag; otherwise it is looked
+    /// for.
+    pub(crate) fn find(&self, key: (TimerKind, u32), place: Place) -> Option<&Timer> {
+        match place.spot() {
+            Some(spot) => self.bags.get(spot),
+            None => self
+                .sorted()
+                .find(|timer| (timer.kind, timer.slot) == key && Place::sorted(timer) == place),
         }
     }
 
-    /// The least of the heads.
-    fn least(&self) -> Option<Timer> {
-        let head = |heap: usize| self.heaps.get(heap)?.first();
-        let day = self.days.first_from(self.today);
-        let month = self.months.first_from(self.today >> MONTH_BITS);
-        // A month that begins after the day has nothing to say, and mostly it does.
-        let month = month.filter(|month| day.is_none_or(|day| *month <= day >> MONTH_BITS));
-        let mut least = head(LATER);
-        for heap in [day.map(day_heap), month.map(month_heap)].into_iter().flatten() {
-            let own = head(heap);
-            if least.is_none_or(|least| own.is_some_and(|own| order(own) < order(least))) {
-                least = own;
-            }
-        }
-        least.copied()
+    /// All, in no order that means anything.
+    pub(crate) fn iter(&self, places: &impl Places) -> impl Iterator<Item = &Timer> {
+        let alive = self.sorted().filter(|timer| places.get(timer) == Place::sorted(timer));
+        alive.chain(self.bags.iter_all())
     }
 
-    /// The heap of a deadline; of one that has passed, today's.
-    fn heap_of(&self, deadline: Time) -> usize {
-        if self.heaps.len() == 1 {
-            return LATER;
-        }
-        let day = day(deadline).max(self.today);
-        let month = day >> MONTH_BITS;
-        if day - self.today < RING as u64 {
-            day_heap(day)
-        } else if month - (self.today >> MONTH_BITS) < RING as u64 {
-            month_heap(month)
-        } else {
-            LATER
-        }
+    /// Makes room for so many.
+    pub(crate) fn reserve(&mut self, timers: usize) {
+        self.bags.reserve(timers);
     }
 
-    fn push(&mut self, heap: usize, timer: Timer, places: &mut impl Places) {
-        if heap != LATER
-            && let Some(timers) = self.heaps.get_mut(heap).filter(|timers| timers.capacity() == 0)
-            && let Some(spare) = ring_of(heap, &mut self.days, &mut self.months).0.spare.pop()
-        {
-            *timers = spare;
-        }
-        let Some(timers) = self.heaps.get_mut(heap) else { return };
-        timers.push(timer);
-        let last = timers.len() - 1;
-        sift_up(timers, heap, last, places);
-        if last == 0 {
-            self.mark(heap);
-        }
-    }
-
-    /// Notes whether the heap has anything; if not, its memory is for others.
-    fn mark(&mut self, heap: usize) {
-        let Some(timers) = self.heaps.get_mut(heap).filter(|_| heap != LATER) else { return };
-        let (ring, place, part) = ring_of(heap, &mut self.days, &mut self.months);
-        ring.mark(place, !timers.is_empty());
-        if timers.is_empty() {
-            let spare = core::mem::take(timers);
-            if spare.capacity() <= KEPT.max(self.len / part) {
-                ring.spare.push(spare);
-            }
-        }
+    /// Those that will be taken next, as far as they are sorted.
+    pub(crate) fn upcoming(&self) -> &[Timer] {
+        self.run.get(self.taken..).unwrap_or_default()
     }
 
     /// For how many timers it has memory.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
-        let spare = self.days.spare.iter().chain(&self.months.spare);
-        self.heaps.iter().chain(spare).map(Vec::capacity).sum()
+        self.heap.capacity() + self.run.capacity() + self.bags.capacity()
     }
 
-    /// Every deadline gets the heap of its own day or month.
-    fn spread(&mut self, places: &mut impl Places) {
-        let all = self.heaps.first_mut().map(core::mem::take).unwrap_or_default();
-        self.heaps.resize_with(1 + 2 * RING, Vec::new);
-        (self.days, self.months) = (Ring::empty(), Ring::empty());
-        for timer in all {
-            self.push(self.heap_of(timer.deadline), timer, places);
+    /// The first of a level's bags that has anything.
+    #[inline]
+    fn first_of(&self, level: usize) -> Option<u64> {
+        self.rings[level].first_from(self.today >> shift(level))
+    }
+
+    fn sorted(&self) -> impl Iterator<Item = &Timer> {
+        self.upcoming().iter().chain(self.heap.iter().map(|Reverse(timer)| timer))
+    }
+
+    /// Puts a timer where it belongs.
+    fn place(&mut self, timer: Timer, now: Time, places: &mut impl Places) {
+        let due = day(timer.deadline);
+        if due <= day(now) || due < self.today || self.bags.are_full() {
+            return self.push_sorted(timer, places);
         }
+        let last = (self.today >> shift(LEVELS - 1)) + RING as u64 - 1;
+        let of = |level: usize| (level, due >> shift(level));
+        let reaches =
+            |&(level, number): &(usize, u64)| number - (self.today >> shift(level)) < RING as u64;
+        let finest = (0..LEVELS).map(of).find(reaches);
+        let (level, number) = finest.unwrap_or((LEVELS - 1, last));
+        let bag = bag_of(level, number);
+        if self.bags.bag(bag).len == 0 {
+            self.rings[level].mark(bag % RING, true);
+        }
+        let spot = self.bags.push(bag, timer);
+        places.put(&timer, Place(spot.0));
+        self.begins = self.begins.min(Time::from_nanos(number << (shift(level) + DAY_BITS)));
+        self.earliest = self.earliest.min(timer.deadline);
+    }
+
+    fn push_sorted(&mut self, timer: Timer, places: &mut impl Places) {
+        places.put(&timer, Place::sorted(&timer));
+        self.heap.push(Reverse(timer));
+    }
+
+    /// Moves up to so many from a bag to finer ones, and returns how many it moved.
+    fn disperse(
+        &mut self,
+        level: usize,
+        number: u64,
+        most: u32,
+        now: Time,
+        places: &mut impl Places,
+    ) -> u32 {
+        let bag = bag_of(level, number);
+        let moves = most.min(self.bags.bag(bag).len);
+        if moves == 0 {
+            return 0;
+        }
+        for _ in 0..moves {
+            let Some(timer) = self.bags.pop(bag) else { break };
+            if self.bags.bag(bag).len == 0 {
+                self.rings[level].mark(bag % RING, false);
+            }
+            self.place(timer, now, places);
+        }
+        moves
+    }
+
+    /// Sorts what is left of a day that has come; of a herd it moves a part to the heap first.
+    fn open(&mut self, day: u64, places: &mut impl Places) -> u32 {
+        let bag = bag_of(0, day);
+        let len = self.bags.bag(bag).len;
+        let moves = len.min(SORTED);
+        let herd = len > SORTED;
+        if !herd {
+            self.run.drain(..core::mem::take(&mut self.taken));
+        }
+        let start = self.run.len();
+        for _ in 0..if herd { MOVES_A_UNIT } else { moves } {
+            let Some(timer) = self.bags.pop(bag) else { break };
+            places.put(&timer, Place::sorted(&timer));
+            if herd {
+                self.heap.push(Reverse(timer));
+            } else {
+                self.run.push(timer);
+            }
+        }
+        if herd {
+            return 1;
+        }
+        self.rings[0].mark(bag % RING, false);
+        self.run[start..].sort_unstable();
+        1 + moves / SORTS_A_UNIT
+    }
+
+    /// Drops dead entries from the front, a few at a time.
+    fn skip(&mut self, places: &impl Places) {
+        let mut left = SKIPS;
+        self.is_stale = false;
+        while self.dead > 0
+            && let Some(first) = self.first().copied()
+            && places.get(&first) != Place::sorted(&first)
+        {
+            if left == 0 {
+                self.is_stale = true;
+                return;
+            }
+            left -= 1;
+            self.dead -= 1;
+            self.pop_entry();
+        }
+        // Where nothing comes next any more, as while the calendar is stopped, they would pile up.
+        if self.dead > FEW_DEAD && self.dead > (self.heap.len() + self.upcoming().len()) / 2 {
+            let is_alive = |timer: &Timer| places.get(timer) == Place::sorted(timer);
+            self.heap.retain(|Reverse(timer)| is_alive(timer));
+            self.run.drain(..core::mem::take(&mut self.taken));
+            self.run.retain(is_alive);
+            self.dead = 0;
+        }
+    }
+
+    /// Takes out the first entry, dead or alive.
+    #[inline]
+    fn pop_entry(&mut self) -> Option<Timer> {
+        let Some(&timer) = self.run.get(self.taken) else {
+            return self.heap.pop().map(|Reverse(timer)| timer);
+        };
+        if self.heap.peek().is_some_and(|Reverse(first)| *first < timer) {
+            return self.heap.pop().map(|Reverse(timer)| timer);
+        }
+        self.taken += 1;
+        if self.taken == self.run.len() {
+            self.run.clear();
+            self.taken = 0;
+        }
+        Some(timer)
     }
 }
 
@@ -239,12 +442,13 @@ const fn day(deadline: Time) -> u64 {
     deadline.as_nanos() >> DAY_BITS
 }
 
-const fn day_heap(day: u64) -> usize {
-    1 + ring_place(day)
+#[expect(clippy::cast_possible_truncation, reason = "there are three levels")]
+const fn shift(level: usize) -> u32 {
+    LEVEL_BITS * level as u32
 }
 
-const fn month_heap(month: u64) -> usize {
-    1 + RING + ring_place(month)
+const fn bag_of(level: usize, number: u64) -> usize {
+    level * RING + ring_place(number)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are meant")]
@@ -252,76 +456,16 @@ const fn ring_place(number: u64) -> usize {
     number as usize % RING
 }
 
-pub(crate) const fn order(timer: &Timer) -> (Time, u64) {
-    (timer.deadline, timer.sequence)
-}
-
-fn put(timers: &mut [Timer], heap: usize, index: usize, timer: Timer, places: &mut impl Places) {
-    timers[index] = timer;
-    let place = |number| u32::try_from(number).unwrap_or(u32::MAX);
-    places.put(&timer, Place { heap: place(heap), index: place(index) });
-}
-
-fn sift_up(timers: &mut [Timer], heap: usize, mut index: usize, places: &mut impl Places) -> usize {
-    let moving = timers[index];
-    while index > 0 {
-        let parent = (index - 1) / ARITY;
-        let above = timers[parent];
-        if order(&above) <= order(&moving) {
-            break;
-        }
-        put(timers, heap, index, above, places);
-        index = parent;
-    }
-    put(timers, heap, index, moving, places);
-    index
-}
-
-fn sift_down(timers: &mut [Timer], heap: usize, mut index: usize, places: &mut impl Places) {
-    let moving = timers[index];
-    loop {
-        let first = index * ARITY + 1;
-        let last = (first + ARITY).min(timers.len());
-        let least = (first..last).min_by_key(|&child| order(&timers[child]));
-        let Some(child) = least.filter(|&child| order(&timers[child]) < order(&moving)) else {
-            break;
-        };
-        put(timers, heap, index, timers[child], places);
-        index = child;
-    }
-    put(timers, heap, index, moving, places);
-}
-
-/// The ring of a heap that is not [`LATER`], its place there, and which part of all a spare may hold.
-const fn ring_of<'a>(
-    heap: usize,
-    days: &'a mut Ring,
-    months: &'a mut Ring,
-) -> (&'a mut Ring, usize, usize) {
-    if heap <= RING { (days, heap - 1, KEPT_DAY) } else { (months, heap - 1 - RING, KEPT_MONTH) }
-}
-
-/// Which heaps of a ring have anything: a bit for each, and a bit for each word of those.
+/// Which bags of a level have anything: a bit for each, and a bit for each word of those.
 #[derive(Clone, Debug, Default)]
 struct Ring {
     used: Vec<u64>,
     words: u64,
-    /// The memory of emptied heaps, by which a month passes it on to the next one.
-    spare: Vec<Vec<Timer>>,
 }
 
 impl Ring {
-    fn empty() -> Self {
-        Self { used: alloc::vec![0; WORDS], words: 0, spare: Vec::new() }
-    }
-
-    const fn is_used(&self) -> bool {
-        self.words != 0
-    }
-
-    fn has(&self, number: u64) -> bool {
-        let place = ring_place(number);
-        self.used[place / 64] & 1 << (place % 64) != 0
+    fn new() -> Self {
+        Self { used: alloc::vec![0; WORDS], words: 0 }
     }
 
     fn mark(&mut self, place: usize, used: bool) {
@@ -332,7 +476,8 @@ impl Ring {
         self.words = if *word != 0 { self.words | bit } else { self.words & !bit };
     }
 
-    /// The first day or month from `start` on whose heap has anything. O(1).
+    /// The first from `start` on that has anything. O(1).
+    #[inline]
     fn first_from(&self, start: u64) -> Option<u64> {
         if self.words == 0 {
             return None;

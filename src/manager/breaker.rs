@@ -210,7 +210,7 @@ impl Manager {
         let profile = self.policies.breaker(record.profile);
         record.in_flight < record.max_in_flight(profile)
             && self.endpoints.is_awaited(slot)
-            && self.timers.deadline(TimerKind::Pace, slot).is_none()
+            && !self.timers.is_armed(TimerKind::Pace, slot)
             && record.breaker.has_room(&profile.normal)
     }
 }

@@ -314,7 +314,7 @@ impl Manager {
         let held = self.conn_of(conn.peer) == Some(slot) || self.replaces(slot);
         hold(NAME, held, place, || format!("peers[{}] does not hold it", conn.peer))?;
         hold(NAME, self.conns.lists.is_linked(slot), place, || "on no list".into())?;
-        let armed = self.timers.deadline(TimerKind::Conn, slot).is_some();
+        let armed = self.timers.is_armed(TimerKind::Conn, slot);
         let endpoint = self.endpoints.slab.get(conn.endpoint);
         let own = endpoint.is_none_or(|endpoint| endpoint.peer == conn.peer);
         hold(NAME, own, place, || "leads to another peer's endpoint".into())?;
@@ -432,7 +432,7 @@ impl Manager {
                 || "in the ring, not there".into(),
             )?;
         }
-        let blocked = self.timers.deadline(TimerKind::Pacer, 0).is_some();
+        let blocked = self.timers.is_armed(TimerKind::Pacer, 0);
         hold("runnable", blocked == self.pacer.blocked, || "pacer".into(), || "no timer".into())
     }
 

@@ -300,7 +300,7 @@ impl Manager {
         }
         let profile = self.policies.breaker(record.profile);
         let shut = !record.breaker.has_room(&profile.normal);
-        let paced = self.timers.deadline(TimerKind::CallPace, breaker).is_some();
+        let paced = self.timers.is_armed(TimerKind::CallPace, breaker);
         shut || !paced && gates.has_room(&profile.gates)
     }
 

@@ -43,7 +43,7 @@ use core::hash::Hash;
 use crate::action::Action;
 use crate::config::{Config, Policies};
 use crate::container::slab::Slab;
-use crate::container::timers::{Timer, TimerKind, Timers};
+use crate::container::timers::{Due, Timer, TimerKind, Timers};
 use crate::digest::Digest;
 use crate::error::ConfigError;
 use crate::event::Event;
@@ -303,14 +303,19 @@ impl Manager {
                 self.take_orphan(conn, out);
             } else if let Some(call) = self.calls.lists.front(calls::ORPHANS) {
                 self.bury_call(call, out);
-            } else if let Some(timer) = self.timers.pop_due(self.now) {
-                self.on_timer(timer, out);
-            } else if self.pump(out) {
-                // Another one may follow.
-            } else if let Some(timer) = self.timers.pop_verdict(judged, promised) {
-                self.on_timer(timer, out);
             } else {
-                return true;
+                let mut due = self.timers.pop_due(self.now);
+                if due == Due::Nothing {
+                    if self.pump(out) {
+                        continue;
+                    }
+                    due = self.timers.pop_verdict(judged, promised);
+                }
+                match due {
+                    Due::Now(timer) => self.on_timer(timer, out),
+                    Due::Later(units) => out.spend_more(units),
+                    Due::Nothing => return true,
+                }
             }
         }
         false

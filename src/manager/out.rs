@@ -34,4 +34,9 @@ impl<'a> Out<'a> {
             None => false,
         }
     }
+
+    /// The unit taken last stands for more: so many all in all.
+    pub(crate) const fn spend_more(&mut self, units: u32) {
+        self.work = self.work.saturating_sub(units.saturating_sub(1));
+    }
 }

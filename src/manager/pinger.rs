@@ -46,7 +46,7 @@ impl Manager {
     pub(crate) fn can_ping(&self) -> bool {
         self.pinger.line.front(ASKING).is_some()
             && !self.network.is_still()
-            && self.timers.deadline(TimerKind::PingPace, 0).is_none()
+            && !self.timers.is_armed(TimerKind::PingPace, 0)
     }
 
     /// Pings the first in line, or waits for the next token. The timeout begins now, and so does

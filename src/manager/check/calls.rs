@@ -103,7 +103,7 @@ impl Manager {
                 hold(NAME, ok, place, || format!("not of calls[{slot}] alone"))?;
                 let call = &self.calls.slab[slot];
                 let timeout = self.policies.call(call.profile).profile.attempt_timeout;
-                let timed = self.timers.deadline(TimerKind::Attempt, attempt).is_some()
+                let timed = self.timers.is_armed(TimerKind::Attempt, attempt)
                     || call.deadline < Time::MAX
                     || record.since + timeout == Time::MAX;
                 hold(NAME, timed, place, || "without timeout".into())?;
