@@ -37,9 +37,17 @@ pub(crate) fn heard_batch(n: u64) {
     assert!(fleet.actions.is_empty());
 }
 
-/// At random, so that no two gaps are the same, and before any deadline.
+/// At random, so that gaps differ, a millisecond on average as is expected; before any deadline.
 pub(crate) fn heartbeat_phi(n: u64) {
-    let mut fleet = Fleet::with(Detector::Phi(PhiConfig::default()));
+    let expected_interval = Duration::from_millis(1);
+    let phi = PhiConfig { expected_interval, ..PhiConfig::default() };
+    let mut fleet = Fleet::with(Detector::Phi(phi));
+    // Enough for each to have found its rhythm: until then a heartbeat moves its timer.
+    for place in 0..25 * PEERS {
+        fleet.now = fleet.now.plus_nanos(1_000);
+        let conn = fleet.conns[usize::try_from(place % PEERS).unwrap()];
+        fleet.step(Event::Heartbeat { conn });
+    }
     let order = fleet.at_random(ORDER);
     for (&conn, _) in order.iter().cycle().zip(0..n) {
         fleet.now = fleet.now.plus_nanos(1_000);
