@@ -99,9 +99,12 @@ pub(crate) struct Calendar {
     rings: [Ring; LEVELS],
     /// The day that the rings begin with: no bag is of an earlier one.
     today: u64,
-    /// When the first bag that has anything begins, and the earliest deadline in a bag.
+    /// When the first bag that has anything begins, or earlier; never if none has.
     begins: Time,
+    /// The earliest deadline in a bag, or earlier.
     earliest: Time,
+    /// The least of that and of the first entry's deadline.
+    next: Time,
     /// How many entries of the heap and the run are dead.
     dead: usize,
     /// Whether the first entry of the heap or of the run may be dead.
@@ -119,6 +122,7 @@ impl Default for Calendar {
             today: 0,
             begins: Time::MAX,
             earliest: Time::MAX,
+            next: Time::MAX,
             dead: 0,
             is_stale: false,
         }
@@ -140,15 +144,14 @@ impl Calendar {
     /// When the first of all is due; see the module for when it is too early.
     #[inline]
     pub(crate) fn next(&self) -> Option<Time> {
-        match self.first() {
-            Some(first) => Some(first.deadline.min(self.earliest)),
-            None => self.has_bags().then_some(self.earliest),
-        }
+        let is_some = self.next < Time::MAX || self.first().is_some() || self.has_bags();
+        is_some.then_some(self.next)
     }
 
-    /// Whether any bag has anything.
-    const fn has_bags(&self) -> bool {
-        self.begins.as_nanos() < Time::MAX.as_nanos()
+    /// Whether nothing is due at `now`, nor any work.
+    #[inline]
+    pub(crate) const fn is_quiet(&self, now: Time) -> bool {
+        self.next.as_nanos() > now.as_nanos() && !self.is_behind(now)
     }
 
     /// Whether there is work to do before what is due at `now` can be taken.
@@ -158,15 +161,23 @@ impl Calendar {
         self.is_stale || has_begun && self.has_bags()
     }
 
+    /// Whether any bag has anything.
+    const fn has_bags(&self) -> bool {
+        self.begins.as_nanos() < Time::MAX.as_nanos()
+    }
+
     /// Does a piece of that work and returns how many units it was: of what has come, in order of its
     /// beginning, years and months are moved to finer bags and days are sorted.
     pub(crate) fn catch_up(&mut self, now: Time, places: &mut impl Places) -> u32 {
         if self.is_stale {
             self.skip(places);
+            self.look();
             return 1;
         }
         let (first, level) = self.first_bag();
         if first > day(now) {
+            // The month that had begun was emptied in the meantime.
+            self.refresh();
             return 1;
         }
         self.today = self.today.max(first);
@@ -205,6 +216,13 @@ impl Calendar {
                 self.earliest = self.earliest.min(self.bags.bag(bag_of(level, number)).earliest);
             }
         }
+        self.look();
+    }
+
+    /// Looks anew for what is next.
+    #[inline]
+    fn look(&mut self) {
+        self.next = self.first().map_or(self.earliest, |first| first.deadline.min(self.earliest));
     }
 
     /// Takes in a timer.
@@ -234,21 +252,20 @@ impl Calendar {
         if self.dead > 0 {
             self.skip(places);
         }
-        if self.rings[1].words | self.rings[2].words != 0 {
-            let moved =
-                self.advance(1, MOVES, now, places) + self.advance(2, MOVES / 2, now, places);
-            if moved > 0 {
-                self.refresh();
-            }
-        }
+        self.advance(1, MOVES, now, places);
+        self.advance(2, MOVES / 2, now, places);
+        self.look();
         Some(timer)
     }
 
     /// Moves up to so many of what comes next on a level to finer bags.
-    fn advance(&mut self, level: usize, most: u32, now: Time, places: &mut impl Places) -> u32 {
-        let here = self.today >> shift(level);
-        let moved = self.disperse(level, here, most, now, places);
-        moved + self.disperse(level, here + 1, most - moved, now, places)
+    #[inline]
+    fn advance(&mut self, level: usize, most: u32, now: Time, places: &mut impl Places) {
+        if self.rings[level].words != 0 {
+            let here = self.today >> shift(level);
+            let moved = self.disperse(level, here, most, now, places);
+            self.disperse(level, here + 1, most - moved, now, places);
+        }
     }
 
     /// Takes out the one that stands there.
@@ -256,7 +273,8 @@ impl Calendar {
         places.put(timer, Place::NOWHERE);
         let Some(spot) = place.spot() else {
             self.dead += 1;
-            return self.skip(places);
+            self.skip(places);
+            return self.look();
         };
         let (bag, moved) = self.bags.take(spot);
         if let Some(moved) = moved {
@@ -336,11 +354,13 @@ impl Calendar {
         places.put(&timer, Place(spot.0));
         self.begins = self.begins.min(Time::from_nanos(number << (shift(level) + DAY_BITS)));
         self.earliest = self.earliest.min(timer.deadline);
+        self.next = self.next.min(timer.deadline);
     }
 
     fn push_sorted(&mut self, timer: Timer, places: &mut impl Places) {
         places.put(&timer, Place::sorted(&timer));
         self.heap.push(Reverse(timer));
+        self.next = self.next.min(timer.deadline);
     }
 
     /// Moves up to so many from a bag to finer ones, and returns how many it moved.
@@ -373,7 +393,7 @@ impl Calendar {
         let len = self.bags.bag(bag).len;
         let moves = len.min(SORTED);
         let herd = len > SORTED;
-        if !herd {
+        if !herd && self.taken > 0 {
             self.run.drain(..core::mem::take(&mut self.taken));
         }
         let start = self.run.len();

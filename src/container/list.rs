@@ -8,6 +8,13 @@ use alloc::vec::Vec;
 /// Anchors are numbered from here, nodes below.
 const ANCHOR: u32 = 1 << 31;
 
+/// So many anchors have a bit.
+const BITS: u32 = 64;
+
+const fn bit(anchor: u32) -> u64 {
+    if anchor < BITS { 1 << anchor } else { 0 }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Link {
     previous: u32,
@@ -21,11 +28,13 @@ pub(crate) struct Lists {
     nodes: Vec<Link>,
     /// An anchor that links to itself holds an empty list.
     anchors: Vec<Link>,
+    /// Which of the first anchors hold anything, a bit for each: what steps ask for.
+    used: u64,
 }
 
 impl Lists {
     pub(crate) const fn new() -> Self {
-        Self { nodes: Vec::new(), anchors: Vec::new() }
+        Self { nodes: Vec::new(), anchors: Vec::new(), used: 0 }
     }
 
     fn link(&self, place: u32) -> Link {
@@ -56,6 +65,7 @@ impl Lists {
     /// Puts `node` at the end of the list at `anchor`; it must be on no list.
     pub(crate) fn push_back(&mut self, anchor: u32, node: u32) {
         debug_assert!(!self.is_linked(node), "{node} is on a list already");
+        self.used |= bit(anchor);
         let anchor = anchor | ANCHOR;
         let last = self.link(anchor).previous;
         self.join(last, node);
@@ -74,6 +84,10 @@ impl Lists {
 
     fn take_off(&mut self, node: u32) {
         let Link { previous, next } = self.link(node);
+        if previous == next {
+            // It was the only one, between the two sides of its anchor.
+            self.used &= !bit(next & !ANCHOR);
+        }
         self.join(previous, next);
         self.join(node, node);
     }
@@ -86,6 +100,9 @@ impl Lists {
     /// The first node of the list at `anchor`.
     #[inline]
     pub(crate) fn front(&self, anchor: u32) -> Option<u32> {
+        if anchor < BITS && self.used & bit(anchor) == 0 {
+            return None;
+        }
         let first = self.link(anchor | ANCHOR).next;
         (first < ANCHOR).then_some(first)
     }
@@ -97,6 +114,7 @@ impl Lists {
         if first == from || from == to {
             return;
         }
+        self.used = self.used & !bit(from & !ANCHOR) | bit(to & !ANCHOR);
         let tail = self.link(to).previous;
         self.join(from, from);
         self.join(tail, first);

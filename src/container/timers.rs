@@ -211,35 +211,36 @@ impl Timers {
     /// The first that is due at `now`, of those that wait for nothing else.
     #[inline]
     pub(crate) fn pop_due(&mut self, now: Time) -> Due {
-        if self.calendars[OWN].is_behind(now) {
-            return Due::Later(self.calendars[OWN].catch_up(now, &mut self.keys));
+        let own = &mut self.calendars[OWN];
+        if own.is_quiet(now) {
+            return Due::Nothing;
         }
-        let first = self.calendars[OWN].first().filter(|first| first.deadline <= now);
-        first.map(|first| first.kind).map_or(Due::Nothing, |kind| self.pop(kind))
+        if own.is_behind(now) {
+            return Due::Later(own.catch_up(now, &mut self.keys));
+        }
+        own.pop(self.now, &mut self.keys).map_or(Due::Nothing, Due::Now)
     }
 
     /// The first that is due of those that wait for the I/O: by `judged` of those that judge, by
     /// `promised` of those that somebody waits for.
     #[inline]
     pub(crate) fn pop_verdict(&mut self, judged: Time, promised: Time) -> Due {
-        let judged = if self.stopped { Time::ZERO } else { judged };
+        let mut first: Option<(Timer, usize)> = None;
         for (place, until) in [(JUDGING, judged), (PROMISED, promised)] {
             let calendar = &mut self.calendars[place];
+            if calendar.is_quiet(until) || place == JUDGING && self.stopped {
+                continue;
+            }
             if calendar.is_behind(until) {
                 return Due::Later(calendar.catch_up(until, &mut self.keys));
             }
+            let own = calendar.first().filter(|own| own.deadline <= until);
+            if let Some(own) = own.filter(|own| first.is_none_or(|(first, _)| **own < first)) {
+                first = Some((*own, place));
+            }
         }
-        let judging = self.calendars[JUDGING].first().filter(|_| !self.stopped);
-        let judging = judging.filter(|first| first.deadline <= judged);
-        let waited_for = self.calendars[PROMISED].first();
-        let waited_for = waited_for.filter(|first| first.deadline <= promised);
-        let first = judging.into_iter().chain(waited_for).min();
-        first.map(|first| first.kind).map_or(Due::Nothing, |kind| self.pop(kind))
-    }
-
-    fn pop(&mut self, kind: TimerKind) -> Due {
-        let timer = self.calendars[kind.calendar()].pop(self.now, &mut self.keys);
-        timer.map_or(Due::Nothing, Due::Now)
+        let Some((_, place)) = first else { return Due::Nothing };
+        self.calendars[place].pop(self.now, &mut self.keys).map_or(Due::Nothing, Due::Now)
     }
 
     /// All armed timers, in no order that means anything.
