@@ -176,11 +176,15 @@ pub struct Probe {
 /// Healthy, with no ping out.
 impl Default for Probe {
     fn default() -> Self {
-        Self { sent_at: Time::MAX, count: 0, unhealthy: false, timed: false }
+        Self::NEW
     }
 }
 
 impl Probe {
+    /// Healthy, with no ping out.
+    pub(crate) const NEW: Self =
+        Self { sent_at: Time::MAX, count: 0, unhealthy: false, timed: false };
+
     /// When [`expire`](Self::expire) has something to do: when the answer to the ping that is out
     /// is late, or else when the next ping is due. An unhealthy peer is asked again at once, since
     /// its traffic alone would put off for ever the pings that it must answer.

@@ -197,9 +197,10 @@ impl Bags {
         used.flat_map(|bag| self.iter(bag))
     }
 
-    /// Makes room for so many timers more, if each bag's last block is nearly full.
+    /// Makes room for so many timers in all, and for a block of each bag that is not full.
     pub(crate) fn reserve(&mut self, timers: usize) {
-        self.pool.reserve(timers.div_ceil(BLOCK));
+        let blocks = timers.div_ceil(BLOCK) + self.bags.len();
+        self.pool.reserve_exact(blocks.saturating_sub(self.pool.len()));
     }
 
     /// For how many timers there is memory.

@@ -46,7 +46,7 @@ const MANY: usize = 256;
 /// The most of one day that are sorted; of a herd the others go to the heap.
 const SORTED: u32 = 4_096;
 /// What is looked through for its earliest.
-const LOOKED_THROUGH: u32 = 256;
+const LOOKED_THROUGH: u32 = 32;
 /// How many of the next month one that is taken moves, and half as many of the next year: so many can
 /// be fetched from memory at once.
 const MOVES: u32 = 4;
@@ -94,6 +94,8 @@ pub(crate) struct Calendar {
     /// The days that have come, in order, from `taken` on.
     run: Vec<Timer>,
     taken: usize,
+    /// How far somebody has read ahead in it.
+    touched: usize,
     /// By level and place in its ring.
     bags: Bags,
     rings: [Ring; LEVELS],
@@ -117,6 +119,7 @@ impl Default for Calendar {
             heap: BinaryHeap::new(),
             run: Vec::new(),
             taken: 0,
+            touched: 0,
             bags: Bags::default(),
             rings: Default::default(),
             today: 0,
@@ -144,8 +147,13 @@ impl Calendar {
     /// When the first of all is due; see the module for when it is too early.
     #[inline]
     pub(crate) fn next(&self) -> Option<Time> {
-        let is_some = self.next < Time::MAX || self.first().is_some() || self.has_bags();
-        is_some.then_some(self.next)
+        if self.next < Time::MAX { Some(self.next) } else { self.never() }
+    }
+
+    /// What is next, if that is the end of time or nothing at all.
+    #[cold]
+    fn never(&self) -> Option<Time> {
+        (self.first().is_some() || self.has_bags()).then_some(self.next)
     }
 
     /// Whether nothing is due at `now`, nor any work.
@@ -231,8 +239,7 @@ impl Calendar {
             if self.heap.len() < MANY + self.dead {
                 return self.push_sorted(timer, places);
             }
-            self.bags.lay_out(LEVELS * RING);
-            self.rings = [Ring::new(), Ring::new(), Ring::new()];
+            self.lay_out();
         }
         self.roll(now);
         self.place(timer, now, places);
@@ -308,14 +315,36 @@ impl Calendar {
         alive.chain(self.bags.iter_all())
     }
 
-    /// Makes room for so many.
+    /// Makes room for so many in all.
     pub(crate) fn reserve(&mut self, timers: usize) {
-        self.bags.reserve(timers);
+        if timers > MANY {
+            self.lay_out();
+            self.bags.reserve(timers);
+            self.run.reserve(SORTED as usize);
+        }
+    }
+
+    /// The bags are there from now on.
+    fn lay_out(&mut self) {
+        if !self.bags.are_laid_out() {
+            self.bags.lay_out(LEVELS * RING);
+            self.rings = [Ring::new(), Ring::new(), Ring::new()];
+        }
     }
 
     /// Those that will be taken next, as far as they are sorted.
     pub(crate) fn upcoming(&self) -> &[Timer] {
         self.run.get(self.taken..).unwrap_or_default()
+    }
+
+    /// Whether the next in the run are others than when it was last asked, by so many.
+    #[inline]
+    pub(crate) const fn are_untouched(&mut self, ahead: usize) -> bool {
+        let are = self.taken >= self.touched || self.touched - self.taken > ahead;
+        if are {
+            self.touched = self.taken + ahead;
+        }
+        are
     }
 
     /// For how many timers it has memory.

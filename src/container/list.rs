@@ -8,13 +8,6 @@ use alloc::vec::Vec;
 /// Anchors are numbered from here, nodes below.
 const ANCHOR: u32 = 1 << 31;
 
-/// So many anchors have a bit.
-const BITS: u32 = 64;
-
-const fn bit(anchor: u32) -> u64 {
-    if anchor < BITS { 1 << anchor } else { 0 }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Link {
     previous: u32,
@@ -28,13 +21,18 @@ pub(crate) struct Lists {
     nodes: Vec<Link>,
     /// An anchor that links to itself holds an empty list.
     anchors: Vec<Link>,
-    /// Which of the first anchors hold anything, a bit for each: what steps ask for.
-    used: u64,
+    /// Which anchors hold anything, a bit for each, so that asking needs no more than that.
+    used: Vec<u64>,
 }
 
 impl Lists {
     pub(crate) const fn new() -> Self {
-        Self { nodes: Vec::new(), anchors: Vec::new(), used: 0 }
+        Self { nodes: Vec::new(), anchors: Vec::new(), used: Vec::new() }
+    }
+
+    /// Makes room for so many nodes in all.
+    pub(crate) fn reserve(&mut self, nodes: usize) {
+        self.nodes.reserve_exact(nodes.saturating_sub(self.nodes.len()));
     }
 
     fn link(&self, place: u32) -> Link {
@@ -65,7 +63,7 @@ impl Lists {
     /// Puts `node` at the end of the list at `anchor`; it must be on no list.
     pub(crate) fn push_back(&mut self, anchor: u32, node: u32) {
         debug_assert!(!self.is_linked(node), "{node} is on a list already");
-        self.used |= bit(anchor);
+        self.mark(anchor, true);
         let anchor = anchor | ANCHOR;
         let last = self.link(anchor).previous;
         self.join(last, node);
@@ -86,7 +84,7 @@ impl Lists {
         let Link { previous, next } = self.link(node);
         if previous == next {
             // It was the only one, between the two sides of its anchor.
-            self.used &= !bit(next & !ANCHOR);
+            self.mark(next & !ANCHOR, false);
         }
         self.join(previous, next);
         self.join(node, node);
@@ -100,11 +98,30 @@ impl Lists {
     /// The first node of the list at `anchor`.
     #[inline]
     pub(crate) fn front(&self, anchor: u32) -> Option<u32> {
-        if anchor < BITS && self.used & bit(anchor) == 0 {
-            return None;
+        (self.used_from(anchor, 1) != 0).then(|| self.link(anchor | ANCHOR).next)
+    }
+
+    /// Which of so many anchors from this one on hold anything, a bit for each; up to 64.
+    #[inline]
+    pub(crate) fn used_from(&self, anchor: u32, anchors: u32) -> u64 {
+        let (word, bit) = ((anchor / 64) as usize, anchor % 64);
+        let here = self.used.get(word).map_or(0, |word| word >> bit);
+        let bits = if bit + anchors > 64 {
+            here | self.used.get(word + 1).map_or(0, |word| word << (64 - bit))
+        } else {
+            here
+        };
+        bits & (u64::MAX >> (64 - anchors))
+    }
+
+    fn mark(&mut self, anchor: u32, used: bool) {
+        let (word, bit) = ((anchor / 64) as usize, 1 << (anchor % 64));
+        if self.used.len() <= word {
+            self.used.resize(word + 1, 0);
         }
-        let first = self.link(anchor | ANCHOR).next;
-        (first < ANCHOR).then_some(first)
+        if let Some(word) = self.used.get_mut(word) {
+            *word = if used { *word | bit } else { *word & !bit };
+        }
     }
 
     /// Moves the whole list at `from` to the end of the one at `to`, in one link.
@@ -114,7 +131,8 @@ impl Lists {
         if first == from || from == to {
             return;
         }
-        self.used = self.used & !bit(from & !ANCHOR) | bit(to & !ANCHOR);
+        self.mark(from & !ANCHOR, false);
+        self.mark(to & !ANCHOR, true);
         let tail = self.link(to).previous;
         self.join(from, from);
         self.join(tail, first);

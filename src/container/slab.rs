@@ -65,6 +65,12 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Makes room for so many records in all.
+    pub(crate) fn reserve(&mut self, records: usize) {
+        self.slots.reserve_exact(records.saturating_sub(self.slots.len()));
+        self.free.reserve_exact(records.saturating_sub(self.free.len()));
+    }
+
     /// All slots, and the free ones in the order of their release.
     pub(crate) fn parts(&self) -> (&[Option<T>], &[u32]) {
         (&self.slots, &self.free)

@@ -243,6 +243,26 @@ impl Timers {
         self.calendars[place].pop(self.now, &mut self.keys).map_or(Due::Nothing, Due::Now)
     }
 
+    /// Those that wait for nothing else and will be taken next, as far as they are in order.
+    pub(crate) fn upcoming(&self) -> &[Timer] {
+        self.calendars[OWN].upcoming()
+    }
+
+    /// Whether it is time to read so many of them ahead again.
+    #[inline]
+    pub(crate) fn are_untouched(&mut self, ahead: usize) -> bool {
+        self.calendars[OWN].are_untouched(ahead)
+    }
+
+    /// Makes room for a timer of each kind for so many peers and their connections.
+    pub(crate) fn reserve(&mut self, peers: usize) {
+        for kind in [TimerKind::Peer, TimerKind::Conn] {
+            self.calendars[kind.calendar()].reserve(peers);
+            let keys = &mut self.keys.0[kind as usize];
+            keys.reserve_exact(peers.saturating_sub(keys.len()));
+        }
+    }
+
     /// All armed timers, in no order that means anything.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Timer> {
         self.calendars.iter().flat_map(|calendar| calendar.iter(&self.keys))

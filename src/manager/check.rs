@@ -336,14 +336,14 @@ impl Manager {
         hold(NAME, self.conns.has_pulse(slot, profile), place, || "its records differ".into())?;
         let asking = self.pinger.line.is_linked(slot);
         let pinged = watch.is_some_and(|watch| watch.pings.is_some());
-        let may_ask = up && pinged && conn.probe.sent_at().is_none();
+        let may_ask = up && pinged && self.probe(conn).sent_at().is_none();
         hold(NAME, !asking || may_ask, place, || "in line for a ping that is not due".into())?;
         let trusted = conn.trust == Trust::Full;
         let fits = (up && watch.is_some()) || trusted;
         hold(NAME, fits, place, || format!("{:?}, and not watched", conn.trust))?;
-        let fits = !conn.probe.is_unhealthy() || !trusted;
+        let fits = !self.probe(conn).is_unhealthy() || !trusted;
         hold(NAME, fits, place, || "trusted though it missed its pings".into())?;
-        let attentive = !trusted || conn.ping.is_some() || asking;
+        let attentive = !trusted || self.conns.asked(slot).ping.is_some() || asking;
         hold(NAME, self.conns.pulse(slot).attentive || !attentive, place, || {
             "deaf to its answer".into()
         })?;

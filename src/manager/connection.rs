@@ -120,7 +120,7 @@ impl Manager {
         conn.phase = ConnPhase::Up;
         conn.since = self.now;
         // Coming up counts as the first heartbeat.
-        conn.last_beat = rhythm.is_some().then_some(self.now);
+        conn.last_beat = if rhythm.is_some() { self.now } else { Time::MAX };
         conn.rhythm = rhythm;
         self.join_crowd(slot);
         self.arm_watch(slot);

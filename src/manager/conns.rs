@@ -104,19 +104,13 @@ pub(crate) struct Conn {
     pub(crate) phase: ConnPhase,
     /// When it was dialed, then when it came up.
     pub(crate) since: Time,
-    /// When the last periodic sign of life came that its detector measures the next one from.
-    pub(crate) last_beat: Option<Time>,
+    /// When the last periodic sign of life came that its detector measures the next one from; never
+    /// if none counts.
+    pub(crate) last_beat: Time,
     /// What speaks against it.
     pub(crate) trust: Trust,
-    /// Before this moment its silence does not count: it was to be pinged and was not.
-    pub(crate) excused: Time,
     /// What its detector learns; apart, since few profiles have one that does.
     pub(crate) rhythm: Option<Box<Phi>>,
-    pub(crate) probe: Probe,
-    /// The ping that is out.
-    pub(crate) ping: Option<PingId>,
-    /// Pings that the slot had had before.
-    pub(crate) pings_before: u64,
 }
 
 impl Conn {
@@ -129,15 +123,30 @@ impl Conn {
             failed_back: false,
             phase,
             since: now,
-            last_beat: None,
+            last_beat: Time::MAX,
             trust: Trust::Full,
-            excused: Time::ZERO,
             rhythm: None,
-            probe: Probe::default(),
-            ping: None,
-            pings_before: 0,
         }
     }
+}
+
+/// What asking the connection in a slot came to; apart, since few profiles have pings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) probe: Probe,
+    /// The ping that is out.
+    pub(crate) ping: Option<PingId>,
+    /// Before this moment its silence does not count: it was to be pinged and was not.
+    pub(crate) excused: Time,
+    /// Pings that the slot had had before.
+    before: u64,
+    /// Pings that the slot has had.
+    pings: u64,
+}
+
+impl Asked {
+    const NEVER: Self =
+        Self { probe: Probe::NEW, ping: None, excused: Time::ZERO, before: 0, pings: 0 };
 }
 
 /// Both records of a connection as one, which is how a snapshot has them.
@@ -172,13 +181,9 @@ impl Whole {
             phase: self.phase,
             since: self.since,
             // Kept where a detector learns from it, and nowhere else.
-            last_beat: self.last_beat.filter(|_| self.rhythm.is_some()),
+            last_beat: self.last_beat.filter(|_| self.rhythm.is_some()).unwrap_or(Time::MAX),
             trust: self.trust,
-            excused: self.excused,
             rhythm: self.rhythm,
-            probe: self.probe,
-            ping: self.ping,
-            pings_before: self.pings_before,
         };
         let mut pulse = Pulse::new(&conn, profile, self.process, self.last_heard);
         (pulse.heard, pulse.attentive) = (self.heard, self.attentive);
@@ -199,10 +204,8 @@ pub(crate) struct Conns {
     /// By slot, as long as the slab's.
     pulses: Vec<Pulse>,
     pub(crate) lists: Lists,
-    /// How many connections each slot has had.
-    pub(crate) generations: Vec<u64>,
-    /// How many pings each slot has had.
-    pub(crate) pings: Vec<u64>,
+    /// By slot, as far as one was ever asked.
+    asked: Vec<Asked>,
     pub(crate) process: u32,
 }
 
@@ -212,10 +215,15 @@ impl Conns {
             slab: Slab::new(),
             pulses: Vec::new(),
             lists: Lists::new(),
-            generations: Vec::new(),
-            pings: Vec::new(),
+            asked: Vec::new(),
             process: 0,
         }
+    }
+
+    pub(crate) fn reserve(&mut self, conns: usize) {
+        self.slab.reserve(conns);
+        self.pulses.reserve_exact(conns.saturating_sub(self.pulses.len()));
+        self.lists.reserve(conns);
     }
 
     /// The slot of a connection that is there and belongs to this process.
@@ -257,12 +265,12 @@ impl Conns {
     }
 
     pub(crate) fn whole(&self, conn: &Conn) -> Whole {
-        let pulse = self.pulse(conn.id.slot());
+        let (pulse, asked) = (self.pulse(conn.id.slot()), self.asked(conn.id.slot()));
         let conn = conn.clone();
         Whole {
             id: conn.id,
             last_heard: pulse.last_heard,
-            last_beat: conn.last_beat,
+            last_beat: (conn.last_beat < Time::MAX).then_some(conn.last_beat),
             peer: conn.peer,
             endpoint: conn.endpoint,
             process: pulse.process,
@@ -272,17 +280,45 @@ impl Conns {
             phase: conn.phase,
             since: conn.since,
             trust: conn.trust,
-            excused: conn.excused,
+            excused: asked.excused,
             rhythm: conn.rhythm,
-            probe: conn.probe,
-            ping: conn.ping,
-            pings_before: conn.pings_before,
+            probe: asked.probe,
+            ping: asked.ping,
+            pings_before: asked.before,
         }
     }
 
-    /// Puts in place all connections of a snapshot; `profile` tells that of a peer.
-    pub(crate) fn set_all(&mut self, all: Slab<Whole>, profile: impl Fn(u32) -> u16) {
-        self.pulses = alloc::vec![Pulse::FREE; all.parts().0.len()];
+    /// How many connections each slot has had.
+    pub(crate) fn generations(&self) -> Vec<u64> {
+        self.pulses.iter().map(|pulse| pulse.id.generation()).collect()
+    }
+
+    /// How many pings each slot has had.
+    pub(crate) fn pings(&self) -> Vec<u64> {
+        (0..).zip(&self.pulses).map(|(slot, _)| self.asked(slot).pings).collect()
+    }
+
+    /// Puts in place all connections of a snapshot; `profile` tells that of a peer, `generations` and
+    /// `pings` how many of them each slot has had.
+    pub(crate) fn set_all(
+        &mut self,
+        all: Slab<Whole>,
+        generations: &[u64],
+        pings: &[u64],
+        profile: impl Fn(u32) -> u16,
+    ) {
+        let of = |(slot, &generation)| Pulse { id: ConnId::new(slot, generation), ..Pulse::FREE };
+        self.pulses = (0..).zip(generations).map(of).collect();
+        for (slot, &pings) in (0..).zip(pings).filter(|(_, pings)| **pings > 0) {
+            (self.asked_mut(slot).before, self.asked_mut(slot).pings) = (pings, pings);
+        }
+        for (slot, whole) in all.iter() {
+            let Whole { probe, ping, excused, pings_before: before, .. } = *whole;
+            let pings = self.asked(slot).pings;
+            if pings > 0 || excused > Time::ZERO {
+                *self.asked_mut(slot) = Asked { probe, ping, excused, before, pings };
+            }
+        }
         let pulses = &mut self.pulses;
         self.slab = all.map(|whole| {
             let profile = profile(whole.peer);
@@ -294,12 +330,33 @@ impl Conns {
         });
     }
 
+    /// What asking the connection in a slot has come to.
+    #[inline]
+    pub(crate) fn asked(&self, slot: u32) -> &Asked {
+        self.asked.get(slot as usize).unwrap_or(&Asked::NEVER)
+    }
+
+    /// Likewise, to be changed; `None` if it was never asked.
+    pub(crate) fn if_asked(&mut self, slot: u32) -> Option<&mut Asked> {
+        self.asked.get_mut(slot as usize)
+    }
+
+    /// Likewise, of one that is asked now.
+    #[expect(clippy::indexing_slicing, reason = "grown to it in the lines above")]
+    pub(crate) fn asked_mut(&mut self, slot: u32) -> &mut Asked {
+        let index = slot as usize;
+        if self.asked.len() <= index {
+            self.asked.resize(index + 1, Asked::NEVER);
+        }
+        &mut self.asked[index]
+    }
+
     /// The slot of the connection that the ping was sent on.
     pub(crate) fn find_ping(&self, id: PingId) -> Option<u32> {
-        let conn = self.slab.get(id.slot())?;
+        self.slab.get(id.slot())?;
         let process = self.pulse(id.slot()).process;
-        let next = self.pings.get(id.slot() as usize).copied()?;
-        let own = (conn.pings_before..next).contains(&id.generation());
+        let asked = self.asked(id.slot());
+        let own = (asked.before..asked.pings).contains(&id.generation());
         (own && process == self.process).then_some(id.slot())
     }
 
@@ -312,14 +369,13 @@ impl Conns {
     ) -> u32 {
         let slot = self.slab.next_slot();
         let index = slot as usize;
-        if self.generations.len() <= index {
-            self.generations.resize(index + 1, 0);
-            self.pings.resize(index + 1, 0);
-            self.pulses.resize(index + 1, Pulse::FREE);
+        if self.pulses.len() <= index {
+            self.pulses.push(Pulse { id: ConnId::new(slot, 0), ..Pulse::FREE });
         }
-        let generation = self.generations.get(index).copied().unwrap_or_default();
-        let mut conn = make(ConnId::new(slot, generation));
-        conn.pings_before = self.pings.get(index).copied().unwrap_or_default();
+        let conn = make(self.pulse(slot).id);
+        if let Some(asked) = self.if_asked(slot) {
+            *asked = Asked { before: asked.pings, pings: asked.pings, ..Asked::NEVER };
+        }
         *self.pulse_mut(slot) = Pulse::new(&conn, profile, self.process, now);
         let slot = self.slab.insert(conn);
         self.lists.push_back(LIVE, slot);
@@ -329,19 +385,20 @@ impl Conns {
     /// Takes the connection out; its id is dead.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Conn> {
         self.lists.unlink(slot);
-        self.pulses.get_mut(slot as usize)?.stage = Stage::Free;
-        let generation = self.generations.get_mut(slot as usize)?;
-        let exhausted = *generation >= MAX_GENERATION;
-        *generation = generation.saturating_add(1).min(MAX_GENERATION);
-        let worn = self.pings.get(slot as usize).is_some_and(|&pings| pings > MAX_GENERATION);
+        let pulse = self.pulses.get_mut(slot as usize)?;
+        let generation = pulse.id.generation();
+        let exhausted = generation >= MAX_GENERATION;
+        let next = generation.saturating_add(1).min(MAX_GENERATION);
+        *pulse = Pulse { id: ConnId::new(slot, next), ..Pulse::FREE };
+        let worn = self.asked(slot).pings > MAX_GENERATION;
         if exhausted || worn { self.slab.retire(slot) } else { self.slab.remove(slot) }
     }
 
     /// The next ping's id on the connection in `slot`; `None` once the slot has had them all.
     pub(crate) fn next_ping(&mut self, slot: u32) -> Option<PingId> {
-        let pings = self.pings.get_mut(slot as usize).filter(|pings| **pings <= MAX_GENERATION)?;
-        let ping = PingId::new(slot, *pings);
-        *pings += 1;
+        let asked = self.asked_mut(slot);
+        let ping = (asked.pings <= MAX_GENERATION).then(|| PingId::new(slot, asked.pings))?;
+        asked.pings += 1;
         Some(ping)
     }
 

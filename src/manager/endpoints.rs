@@ -70,6 +70,11 @@ impl Endpoints {
         Self { slab: Slab::new(), queues: Lists::new(), sessions: BTreeSet::new() }
     }
 
+    pub(crate) fn reserve(&mut self, endpoints: usize) {
+        self.slab.reserve(endpoints);
+        self.queues.reserve(endpoints);
+    }
+
     /// The chain that begins at `first`, in order of preference.
     pub(crate) fn chain(&self, first: u32) -> impl Iterator<Item = (u32, &EndpointRecord)> {
         let at = |slot: u32| self.slab.get(slot).map(|endpoint| (slot, endpoint));
@@ -125,19 +130,30 @@ impl Endpoints {
 
     /// Whether anybody waits for the breaker.
     pub(crate) fn is_awaited(&self, breaker: u32) -> bool {
-        let queues = Priority::ALL
-            .into_iter()
-            .flat_map(|class| [false, true].map(|several| queue(breaker, class, several)));
-        queues.into_iter().any(|queue| self.queues.front(queue).is_some())
+        self.queues.used_from(queue(breaker, Priority::Important, false), 2 * CLASSES) != 0
+    }
+
+    /// The classes of which somebody waits for the breaker.
+    pub(crate) fn classes(&self, breaker: u32) -> impl Iterator<Item = Priority> {
+        let used = self.queues.used_from(queue(breaker, Priority::Important, false), 2 * CLASSES);
+        let waits = move |class: &Priority| used & (3 << (2 * *class as u32)) != 0;
+        Priority::ALL.into_iter().filter(waits)
     }
 
     /// The first of its class that waits for the breaker.
     pub(crate) fn first_of(&self, breaker: u32, class: Priority) -> Option<u32> {
-        self.class_line(breaker, class).next()
+        let [alone, several] =
+            [false, true].map(|several| self.queues.front(queue(breaker, class, several)));
+        let (Some(alone), Some(several)) = (alone, several) else { return alone.or(several) };
+        let ticket = |endpoint: u32| self.slab[endpoint].ticket;
+        Some(if ticket(alone) < ticket(several) { alone } else { several })
     }
 
     /// Of its class and of those with a session the one whose session ends first after `then`.
     pub(crate) fn first_session(&self, breaker: u32, class: Priority, then: Time) -> Option<u32> {
+        if self.sessions.is_empty() {
+            return None;
+        }
         let from = (breaker, class, then.plus_nanos(1), 0, 0);
         let to = (breaker, class, Time::MAX, u64::MAX, u32::MAX);
         self.sessions.range(from..=to).next().map(|session| session.4)

@@ -81,7 +81,7 @@ impl Manager {
             return out.notice(Notice::Ignored(Ignored::StalePing(id)));
         };
         self.stats.pongs += 1;
-        if self.conns.slab[slot].ping != Some(id) {
+        if self.conns.asked(slot).ping != Some(id) {
             // Settled or given up before; but whoever answers late is alive.
             return self.heard(slot, out);
         }
@@ -89,12 +89,13 @@ impl Manager {
         let not_before = self.sleep.woke_at.max(self.network.up_at);
         // Traffic in between puts pings off: then the gap between two pongs is no period.
         let last_heard = self.conns.pulse(slot).last_heard;
-        let conn = &mut self.conns.slab[slot];
-        let last_beat = conn.last_beat.filter(|&last| last == last_heard);
-        // Across a sleep of our own it would tell how long we slept.
-        let timed = conn.probe.sent_at().is_some_and(|sent_at| sent_at >= not_before);
-        let rtt = conn.probe.pong(now).filter(|_| timed);
+        let conn = &self.conns.slab[slot];
         let peer = conn.peer;
+        let last_beat = if conn.last_beat == last_heard { last_heard } else { Time::MAX };
+        // Across a sleep of our own it would tell how long we slept.
+        let probe = &mut self.conns.asked_mut(slot).probe;
+        let timed = probe.sent_at().is_some_and(|sent_at| sent_at >= not_before);
+        let rtt = probe.pong(now).filter(|_| timed);
         self.sample(slot, last_beat);
         if let Some(rtt) = rtt {
             self.measure(peer, rtt, None, out);
@@ -120,22 +121,21 @@ impl Manager {
 
     /// Feeds the detector one interval between two periodic signs of life, unless something that
     /// is not the peer's doing fell into it.
-    fn sample(&mut self, slot: u32, last_beat: Option<Time>) {
+    fn sample(&mut self, slot: u32, last_beat: Time) {
         let pulse = self.conns.pulse(slot);
         if !pulse.is_up() || !pulse.learns {
             return;
         }
         let not_before = self.sleep.woke_at.max(self.network.up_at);
         let conn = &mut self.conns.slab[slot];
-        conn.last_beat = Some(self.now);
+        conn.last_beat = self.now;
         let profile = self.peers.slab[conn.peer].profile;
         let watch = self.policies.peer(profile).watch;
         let detector = watch.map(|watch| watch.detector);
-        if let (Some(DetectorPolicy::Phi(policy)), Some(rhythm), Some(last)) =
-            (detector, conn.rhythm.as_mut(), last_beat)
-            && last >= not_before
+        if let (Some(DetectorPolicy::Phi(policy)), Some(rhythm)) = (detector, conn.rhythm.as_mut())
+            && (not_before..Time::MAX).contains(&last_beat)
         {
-            rhythm.sample(&policy, self.now.since(last));
+            rhythm.sample(&policy, self.now.since(last_beat));
         }
     }
 

@@ -114,12 +114,16 @@ impl Manager {
     /// Probes go to whoever was connected most recently among the first in line: a peer that never
     /// got through says little about the server.
     pub(crate) fn next_in_line(&self, slot: u32) -> Option<u32> {
-        let heads = Priority::ALL.into_iter().filter_map(|class| {
-            let since = self.waits_since(self.endpoints.first_of(slot, class)?);
-            let aged = self.now.since(since) >= AGED_AFTER;
-            Some(((class as u8).saturating_sub(u8::from(aged)), since, class))
-        });
-        let (_, _, class) = heads.min()?;
+        let mut classes = self.endpoints.classes(slot);
+        let mut class = classes.next()?;
+        if let Some(second) = classes.next() {
+            let heads = [class, second].into_iter().chain(classes).filter_map(|class| {
+                let since = self.waits_since(self.endpoints.first_of(slot, class)?);
+                let aged = self.now.since(since) >= AGED_AFTER;
+                Some(((class as u8).saturating_sub(u8::from(aged)), since, class))
+            });
+            (_, _, class) = heads.min()?;
+        }
         let record = &self.breakers.slab[slot];
         if record.breaker.state() == State::HalfOpen {
             let connected_at =

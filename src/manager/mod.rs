@@ -61,7 +61,7 @@ use pacer::Pacer;
 use peers::Peers;
 use pinger::Pinger;
 use replacements::Replacement;
-use touch::TOUCHED_AHEAD;
+use touch::{EVENTS_AHEAD, TIMERS_AHEAD};
 
 pub use check::Violation;
 pub use snapshot::{RestoreError, Snapshot};
@@ -164,6 +164,20 @@ impl Manager {
         })
     }
 
+    /// Makes room for so many peers, with so many endpoints in all and a connection each.
+    ///
+    /// It changes no answer. Without it records move whenever their number has doubled, and the step
+    /// that meets this takes some 20 ms at a million peers.
+    pub fn reserve(&mut self, peers: u32, endpoints: u32) {
+        let limits = &self.policies.config.limits;
+        let peers = peers.min(limits.max_peers) as usize;
+        let most = limits.max_endpoints as usize;
+        self.peers.reserve(peers);
+        self.endpoints.reserve((endpoints as usize).min(peers.saturating_mul(most)));
+        self.conns.reserve(peers);
+        self.timers.reserve(peers);
+    }
+
     /// Takes one event and answers with what to do about it.
     ///
     /// `now`: any; earlier than the latest seen counts as the latest seen. Never fails: what makes
@@ -195,8 +209,8 @@ impl Manager {
     /// is faster, because the records of the next events are fetched from memory while this one's is
     /// worked on.
     pub fn step_batch(&mut self, events: &[Event], now: Time, actions: &mut Vec<Action>) {
-        for group in events.chunks(TOUCHED_AHEAD) {
-            self.touch(group);
+        for group in events.chunks(EVENTS_AHEAD) {
+            self.touch_events(group);
             for event in group {
                 self.take(event, now, actions);
             }
@@ -312,7 +326,13 @@ impl Manager {
                     due = self.timers.pop_verdict(judged, promised);
                 }
                 match due {
-                    Due::Now(timer) => self.on_timer(timer, out),
+                    Due::Now(timer) => {
+                        if timer.kind == TimerKind::Peer && self.timers.are_untouched(TIMERS_AHEAD)
+                        {
+                            self.touch_timers();
+                        }
+                        self.on_timer(timer, out);
+                    }
                     Due::Later(units) => out.spend_more(units),
                     Due::Nothing => return true,
                 }

@@ -127,6 +127,12 @@ impl Peers {
         Self { slab: Slab::new(), map: Map::new(hash_key), lists: Lists::new() }
     }
 
+    pub(crate) fn reserve(&mut self, peers: usize) {
+        self.slab.reserve(peers);
+        self.map.reserve(peers, &self.slab);
+        self.lists.reserve(peers);
+    }
+
     pub(crate) fn find(&self, id: PeerId) -> Option<u32> {
         self.map.find(id.0, &self.slab)
     }

@@ -66,9 +66,9 @@ impl Manager {
         if let Some(WatchPolicy { pings: Some(pings), .. }) = self.policies.peer(profile).watch {
             let since = self.now.minus_nanos(nanos(pings.interval()));
             let heard_at = self.heard_at(&self.conns.slab[slot]);
-            let conn = &mut self.conns.slab[slot];
-            if conn.probe.missed() == 0 && !conn.probe.is_unhealthy() {
-                conn.excused = since.max(heard_at);
+            let asked = self.conns.asked_mut(slot);
+            if asked.probe.missed() == 0 && !asked.probe.is_unhealthy() {
+                asked.excused = since.max(heard_at);
             }
         }
         self.ping(slot, out);
@@ -79,10 +79,10 @@ impl Manager {
         let now = self.now;
         let ping = self.conns.next_ping(slot);
         self.conns.pulse_mut(slot).attentive = true;
-        let conn = &mut self.conns.slab[slot];
-        conn.probe.pinged(now);
-        conn.ping = ping;
-        let id = conn.id;
+        let asked = self.conns.asked_mut(slot);
+        asked.probe.pinged(now);
+        asked.ping = ping;
+        let id = self.conns.slab[slot].id;
         if let Some(ping) = ping {
             self.stats.pings += 1;
             out.push(Action::Ping { ping, conn: id });
@@ -101,10 +101,11 @@ impl Manager {
     /// is due at a moment of the interval that is the peer's own.
     pub(crate) fn ping_due(&self, conn: &Conn, pings: &ProbePolicy) -> Time {
         let last = self.heard_at(conn);
-        let due = conn.probe.deadline(pings, last);
+        let probe = self.probe(conn);
+        let due = probe.deadline(pings, last);
         let renewed = self.is_to_be_checked(conn);
         let heard = self.conns.pulse(conn.id.slot()).heard;
-        if heard && !renewed || conn.probe.sent_at().is_some() || conn.probe.is_unhealthy() {
+        if heard && !renewed || probe.sent_at().is_some() || probe.is_unhealthy() {
             return due;
         }
         let random = self.draw_phase(conn.peer);

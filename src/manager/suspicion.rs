@@ -81,7 +81,7 @@ impl Manager {
         let profile = self.peers.slab[conn.peer].profile;
         let pings = self.policies.peer(profile).watch.and_then(|watch| watch.pings);
         let due = pings.is_some_and(|pings| {
-            conn.probe.sent_at().is_none() && self.ping_due(conn, &pings) <= self.now
+            self.probe(conn).sent_at().is_none() && self.ping_due(conn, &pings) <= self.now
         });
         if due {
             self.want_ping(slot, out);
@@ -99,12 +99,14 @@ impl Manager {
         let missed = pings.is_some_and(|pings| self.check_ping(slot, &pings, out));
         let conn = &self.conns.slab[slot];
         let (now, last, trust) = (self.now, self.heard_at(conn), conn.trust);
-        let unhealthy = conn.probe.is_unhealthy();
+        let unhealthy = self.probe(conn).is_unhealthy();
         let silent = unhealthy || last + self.suspect_after(conn, &watch) <= now;
         let quiet = unhealthy || missed || last + self.doubt_after(conn, &watch) <= now;
         match trust {
             Trust::Full if (quiet || silent) && !self.awaits_budget(slot) => self.doubt(slot, out),
-            Trust::Doubted { .. } | Trust::Held { .. } if !quiet && conn.probe.missed() == 0 => {
+            Trust::Doubted { .. } | Trust::Held { .. }
+                if !quiet && self.probe(conn).missed() == 0 =>
+            {
                 // What there was of silence was our own network's.
                 self.restore_trust(slot, out);
             }
@@ -128,19 +130,19 @@ impl Manager {
         if self.pinger.line.is_linked(slot) || self.now < self.ping_due(conn, pings) {
             return false;
         }
-        if conn.probe.sent_at().is_none() {
+        if self.probe(conn).sent_at().is_none() {
             self.want_ping(slot, out);
             return false;
         }
         let (last, now) = (self.heard_at(conn), self.now);
-        let conn = &mut self.conns.slab[slot];
-        conn.ping = None;
-        conn.probe.expire(pings, last, now) != ProbeVerdict::Wait
+        let asked = self.conns.asked_mut(slot);
+        asked.ping = None;
+        asked.probe.expire(pings, last, now) != ProbeVerdict::Wait
     }
 
     /// Whether a ping that it was never sent keeps it from being judged: it waits for our budget.
     fn awaits_budget(&self, slot: u32) -> bool {
-        let probe = &self.conns.slab[slot].probe;
+        let probe = &self.conns.asked(slot).probe;
         self.pinger.line.is_linked(slot) && probe.missed() == 0 && !probe.is_unhealthy()
     }
 
@@ -165,7 +167,7 @@ impl Manager {
             return self.suspect(slot, out);
         }
         self.set_trust(slot, Trust::Held { at: self.now });
-        self.conns.slab[slot].last_beat = None;
+        self.conns.slab[slot].last_beat = Time::MAX;
         self.stats.held += 1;
         if crowd.held == 0
             && let Some(endpoint) = self.endpoints.slab.get(self.conns.slab[slot].endpoint)
@@ -177,7 +179,7 @@ impl Manager {
         }
         let profile = self.peers.slab[self.conns.slab[slot].peer].profile;
         let pings = self.policies.peer(profile).watch.and_then(|watch| watch.pings);
-        if pings.is_some() && self.conns.slab[slot].probe.sent_at().is_none() {
+        if pings.is_some() && self.conns.asked(slot).probe.sent_at().is_none() {
             self.want_ping(slot, out);
         }
         self.arm_watch(slot);
@@ -187,7 +189,8 @@ impl Manager {
     fn suspect(&mut self, slot: u32, out: &mut Out<'_>) {
         let conn = &self.conns.slab[slot];
         let silence = self.now.since(self.conns.pulse(slot).last_heard);
-        let by = if conn.probe.is_unhealthy() { Conviction::Pings } else { Conviction::Silence };
+        let by =
+            if self.probe(conn).is_unhealthy() { Conviction::Pings } else { Conviction::Silence };
         let record = &self.peers.slab[conn.peer];
         let phi = self.phi_of(conn, record.profile);
         let (peer, id) = (record.id, conn.id);
@@ -205,19 +208,21 @@ impl Manager {
             return self.lose(slot, LossCause::Suspected, out);
         }
         self.set_trust(slot, Trust::Suspected { at: self.now });
-        self.conns.slab[slot].last_beat = None;
+        self.conns.slab[slot].last_beat = Time::MAX;
         self.arm_watch(slot);
     }
 
     /// The rare half of hearing: a ping is settled, a doubt or a suspicion was wrong. A peer that must
     /// answer pings keeps its place among those that wait for one, or its talk would put that off.
     pub(crate) fn attend(&mut self, slot: u32, out: &mut Out<'_>) {
-        let conn = &mut self.conns.slab[slot];
-        conn.ping = None;
-        if conn.probe.sent_at().is_some() {
-            // A peer that missed pings must answer as many as the profile asks for.
-            let _: Heard = conn.probe.heard();
+        if let Some(asked) = self.conns.if_asked(slot) {
+            asked.ping = None;
+            if asked.probe.sent_at().is_some() {
+                // A peer that missed pings must answer as many as the profile asks for.
+                let _: Heard = asked.probe.heard();
+            }
         }
+        let conn = &self.conns.slab[slot];
         let trust = conn.trust;
         match trust {
             Trust::Full => {}
@@ -226,7 +231,7 @@ impl Manager {
                 self.judge_ourselves(at, out);
                 self.restore_trust(slot, out);
             }
-            Trust::Suspected { .. } if conn.probe.is_unhealthy() => {}
+            Trust::Suspected { .. } if self.probe(conn).is_unhealthy() => {}
             Trust::Suspected { at } => {
                 self.judge_ourselves(at, out);
                 self.set_trust(slot, Trust::Full);
@@ -241,8 +246,7 @@ impl Manager {
         }
         let trusted = self.conns.slab[slot].trust == Trust::Full;
         self.conns.pulse_mut(slot).attentive = !trusted;
-        let conn = &self.conns.slab[slot];
-        if !conn.probe.is_unhealthy() {
+        if !self.conns.asked(slot).probe.is_unhealthy() {
             self.pinger.line.unlink(slot);
         }
         self.arm_watch(slot);
@@ -251,8 +255,8 @@ impl Manager {
     /// It is doubted no longer. Whatever pings it missed were missed by too few, or by us.
     fn restore_trust(&mut self, slot: u32, out: &mut Out<'_>) {
         let tells = self.tells_doubts(slot);
-        if self.conns.slab[slot].probe.is_unhealthy() {
-            self.conns.slab[slot].probe = Probe::default();
+        if let Some(asked) = self.conns.if_asked(slot).filter(|asked| asked.probe.is_unhealthy()) {
+            asked.probe = Probe::NEW;
         }
         let trust = self.set_trust(slot, Trust::Full);
         self.stats.doubts_cleared += 1;
@@ -283,12 +287,12 @@ impl Manager {
             let judged = match conn.trust {
                 _ if self.awaits_budget(slot) && !matches!(conn.trust, Trust::Held { .. }) => None,
                 Trust::Full => Some(last + self.doubt_after(conn, &watch)),
-                Trust::Doubted { .. } if conn.probe.is_unhealthy() => Some(self.now),
+                Trust::Doubted { .. } if self.probe(conn).is_unhealthy() => Some(self.now),
                 Trust::Doubted { .. } => Some(last + self.suspect_after(conn, &watch)),
                 Trust::Held { at } => {
                     let over = at + self.detection_time(conn, &watch);
                     let silent = last + self.suspect_after(conn, &watch);
-                    Some(if conn.probe.is_unhealthy() { over } else { over.max(silent) })
+                    Some(if self.probe(conn).is_unhealthy() { over } else { over.max(silent) })
                 }
                 Trust::Suspected { .. } => None,
             };
@@ -306,7 +310,12 @@ impl Manager {
     /// waited for our budget nobody was asked.
     pub(crate) fn heard_at(&self, conn: &Conn) -> Time {
         let last_heard = self.conns.pulse(conn.id.slot()).last_heard;
-        last_heard.max(self.network.up_at).max(conn.excused)
+        last_heard.max(self.network.up_at).max(self.conns.asked(conn.id.slot()).excused)
+    }
+
+    /// What its pings say.
+    pub(crate) fn probe(&self, conn: &Conn) -> &Probe {
+        &self.conns.asked(conn.id.slot()).probe
     }
 
     /// How long a silence is suspect, if nothing speaks against us.

@@ -64,11 +64,9 @@ impl Manager {
         manager.endpoints.slab =
             rebuild("endpoints", snapshot.endpoints, EndpointMirror::into_record)?;
         let conns = rebuild("conns", snapshot.conns, ConnMirror::into_record)?;
-        manager
-            .conns
-            .set_all(conns, |peer| manager.peers.slab.get(peer).map_or(0, |it| it.profile));
-        manager.conns.generations = snapshot.generations;
-        manager.conns.pings = snapshot.pings;
+        manager.conns.set_all(conns, &snapshot.generations, &snapshot.pings, |peer| {
+            manager.peers.slab.get(peer).map_or(0, |it| it.profile)
+        });
         manager.conns.process = snapshot.process;
         manager.calls.slab = rebuild("calls", snapshot.calls, CallMirror::into_record)?;
         manager.calls.attempts =
