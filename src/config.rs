@@ -207,7 +207,8 @@ pub struct Limits {
     /// Calls at once, waiting ones included; 1,000,000. At most 2²⁷.
     pub max_calls: u32,
     /// Work that one step does beyond the direct answer to its event, in timers fired and queue
-    /// places moved; 4,096. What is left stays due, and `next_deadline()` says "now".
+    /// places moved; 256, which keeps a step below a millisecond with a million peers. What is left
+    /// stays due, and `next_deadline()` says "now".
     pub max_work_per_step: u32,
 }
 
@@ -218,7 +219,7 @@ impl Default for Limits {
             max_breakers: 1_000_000,
             max_endpoints: 16,
             max_calls: 1_000_000,
-            max_work_per_step: 4_096,
+            max_work_per_step: 256,
         }
     }
 }

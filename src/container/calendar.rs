@@ -42,7 +42,7 @@ const RING: usize = 2 << LEVEL_BITS;
 /// The words of a bit for each.
 const WORDS: usize = RING / 64;
 /// So many are more than one heap does best.
-const MANY: usize = 256;
+const MANY: usize = if cfg!(test) { 256 } else { 4_096 };
 /// The most of one day that are sorted; of a herd the others go to the heap.
 const SORTED: u32 = 4_096;
 /// What is looked through for its earliest.
