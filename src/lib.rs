@@ -154,7 +154,7 @@ pub mod __bench {
     use crate::container::timers::{TimerKind, Timers};
     use crate::time::Time;
 
-    /// The timer queue, under the hold model.
+    /// The timer queue.
     #[derive(Debug, Default)]
     pub struct Hold(Timers);
 
@@ -164,9 +164,9 @@ pub mod __bench {
             self.0.arm(TimerKind::Peer, slot, Time::from_nanos(deadline));
         }
 
-        /// Takes out the first, whenever it is due.
-        pub fn pop(&mut self) -> Option<(u64, u32)> {
-            let timer = self.0.pop_due(Time::MAX)?;
+        /// Takes out the first that is due.
+        pub fn pop_due(&mut self, now: u64) -> Option<(u64, u32)> {
+            let timer = self.0.pop_due(Time::from_nanos(now))?;
             self.0.advance(timer.deadline);
             Some((timer.deadline.as_nanos(), timer.slot))
         }

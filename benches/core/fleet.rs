@@ -99,3 +99,14 @@ pub(crate) fn random_below(n: u32, count: usize) -> Vec<usize> {
     };
     (0..count).map(|_| draw()).collect()
 }
+
+/// Who speaks in which millisecond of a second: everybody once, in no order.
+pub(crate) fn second_of_beats(n: u32) -> Vec<Vec<usize>> {
+    let mut milliseconds = vec![Vec::new(); 1_000];
+    let mut everybody: Vec<usize> = (0..n as usize).collect();
+    for (left, other) in (1..=n).rev().zip(random_below(u32::MAX, n as usize)) {
+        let chosen = other % left as usize;
+        milliseconds[left as usize % 1_000].push(everybody.swap_remove(chosen));
+    }
+    milliseconds
+}
