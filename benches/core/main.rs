@@ -16,6 +16,7 @@ mod fleet;
 mod heard;
 mod reconnect;
 mod snapshot;
+mod steady;
 mod timers;
 
 use std::time::Duration;
@@ -54,7 +55,7 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(500));
-    targets = heard::bench, timers::bench, reconnect::bench, reconnect::flap, breaker::bench,
-        calls::bench, snapshot::bench
+    targets = heard::bench, steady::bench, timers::bench, reconnect::bench, reconnect::flap,
+        breaker::bench, calls::bench, snapshot::bench
 }
 criterion_main!(core);
