@@ -11,9 +11,11 @@
 mod breaker;
 mod by_hand;
 mod calls;
+mod clock;
 mod cpu_time;
 mod fleet;
 mod heard;
+mod heartbeat;
 mod reconnect;
 mod snapshot;
 mod steady;
@@ -55,7 +57,7 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(500));
-    targets = heard::bench, steady::bench, timers::bench, reconnect::bench, reconnect::flap,
-        breaker::bench, calls::bench, snapshot::bench
+    targets = heard::bench, heartbeat::bench, steady::bench, timers::bench, reconnect::bench,
+        reconnect::flap, breaker::bench, calls::bench, snapshot::bench
 }
 criterion_main!(core);
