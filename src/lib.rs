@@ -154,7 +154,7 @@ pub mod __bench {
     use crate::container::timers::{Due, TimerKind, Timers};
     use crate::time::Time;
 
-    /// The timer queue, under the hold model.
+    /// The timer queue.
     #[derive(Debug, Default)]
     pub struct Hold(Timers);
 
@@ -166,13 +166,19 @@ pub mod __bench {
 
         /// Takes out the first, whenever it is due.
         pub fn pop(&mut self) -> Option<(u64, u32)> {
-            let now = self.0.next()?;
+            let now = self.0.next()?.as_nanos();
+            self.pop_due(now).or_else(|| self.pop())
+        }
+
+        /// Takes out the first that is due.
+        pub fn pop_due(&mut self, now: u64) -> Option<(u64, u32)> {
+            let now = Time::from_nanos(now);
             self.0.advance(now);
             loop {
                 match self.0.pop_due(now) {
                     Due::Now(timer) => return Some((timer.deadline.as_nanos(), timer.slot)),
                     Due::Later(_) => {}
-                    Due::Nothing => return self.pop(),
+                    Due::Nothing => return None,
                 }
             }
         }
