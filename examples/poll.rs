@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The rule is in [`Driver::turn`]: the poll sleeps until the manager's deadline at the longest; all
-//! that one wake-up brought is fed with one `now`; the tick comes last.
+//! that one wake-up brought is fed with one `now`, signs of life all at once; the tick comes last.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
@@ -113,8 +114,13 @@ struct Driver {
     poll: Poll,
     /// Those that are alive; what the poll still has to say of any other is dropped.
     links: BTreeMap<ConnId, Link>,
-    /// What failed while it was being ordered: news for the next wake-up.
+    /// Ends that the manager has not been told of. What failed while it was being ordered is news for
+    /// the next wake-up.
     failed: BTreeMap<ConnId, io::Error>,
+    /// What the manager is fed next: signs of life, or one other event.
+    batch: Vec<Event>,
+    /// Kept for its memory.
+    actions: Vec<Action>,
     suspected: Vec<PeerId>,
     /// How many were connected when that was last told.
     told: u32,
@@ -130,6 +136,8 @@ impl Driver {
             poll: Poll::new()?,
             links: BTreeMap::new(),
             failed: BTreeMap::new(),
+            batch: vec![],
+            actions: vec![],
             suspected: vec![],
             told: 0,
         })
@@ -171,14 +179,16 @@ impl Driver {
             _ => {}
         }
         let now = self.now(); // once for all of one wake-up
-        while let Some((conn, error)) = self.failed.pop_first() {
-            self.end(conn, &error, now)?;
-        }
         for event in &*events {
             let conn = ConnId::from_raw(event.token().0.try_into()?);
             if let Err(error) = self.look_at(conn, now)? {
-                self.end(conn, &error, now)?;
+                self.failed.insert(conn, error);
             }
+        }
+        self.hand_over(now)?;
+        // What fails meanwhile comes next time, or a server that is gone would hold us here.
+        for conn in self.failed.keys().copied().collect::<Vec<_>>() {
+            self.end(conn, now)?;
         }
         self.step(Event::Tick, now)?;
         let connected = self.connected();
@@ -189,8 +199,11 @@ impl Driver {
         Ok(())
     }
 
-    /// Reports whatever has happened on a connection; the inner error is its end.
+    /// Takes down whatever has come in over a connection; the inner error is its end.
     fn look_at(&mut self, conn: ConnId, now: Time) -> Outcome<io::Result<()>> {
+        if self.links.get(&conn).is_some_and(|link| !link.up) {
+            self.hand_over(now)?; // which may cancel this dial
+        }
         let Some(link) = self.links.get_mut(&conn) else { return Ok(Ok(())) };
         if !link.up {
             match is_up(&link.stream) {
@@ -201,7 +214,7 @@ impl Driver {
             self.step(Event::Connected { conn, resumed: false }, now)?;
         }
         let mut buffer = [0; 1_024];
-        // The manager may close it in answer to what was read: then there is no more to read.
+        // The manager may have closed it in answer: then there is nothing to read.
         while let Some(link) = self.links.get_mut(&conn) {
             let came_in = match link.stream.read(&mut buffer) {
                 Ok(0) => return Ok(Err(ErrorKind::UnexpectedEof.into())),
@@ -212,16 +225,14 @@ impl Driver {
             };
             link.rest.extend_from_slice(came_in);
             let pings = take_frames(&mut link.rest);
-            for ping in pings {
-                self.step(Event::Pong { ping }, now)?;
-            }
+            self.batch.extend(pings.into_iter().map(|ping| Event::Pong { ping }));
         }
         Ok(Ok(()))
     }
 
-    /// Reports the end of a dial or of a connection.
-    fn end(&mut self, conn: ConnId, error: &io::Error, now: Time) -> Outcome {
-        self.failed.remove(&conn);
+    /// Reports the end of a dial or of a connection, if it has not been closed meanwhile.
+    fn end(&mut self, conn: ConnId, now: Time) -> Outcome {
+        let Some(error) = self.failed.remove(&conn) else { return Ok(()) };
         let event = if self.links.remove(&conn).is_some_and(|link| link.up) {
             let eof = error.kind() == ErrorKind::UnexpectedEof;
             Event::Lost { conn, cause: if eof { LossCause::Eof } else { LossCause::Reset } }
@@ -244,12 +255,29 @@ impl Driver {
         self.step(event, self.now())
     }
 
+    /// Any event may end a connection; so nothing more is said until what follows from this one is
+    /// carried out. Signs of life that were taken down go first.
     fn step(&mut self, event: Event, now: Time) -> Outcome {
-        let actions = self.manager.step(event.clone(), now);
-        self.ledger.observe(&event, &actions, now, self.manager.next_deadline())?;
-        for action in actions {
+        self.batch.push(event);
+        self.hand_over(now)
+    }
+
+    /// Feeds the manager what was taken down, all at once.
+    fn hand_over(&mut self, now: Time) -> Outcome {
+        let Some((last, before)) = self.batch.split_last() else { return Ok(()) };
+        let mut actions = mem::take(&mut self.actions);
+        self.manager.step_batch(&self.batch, now, &mut actions);
+        let deadline = self.manager.next_deadline();
+        // All was said before any answer was known, and is judged so.
+        for event in before {
+            self.ledger.observe(event, &[], now, deadline)?;
+        }
+        self.ledger.observe(last, &actions, now, deadline)?;
+        self.batch.clear();
+        for action in actions.drain(..) {
             self.carry_out(action)?;
         }
+        self.actions = actions;
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Who adopts this for a program of their own takes [`Driver`]: all the rest is the server, and the
-//! words. Its rule is in [`Driver::turn`]: whatever has come in goes first, and the tick last.
+//! words. Its rule is in [`Driver::turn`]: whatever has come in goes first, with one `now`, and the
+//! tick last.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -18,6 +19,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Write};
+use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -120,6 +122,10 @@ struct Driver {
     links: BTreeMap<ConnId, Option<TcpStream>>,
     /// The attempts that are alive, and over which connection each runs.
     attempts: BTreeMap<AttemptId, ConnId>,
+    /// What the manager is fed next: signs of life, or one other event.
+    batch: Vec<Event>,
+    /// Kept for its memory.
+    actions: Vec<Action>,
 }
 
 impl Driver {
@@ -127,7 +133,8 @@ impl Driver {
         let (report, facts) = mpsc::channel();
         let (links, attempts) = (BTreeMap::new(), BTreeMap::new());
         let (ledger, start) = (Ledger::new(), Instant::now());
-        Self { manager, ledger, start, address, report, facts, links, attempts }
+        let (batch, actions) = (vec![], vec![]);
+        Self { manager, ledger, start, address, report, facts, links, attempts, batch, actions }
     }
 
     fn now(&self) -> Time {
@@ -158,8 +165,12 @@ impl Driver {
         self.step(Event::Tick, now)
     }
 
-    /// Says what it means to the manager, unless it is about something that is dead.
+    /// Says what it means to the manager, unless it is about something that is dead. Signs of life
+    /// are taken down until something else is said, or all has been.
     fn feed(&mut self, news: News, now: Time) -> Outcome {
+        if !matches!(news, News::Line(..)) {
+            self.hand_over(now)?; // which may end what this is about
+        }
         match news {
             News::Event(event) => self.step(event, now)?,
             News::Dialed(conn, Ok(stream)) if self.links.contains_key(&conn) => {
@@ -172,7 +183,7 @@ impl Driver {
                 self.step(Event::DialFailed { conn, cause, retry_after: None }, now)?;
             }
             News::Line(conn, line) if self.links.contains_key(&conn) => {
-                self.step(Event::Heard { conn }, now)?;
+                self.batch.push(Event::Heard { conn });
                 if let Some((attempt, answer)) = parse_answer(&line) {
                     self.feed(News::Answered(attempt, answer), now)?;
                 }
@@ -193,12 +204,29 @@ impl Driver {
         Ok(())
     }
 
+    /// Any event may end a connection or an attempt; so nothing more is said until what follows from
+    /// this one is carried out.
     fn step(&mut self, event: Event, now: Time) -> Outcome {
-        let actions = self.manager.step(event.clone(), now);
-        self.ledger.observe(&event, &actions, now, self.manager.next_deadline())?;
-        for action in actions {
+        self.batch.push(event);
+        self.hand_over(now)
+    }
+
+    /// Feeds the manager what was taken down, all at once.
+    fn hand_over(&mut self, now: Time) -> Outcome {
+        let Some((last, before)) = self.batch.split_last() else { return Ok(()) };
+        let mut actions = mem::take(&mut self.actions);
+        self.manager.step_batch(&self.batch, now, &mut actions);
+        let deadline = self.manager.next_deadline();
+        // All was said before any answer was known, and is judged so.
+        for event in before {
+            self.ledger.observe(event, &[], now, deadline)?;
+        }
+        self.ledger.observe(last, &actions, now, deadline)?;
+        self.batch.clear();
+        for action in actions.drain(..) {
             self.carry_out(action, now)?;
         }
+        self.actions = actions;
         Ok(())
     }
 

@@ -208,6 +208,11 @@ impl Manager {
     /// The same as [`step_into`](Self::step_into) for each of them, to the byte. With many peers it
     /// is faster, because the records of the next events are fetched from memory while this one's is
     /// worked on.
+    ///
+    /// A batch is said before any of its answers is known, so it is for signs of life, with
+    /// [`Event::Tick`] as its last event at the most. What else happened is stepped alone and its
+    /// actions are carried out, or the fact after it could be about what they have ended. A sign of
+    /// life that comes too late for this reason is stale, and told by a notice.
     pub fn step_batch(&mut self, events: &[Event], now: Time, actions: &mut Vec<Action>) {
         for group in events.chunks(EVENTS_AHEAD) {
             self.touch_events(group);

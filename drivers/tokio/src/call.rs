@@ -234,16 +234,12 @@ impl<'a, T: Transport> Guard<'a, T> {
 
     /// What is to be done next; if nothing is, the waker is called when something will be.
     fn next_order(&mut self, cx: &Context<'_>) -> Option<Order<T::Connection>> {
-        // Nothing is stepped: no clock is needed.
         let (order, _unneeded) =
-            self.inner.enter_quietly(self.shard, |core| match core.calls.take(self.call) {
+            self.inner.enter_untimed(self.shard, |core| match core.take_order(self.call) {
                 None => (None, core.calls.wait(self.call, cx.waker())),
                 order => (order, None),
             });
-        if let Some(Order::End(_)) = order {
-            self.inner.enter(self.shard, |core| core.forget_call(self.call));
-            self.over = true;
-        }
+        self.note(&order);
         order
     }
 

@@ -1,8 +1,11 @@
 //! The task of one connection: it dials, lives with it, and closes it.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use steadfast::{ConnId, DialCause, LossCause, PingId};
+use steadfast::{ConnId, DialCause, Event, LossCause, PingId};
 use tokio::sync::oneshot;
 
 use crate::inner::Inner;
@@ -25,18 +28,16 @@ impl<T: Transport> Place<T> {
 
 impl<T: Transport> Drop for Place<T> {
     fn drop(&mut self) {
-        let alive = self.inner.enter(self.shard, |core| core.conns.get(self.conn).is_some());
-        if !alive {
-            return;
-        }
-        if !std::thread::panicking() {
+        let (inner, shard, conn) = (&self.inner, self.shard, self.conn);
+        if std::thread::panicking() {
+            inner.enter(shard, |core| match core.is_up(conn) {
+                true => core.lost(conn, LossCause::Local),
+                false => core.dial_failed(conn, DialCause::Local, None),
+            });
+        } else if inner.enter_quietly(shard, |core| core.conns.get(conn).is_some()) {
             // Nobody else drops a task in the middle: its runtime is shutting down.
-            return self.inner.halt();
+            inner.halt();
         }
-        self.inner.enter(self.shard, |core| match core.is_up(self.conn) {
-            true => core.lost(self.conn, LossCause::Local),
-            false => core.dial_failed(self.conn, DialCause::Local, None),
-        });
     }
 }
 
@@ -79,23 +80,69 @@ pub(crate) async fn hold<T: Transport>(
     mut order: oneshot::Receiver<()>,
 ) {
     let inner = Arc::clone(&place.inner);
-    let link = link(&place);
-    let cause = tokio::select! {
-        biased;
-        order = &mut order => {
-            if order.is_ok() {
-                Box::pin(close(inner, connection)).await;
-            }
-            return;
+    let signs = Arc::new(Signs::at_rest());
+    let ended = {
+        let link = link(&place, Arc::clone(&signs));
+        let mut life = pin!(inner.transport.run(Arc::clone(&connection), link));
+        tokio::select! {
+            biased;
+            order = &mut order => Err(order),
+            cause = poll_fn(|cx| signs.one_wakeup(|| life.as_mut().poll(cx))) => Ok(cause),
         }
-        cause = inner.transport.run(Arc::clone(&connection), link) => cause,
     };
-    inner.enter(place.shard, |core| core.lost(place.conn, cause));
+    match ended {
+        Ok(cause) => inner.enter(place.shard, |core| core.lost(place.conn, cause)),
+        Err(Ok(())) => Box::pin(close(inner, connection)).await,
+        Err(Err(_)) => {}
+    }
 }
 
-fn link<T: Transport>(place: &Place<T>) -> Link {
+fn link<T: Transport>(place: &Place<T>, signs: Arc<Signs>) -> Link {
     let (inner, shard, conn) = (Arc::clone(&place.inner), place.shard, place.conn);
-    Link::new(conn, move |event| inner.step(shard, |core| core.is_up(conn).then_some(event)))
+    Link::new(conn, move |event| {
+        let only_a_sign = matches!(event, Event::Heard { .. });
+        if signs.is_repeated() && only_a_sign {
+            return;
+        }
+        inner.step(shard, |core| core.is_up(conn).then_some(event));
+    })
+}
+
+/// How many signs of life a connection's task has found in the wake-up that it is at.
+///
+/// Of all frames that were there when the task was woken the first tells that the connection lives:
+/// the others would cost a lock and a clock each to say it again a microsecond later. The first is
+/// told at once and not at the end, so that no tick can come between.
+///
+/// Signs of several connections are not put together. Somebody would have to be woken when the last
+/// of them is there, or they would lie until the next tick and be taken for that late; and to wake a
+/// task costs two to six signs (`benches/signs.rs`), which is a loss whenever few come at once.
+struct Signs(AtomicU32);
+
+impl Signs {
+    /// The task sleeps. Whoever else has the link tells all.
+    const AT_REST: u32 = u32::MAX;
+    /// One of so many is told, or a wake-up without end would look like silence.
+    const TOLD_OF: u32 = 64;
+
+    const fn at_rest() -> Self {
+        Self(AtomicU32::new(Self::AT_REST))
+    }
+
+    fn one_wakeup<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.0.store(0, Relaxed);
+        let result = work();
+        self.0.store(Self::AT_REST, Relaxed);
+        result
+    }
+
+    /// Counts one; whether another of this wake-up has told the same.
+    fn is_repeated(&self) -> bool {
+        let before = self.0.load(Relaxed);
+        before != Self::AT_REST
+            && self.0.compare_exchange(before, before + 1, Relaxed, Relaxed).is_ok()
+            && !before.is_multiple_of(Self::TOLD_OF)
+    }
 }
 
 /// Closes in good order, for as long as that may take.

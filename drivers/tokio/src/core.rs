@@ -90,6 +90,9 @@ pub(crate) struct Core<T: Transport> {
     /// Until when the timer task sleeps.
     armed: Time,
     pub(crate) effects: Vec<Effect<T>>,
+    /// How often the lock was taken.
+    #[cfg(test)]
+    pub(crate) locked: std::cell::Cell<usize>,
     /// What the program's subscriber is told after these.
     #[cfg(feature = "tracing")]
     pub(crate) told: Vec<Noticed>,
@@ -121,6 +124,8 @@ impl<T: Transport> Core<T> {
             ticked: false,
             armed: Time::MAX,
             effects: Vec::new(),
+            #[cfg(test)]
+            locked: std::cell::Cell::new(0),
             #[cfg(feature = "tracing")]
             told: Vec::new(),
             #[cfg(feature = "recording")]
@@ -142,10 +147,10 @@ impl<T: Transport> Core<T> {
         self.now
     }
 
-    /// Until when the timer task may sleep; from here on it does.
-    pub(crate) fn arm(&mut self) -> Time {
+    /// Until when the timer task may sleep; from here on it does. `None` once the driver has gone.
+    pub(crate) fn arm(&mut self) -> Option<Time> {
         self.armed = self.manager.next_deadline().unwrap_or(Time::MAX);
-        self.armed
+        self.open.then_some(self.armed)
     }
 
     /// Whether the timer task must be woken, because something is due before it would wake.

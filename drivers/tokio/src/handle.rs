@@ -91,6 +91,11 @@ impl<T: Transport> Handle<T> {
         Self { inner, config: Arc::new(config), _end: end }
     }
 
+    #[cfg(test)]
+    pub(crate) const fn inner(&self) -> &Arc<Inner<T>> {
+        &self.inner
+    }
+
     /// Adds a breaker, closed, with the settings of the breaker profile of that name.
     ///
     /// # Errors

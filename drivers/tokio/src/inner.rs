@@ -38,6 +38,9 @@ pub(crate) struct Inner<T: Transport> {
     /// In which shard a peer is, where there are several.
     homes: RwLock<BTreeMap<PeerId, usize>>,
     epoch: Instant,
+    /// How often the clock was read.
+    #[cfg(test)]
+    readings: AtomicUsize,
     /// Nothing new is begun.
     closing: AtomicBool,
     /// Connections' and pings' tasks that run.
@@ -68,6 +71,8 @@ impl<T: Transport> Inner<T> {
             shard_by,
             homes: RwLock::default(),
             epoch,
+            #[cfg(test)]
+            readings: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             tasks: AtomicUsize::new(0),
             quieter: Notify::new(),
@@ -75,16 +80,27 @@ impl<T: Transport> Inner<T> {
     }
 
     /// Works under a shard's lock, at the moment that the clock shows inside it, and carries out
-    /// what follows once the lock is released.
-    #[expect(clippy::indexing_slicing, reason = "shards are named by shard_of and home_of")]
+    /// what follows once the lock is released. The clock is read once, for however many steps.
     pub(crate) fn enter<R>(
+        self: &Arc<Self>,
+        shard: usize,
+        work: impl FnOnce(&mut Core<T>) -> R,
+    ) -> R {
+        self.enter_untimed(shard, |core| {
+            core.at(self.elapsed());
+            work(core)
+        })
+    }
+
+    /// The same where nothing is stepped, so that no clock is needed.
+    #[expect(clippy::indexing_slicing, reason = "shards are named by shard_of and home_of")]
+    pub(crate) fn enter_untimed<R>(
         self: &Arc<Self>,
         shard: usize,
         work: impl FnOnce(&mut Core<T>) -> R,
     ) -> R {
         let place = &self.shards[shard];
         let mut core = lock(&place.core);
-        core.at(self.epoch.elapsed());
         let result = work(&mut core);
         let earlier = core.is_due_earlier();
         let effects = match core.effects.is_empty() {
@@ -119,7 +135,13 @@ impl<T: Transport> Inner<T> {
 
     /// The time since the start.
     pub(crate) fn now(&self) -> Time {
-        Time::ZERO + self.epoch.elapsed()
+        Time::ZERO + self.elapsed()
+    }
+
+    fn elapsed(&self) -> Duration {
+        #[cfg(test)]
+        self.readings.fetch_add(1, Ordering::Relaxed);
+        self.epoch.elapsed()
     }
 
     /// The counts of all shards together.
@@ -210,27 +232,31 @@ impl<T: Transport> Inner<T> {
     /// is earlier. `_end` goes with the task, even if that is never polled.
     pub(crate) async fn keep_time(self: Arc<Self>, shard: usize, _end: Halt<T>) {
         let Some(place) = self.shards.get(shard) else { return };
-        loop {
-            let (open, deadline) = {
-                let mut core = lock(&place.core);
-                (core.open, core.arm())
-            };
-            if !open {
-                return;
-            }
+        let tick = || {
+            self.enter(shard, |core| {
+                core.step(Event::Tick);
+                core.arm()
+            })
+        };
+        let mut next = self.enter_quietly(shard, Core::arm);
+        while let Some(deadline) = next {
             let slept = self.sleep_until(deadline);
             tokio::select! {
                 biased;
-                () = place.earlier.notified() => continue,
+                () = place.earlier.notified() => {
+                    next = self.enter_quietly(shard, Core::arm);
+                    continue;
+                }
                 () = slept => {}
             }
             // Facts come before ticks: whatever the sockets have ready is fed before anybody is judged.
             tokio::task::yield_now().await;
             // What panics is the program's own code, and time goes on; or else it was under the lock.
-            let tick = || self.step(shard, |_| Some(Event::Tick));
-            if catch_unwind(AssertUnwindSafe(tick)).is_err() && place.core.is_poisoned() {
-                return;
-            }
+            next = match catch_unwind(AssertUnwindSafe(tick)) {
+                Ok(next) => next,
+                Err(_) if place.core.is_poisoned() => return,
+                Err(_) => self.enter_quietly(shard, Core::arm),
+            };
         }
     }
 
@@ -340,7 +366,10 @@ impl<T: Transport> fmt::Debug for Inner<T> {
 
 /// Nothing panics under the lock, and if something did, the manager would still be whole.
 fn lock<T: Transport>(core: &Mutex<Core<T>>) -> MutexGuard<'_, Core<T>> {
-    core.lock().unwrap_or_else(PoisonError::into_inner)
+    let core = core.lock().unwrap_or_else(PoisonError::into_inner);
+    #[cfg(test)]
+    core.locked.set(core.locked.get() + 1);
+    core
 }
 
 /// Effects that have not been carried out. Dropped by the panic of one, a waker or a destructor of
@@ -396,3 +425,6 @@ impl<T: Transport> Drop for Halt<T> {
         self.0.halt();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,7 +56,8 @@
 //! - One task for each shard sleeps until the manager's deadline (tokio's clock: to the
 //!   millisecond), and is woken only when a deadline comes that is earlier. It lets what the sockets
 //!   have ready be fed before it ticks.
-//! - One task for each connection dials, lives with it, and closes it.
+//! - One task for each connection dials, lives with it, and closes it. However many frames it finds
+//!   when it is woken, it tells once that it heard from the peer, with the first.
 //! - A call runs in its caller's task and allocates nothing of its own but for hedges. It may be
 //!   dropped at any await point.
 //! - [Shards](Builder::shards) spread breakers over several managers, for programs whose calls keep

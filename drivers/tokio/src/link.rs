@@ -29,7 +29,9 @@ impl Link {
         })
     }
 
-    /// Anything at all came in. O(1): a lock, a clock, an index and a comparison.
+    /// Anything at all came in. O(1): a lock, a clock, an index and a comparison; an atomic for each
+    /// further one while [`Transport::run`](crate::Transport::run) is polled, of which only every
+    /// 64th is told.
     pub fn heard(&self) {
         (self.tell)(Event::Heard { conn: self.conn });
     }

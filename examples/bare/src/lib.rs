@@ -102,7 +102,9 @@ pub struct Station<C, R> {
     conn: Option<ConnId>,
     /// Ticks since the start, of which the counter shows the lower half.
     ticks: u64,
-    /// Kept, so that a step need not allocate.
+    /// What the manager is fed next: signs of life, or one other event. Kept, as are the actions, so
+    /// that a step need not allocate.
+    batch: Vec<Event>,
     actions: Vec<Action>,
 }
 
@@ -131,8 +133,10 @@ impl<C: Counter, R: Radio> Station<C, R> {
         // Nobody else chooses ids here, so the key of the id tables need not be a secret.
         let manager = Manager::new(config, seed).map_err(Fault::Config)?;
         let ticks = u64::from(counter.ticks());
-        let (ledger, actions) = (Ledger::new(), Vec::with_capacity(8));
-        let mut station = Self { counter, radio, manager, ledger, conn: None, ticks, actions };
+        let (ledger, batch, actions) =
+            (Ledger::new(), Vec::with_capacity(8), Vec::with_capacity(8));
+        let mut station =
+            Self { counter, radio, manager, ledger, conn: None, ticks, batch, actions };
         let endpoints = vec![Endpoint { id: EndpointId(0), breaker: BREAKER }];
         for event in [
             Event::AddBreaker { breaker: BREAKER, profile: BreakerProfileId(0) },
@@ -157,8 +161,13 @@ impl<C: Counter, R: Radio> Station<C, R> {
         self.ticks += u64::from(self.counter.ticks().wrapping_sub(low_half(self.ticks)));
         let now = self.time(); // once for all of one wake-up
         while let Some(signal) = self.radio.poll() {
-            if let Some(event) = self.meaning_of(signal) {
-                self.step(event, now, &mut log).map_err(Fault::Breach)?;
+            if !matches!(signal, Signal::Pong(_)) {
+                self.hand_over(now, &mut log).map_err(Fault::Breach)?; // which may end the link
+            }
+            match self.meaning_of(signal) {
+                Some(pong @ Event::Pong { .. }) => self.batch.push(pong),
+                Some(event) => self.step(event, now, &mut log).map_err(Fault::Breach)?,
+                None => {}
             }
         }
         self.step(Event::Tick, now, &mut log).map_err(Fault::Breach)
@@ -203,15 +212,30 @@ impl<C: Counter, R: Radio> Station<C, R> {
         })
     }
 
+    /// Any event may end the link; so nothing more is said until what follows from this one is
+    /// carried out. Signs of life that were taken down go first.
     fn step(
         &mut self,
         event: Event,
         now: Time,
         log: &mut impl FnMut(Time, &Notice),
     ) -> Result<(), Breach> {
+        self.batch.push(event);
+        self.hand_over(now, log)
+    }
+
+    /// Feeds the manager what was taken down, all at once.
+    fn hand_over(&mut self, now: Time, log: &mut impl FnMut(Time, &Notice)) -> Result<(), Breach> {
+        let Some((last, before)) = self.batch.split_last() else { return Ok(()) };
         self.actions.clear();
-        self.manager.step_into(event.clone(), now, &mut self.actions);
-        self.ledger.observe(&event, &self.actions, now, self.manager.next_deadline())?;
+        self.manager.step_batch(&self.batch, now, &mut self.actions);
+        let deadline = self.manager.next_deadline();
+        // All was said before any answer was known, and is judged so.
+        for event in before {
+            self.ledger.observe(event, &[], now, deadline)?;
+        }
+        self.ledger.observe(last, &self.actions, now, deadline)?;
+        self.batch.clear();
         for action in &self.actions {
             match action {
                 Action::Dial { conn, .. } => {
