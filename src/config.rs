@@ -208,7 +208,7 @@ pub struct Limits {
     pub max_calls: u32,
     /// Work that one step does beyond the direct answer to its event, in timers fired and queue
     /// places moved; 256, which keeps a step below a millisecond with a million peers. What is left
-    /// stays due, and `next_deadline()` says "now".
+    /// stays due, and `next_deadline()` says so.
     pub max_work_per_step: u32,
 }
 

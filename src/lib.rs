@@ -177,7 +177,7 @@ pub mod __bench {
             loop {
                 match self.0.pop_due(now) {
                     Due::Now(timer) => return Some((timer.deadline.as_nanos(), timer.slot)),
-                    Due::Later(_) => {}
+                    Due::Unknown(_) => {}
                     Due::Nothing => return None,
                 }
             }

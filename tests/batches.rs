@@ -23,9 +23,33 @@ struct Habit {
     /// So many at once.
     batch: usize,
     max_work_per_step: u32,
-    /// Whether it ticks after each event until nothing more is due.
-    settles: bool,
+    ticks: Ticks,
     reserves: bool,
+    /// Whether it goes on from a snapshot now and then.
+    restores: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ticks {
+    /// Once in a wake-up, whatever is left over.
+    Once,
+    /// In each wake-up until nothing more is due.
+    Out,
+    /// After each event until nothing more is due.
+    Between,
+}
+
+fn config(habit: Habit) -> Config {
+    let mut config = Config::new(7);
+    config.limits.max_work_per_step = habit.max_work_per_step;
+    config.pacer.max_in_flight = 3_000;
+    config.breaker_profiles[0].max_in_flight = 500;
+    config.peer_profiles[0].health = HealthConfig {
+        signs: Signs::Heartbeats,
+        detector: Detector::Deadline(Duration::from_secs(4)),
+        ..HealthConfig::default()
+    };
+    config
 }
 
 /// A driver that answers everything at its next wake-up, and a million times the same way.
@@ -42,16 +66,7 @@ struct Driver {
 
 impl Driver {
     fn new(habit: Habit) -> Self {
-        let mut config = Config::new(7);
-        config.limits.max_work_per_step = habit.max_work_per_step;
-        config.pacer.max_in_flight = 3_000;
-        config.breaker_profiles[0].max_in_flight = 500;
-        config.peer_profiles[0].health = HealthConfig {
-            signs: Signs::Heartbeats,
-            detector: Detector::Deadline(Duration::from_secs(4)),
-            ..HealthConfig::default()
-        };
-        let mut manager = Manager::new(config, 3).unwrap();
+        let mut manager = Manager::new(config(habit), 3).unwrap();
         if habit.reserves {
             manager.reserve(17_000, 34_000);
         }
@@ -89,7 +104,7 @@ impl Driver {
                 [event] => self.manager.step_into(event.clone(), self.now, &mut actions),
                 _ => self.manager.step_batch(batch, self.now, &mut actions),
             }
-            if self.habit.settles {
+            if self.habit.ticks == Ticks::Between {
                 self.tick(&mut actions);
             }
         }
@@ -108,7 +123,8 @@ impl Driver {
     /// Ticks until nothing more is due.
     fn tick(&mut self, actions: &mut Vec<Action>) {
         self.manager.step_into(Event::Tick, self.now, actions);
-        while self.manager.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+        let ticks_out = self.habit.ticks != Ticks::Once;
+        while ticks_out && self.manager.next_deadline().is_some_and(|due| due <= self.now) {
             self.manager.step_into(Event::Tick, self.now, actions);
         }
     }
@@ -146,6 +162,10 @@ impl Driver {
         for wakeup in 0..500 {
             let ill = if (40..60).contains(&wakeup) { 700 } else { 0 };
             self.wake(ill);
+            if self.habit.restores && wakeup % 23 == 0 {
+                let snapshot = self.manager.snapshot();
+                self.manager = Manager::restore(snapshot, 9).unwrap();
+            }
             if wakeup % 100 == 0 {
                 self.manager.check().unwrap();
             }
@@ -174,17 +194,26 @@ fn hold(habits: &[Habit]) {
     }
 }
 
-const PLAIN: Habit = Habit { batch: 1, max_work_per_step: 256, settles: false, reserves: false };
+const PLAIN: Habit =
+    Habit { batch: 1, max_work_per_step: 256, ticks: Ticks::Out, reserves: false, restores: false };
 
 #[test]
 fn batches_and_reading_ahead_change_no_action() {
     hold(&[PLAIN, Habit { batch: 1_000, ..PLAIN }, Habit { batch: 7, reserves: true, ..PLAIN }]);
 }
 
+/// Where a driver hands over the next event before all work of the last one is done, it matters how
+/// far a step gets; and that must not depend on how the timers stand.
+#[test]
+fn what_a_step_leaves_over_does_not_depend_on_where_timers_stand() {
+    let once = Habit { ticks: Ticks::Once, max_work_per_step: 64, ..PLAIN };
+    hold(&[once, Habit { reserves: true, ..once }, Habit { restores: true, ..once }]);
+}
+
 /// What a budget left over of one event's work is done before the next event here; a driver that
 /// hands over the next event first has that one answered first.
 #[test]
 fn budgets_change_no_action() {
-    let work = |max_work_per_step| Habit { max_work_per_step, settles: true, ..PLAIN };
+    let work = |max_work_per_step| Habit { max_work_per_step, ticks: Ticks::Between, ..PLAIN };
     hold(&[work(1 << 20), work(256), work(16)]);
 }

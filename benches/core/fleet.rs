@@ -14,6 +14,8 @@ pub(crate) const BREAKERS: u32 = 100;
 /// A fleet whose connections may be silent for so long.
 pub(crate) fn config(silence: Duration) -> Config {
     let mut config = Config::new(1);
+    config.limits.max_peers = 10_000_000;
+    config.limits.max_breakers = 10_000_000;
     config.pacer.max_in_flight = u32::MAX;
     config.breaker_profiles[0].max_in_flight = u32::MAX;
     config.peer_profiles[0].health = HealthConfig {

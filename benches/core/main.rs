@@ -1,7 +1,8 @@
 //! What a step costs, each beside a floor or a rival measured in the same run.
 //!
 //! Times are CPU time of the thread, because machines are shared; what may be quoted are ratios
-//! within one run. Sizes: 1,000 and 100,000 peers, and 1,000,000 with `STEADFAST_BENCH_LARGE=1`.
+//! within one run. Sizes: 1,000 and 100,000 peers, 1,000,000 with `STEADFAST_BENCH_LARGE=1`, and
+//! 10,000,000 with `STEADFAST_BENCH_HUGE=1`, which for `heard` and `reconnect` takes 8 GB.
 //! Where a thousand peers are a matter of tens of nanoseconds, placement in memory moves a figure by
 //! half between two launches: of those, take the median of several.
 
@@ -32,8 +33,10 @@ fn sizes() -> Vec<u32> {
     if !std::env::args().any(|arg| arg == "--bench") {
         return vec![1_000];
     }
-    let large = std::env::var_os("STEADFAST_BENCH_LARGE").is_some();
-    if large { vec![1_000, 100_000, 1_000_000] } else { vec![1_000, 100_000] }
+    let asked = |name| std::env::var_os(name).is_some();
+    let large = asked("STEADFAST_BENCH_LARGE").then_some(1_000_000);
+    let huge = asked("STEADFAST_BENCH_HUGE").then_some(10_000_000);
+    [1_000, 100_000].into_iter().chain(large).chain(huge).collect()
 }
 
 /// Measures `once` on what `setup` makes: once for all samples, and only if the row runs.

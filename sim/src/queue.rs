@@ -8,8 +8,8 @@
 //! millisecond, the next four seconds lie in a ring by the millisecond, unsorted, and what comes
 //! later has a heap of its own: a calendar queue whose order is exact.
 //!
-//! The core's timers are a calendar too, with heaps for days and for months: what is scheduled here is
-//! never taken back, and seldom far ahead.
+//! The core's timers are a calendar too, with bags for days, months and years: what is scheduled here
+//! is never taken back, and seldom far ahead.
 //!
 //! Source: R. Brown, Calendar queues, 1988. The width and the ring are fixed, since what a world
 //! waits for (a network, a server) takes milliseconds whatever its size.

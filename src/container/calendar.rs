@@ -14,7 +14,8 @@
 //! done nothing is taken, so pieces change no order.
 //!
 //! The next deadline is exact while few stand in a bag; of a crowded one whose earliest was taken back
-//! it may be too early, by less than what the bag spans.
+//! it may be too early, by less than what the bag spans. Who looks for it among weeks that lie ahead
+//! wakes up at the end of one now and then.
 //!
 //! Rejected: one heap (a cache miss a level, ten of them at a million); heaps in place of bags (each
 //! move within one writes down where the moved one is: a cache miss a level again); a wheel that
@@ -219,9 +220,13 @@ impl Calendar {
         (self.begins, self.earliest) = (Time::MAX, Time::MAX);
         for level in 0..LEVELS {
             if let Some(number) = self.first_of(level) {
-                let begins = Time::from_nanos(number << (shift(level) + DAY_BITS));
+                let begins = Time::from_nanos(number << bits(level));
                 self.begins = self.begins.min(begins);
-                self.earliest = self.earliest.min(self.bags.bag(bag_of(level, number)).earliest);
+                // The last bag also holds what comes later than it ends, and there what comes first
+                // may be in another one.
+                let ends = Time::from_nanos((number << bits(level)) | ((1 << bits(level)) - 1));
+                let earliest = self.bags.bag(bag_of(level, number)).earliest;
+                self.earliest = self.earliest.min(earliest.min(ends));
             }
         }
         self.look();
@@ -309,6 +314,12 @@ impl Calendar {
         }
     }
 
+    /// Reads what stands there, if it is in a bag.
+    pub(crate) fn touch(&self, place: Place) -> u64 {
+        let timer = place.spot().and_then(|spot| self.bags.get(spot));
+        timer.map_or(0, |timer| timer.sequence)
+    }
+
     /// All, in no order that means anything.
     pub(crate) fn iter(&self, places: &impl Places) -> impl Iterator<Item = &Timer> {
         let alive = self.sorted().filter(|timer| places.get(timer) == Place::sorted(timer));
@@ -340,7 +351,7 @@ impl Calendar {
     /// Whether the next in the run are others than when it was last asked, by so many.
     #[inline]
     pub(crate) const fn are_untouched(&mut self, ahead: usize) -> bool {
-        let are = self.taken >= self.touched || self.touched - self.taken > ahead;
+        let are = self.taken >= self.touched;
         if are {
             self.touched = self.taken + ahead;
         }
@@ -381,7 +392,7 @@ impl Calendar {
         }
         let spot = self.bags.push(bag, timer);
         places.put(&timer, Place(spot.0));
-        self.begins = self.begins.min(Time::from_nanos(number << (shift(level) + DAY_BITS)));
+        self.begins = self.begins.min(Time::from_nanos(number << bits(level)));
         self.earliest = self.earliest.min(timer.deadline);
         self.next = self.next.min(timer.deadline);
     }
@@ -422,7 +433,8 @@ impl Calendar {
         let len = self.bags.bag(bag).len;
         let moves = len.min(SORTED);
         let herd = len > SORTED;
-        if !herd && self.taken > 0 {
+        if !herd && self.taken > self.run.len() / 2 {
+            self.touched = 0;
             self.run.drain(..core::mem::take(&mut self.taken));
         }
         let start = self.run.len();
@@ -463,6 +475,7 @@ impl Calendar {
         if self.dead > FEW_DEAD && self.dead > (self.heap.len() + self.upcoming().len()) / 2 {
             let is_alive = |timer: &Timer| places.get(timer) == Place::sorted(timer);
             self.heap.retain(|Reverse(timer)| is_alive(timer));
+            self.touched = 0;
             self.run.drain(..core::mem::take(&mut self.taken));
             self.run.retain(is_alive);
             self.dead = 0;
@@ -481,7 +494,7 @@ impl Calendar {
         self.taken += 1;
         if self.taken == self.run.len() {
             self.run.clear();
-            self.taken = 0;
+            (self.taken, self.touched) = (0, 0);
         }
         Some(timer)
     }
@@ -494,6 +507,11 @@ const fn day(deadline: Time) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "there are three levels")]
 const fn shift(level: usize) -> u32 {
     LEVEL_BITS * level as u32
+}
+
+/// The bits of a moment that a bag of this level spans.
+const fn bits(level: usize) -> u32 {
+    shift(level) + DAY_BITS
 }
 
 const fn bag_of(level: usize, number: u64) -> usize {

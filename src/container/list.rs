@@ -35,6 +35,12 @@ impl Lists {
         self.nodes.reserve_exact(nodes.saturating_sub(self.nodes.len()));
     }
 
+    /// Reads the node and its neighbours, so that they are near when it leaves.
+    pub(crate) fn touch(&self, node: u32) -> u64 {
+        let Link { previous, next } = self.link(node);
+        u64::from(self.link(previous).next ^ self.link(next).previous)
+    }
+
     fn link(&self, place: u32) -> Link {
         let links = if place < ANCHOR { &self.nodes } else { &self.anchors };
         links

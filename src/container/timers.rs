@@ -1,5 +1,6 @@
 //! What is due when: at most one deadline for each key, popped in (deadline, arming) order.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
@@ -120,13 +121,16 @@ impl Places for Keys {
     }
 }
 
+/// When the timers are due, by whose they are.
+pub(crate) type Table = BTreeMap<(TimerKind, u32), Time>;
+
 /// What there is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// This one is due, and was taken out.
     Now(Timer),
     /// Perhaps one is: so many units of work went into finding out, and not all is done yet.
-    Later(u32),
+    Unknown(u32),
     Nothing,
 }
 
@@ -216,7 +220,7 @@ impl Timers {
             return Due::Nothing;
         }
         if own.is_behind(now) {
-            return Due::Later(own.catch_up(now, &mut self.keys));
+            return Due::Unknown(own.catch_up(now, &mut self.keys));
         }
         own.pop(self.now, &mut self.keys).map_or(Due::Nothing, Due::Now)
     }
@@ -232,7 +236,7 @@ impl Timers {
                 continue;
             }
             if calendar.is_behind(until) {
-                return Due::Later(calendar.catch_up(until, &mut self.keys));
+                return Due::Unknown(calendar.catch_up(until, &mut self.keys));
             }
             let own = calendar.first().filter(|own| own.deadline <= until);
             if let Some(own) = own.filter(|own| first.is_none_or(|(first, _)| **own < first)) {
@@ -243,15 +247,21 @@ impl Timers {
         self.calendars[place].pop(self.now, &mut self.keys).map_or(Due::Nothing, Due::Now)
     }
 
-    /// Those that wait for nothing else and will be taken next, as far as they are in order.
-    pub(crate) fn upcoming(&self) -> &[Timer] {
-        self.calendars[OWN].upcoming()
+    /// Those in the calendar of the kind that will be taken next, as far as they are in order.
+    pub(crate) fn upcoming(&self, kind: TimerKind) -> &[Timer] {
+        self.calendars[kind.calendar()].upcoming()
     }
 
     /// Whether it is time to read so many of them ahead again.
     #[inline]
-    pub(crate) fn are_untouched(&mut self, ahead: usize) -> bool {
-        self.calendars[OWN].are_untouched(ahead)
+    pub(crate) const fn are_untouched(&mut self, kind: TimerKind, ahead: usize) -> bool {
+        self.calendars[kind.calendar()].are_untouched(ahead)
+    }
+
+    /// Reads where the timer stands, so that this is near when it is moved.
+    pub(crate) fn touch(&self, kind: TimerKind, slot: u32) -> u64 {
+        let place = self.keys.place(kind, slot);
+        place.map_or(0, |place| self.calendars[kind.calendar()].touch(place))
     }
 
     /// Makes room for a timer of each kind for so many peers and their connections.
@@ -261,6 +271,11 @@ impl Timers {
             let keys = &mut self.keys.0[kind as usize];
             keys.reserve_exact(peers.saturating_sub(keys.len()));
         }
+    }
+
+    /// When each is due, looked up in O(log n).
+    pub(crate) fn table(&self) -> Table {
+        self.iter().map(|timer| ((timer.kind, timer.slot), timer.deadline)).collect()
     }
 
     /// All armed timers, in no order that means anything.
@@ -280,7 +295,6 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::collections::BTreeMap;
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]
@@ -299,6 +313,7 @@ mod tests {
         prop_oneof![
             3 => 0..50_u64,
             3 => 0..20_000_000_000_u64,
+            2 => 1_700_000_000_000_000..6_000_000_000_000_000_u64,
             1 => 0..40_000_000_000_000_u64,
             1 => Just(u64::MAX),
         ]
@@ -325,7 +340,7 @@ mod tests {
             let due = if waits { timers.pop_verdict(now, now) } else { timers.pop_due(now) };
             match due {
                 Due::Now(timer) => return Some(timer),
-                Due::Later(units) => assert!(units <= 64, "{units} units at once"),
+                Due::Unknown(units) => assert!(units <= 64, "{units} units at once"),
                 Due::Nothing => return None,
             }
         }
@@ -392,7 +407,7 @@ mod tests {
                     Op::Pop(now, waits) => {
                         let now = Time::from_nanos(now);
                         // The present may be any moment: no answer depends on it.
-                        timers.advance(Time::from_nanos(now.as_nanos() % 30_000_000_000_000));
+                        timers.advance(Time::from_nanos(now.as_nanos() % 5_000_000_000_000_000));
                         let is_asked = |kind: TimerKind| match kind.calendar() {
                             OWN => !waits,
                             JUDGING => waits && !stopped,

@@ -1,6 +1,6 @@
 //! The invariants, each under its own name, recounted from scratch.
 //!
-//! For tests, the simulator and restored snapshots: O(n), and nothing here is taken for granted but
+//! For tests, the simulator and restored snapshots: O(n log n), and nothing here is taken for granted but
 //! that slots which are followed are in use.
 
 mod calls;
@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::breaker::State;
-use crate::container::timers::TimerKind;
+use crate::container::timers::{Table, TimerKind};
 use crate::manager::Manager;
 use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::conns::{ConnPhase, LIVE, ORPHANS, UNCHECKED};
@@ -67,7 +67,7 @@ fn hold(
 
 /// # Checking
 impl Manager {
-    /// Verifies every invariant of the whole state. O(n).
+    /// Verifies every invariant of the whole state. O(n log n).
     ///
     /// # Errors
     ///
@@ -75,10 +75,11 @@ impl Manager {
     pub fn check(&self) -> Result<(), Violation> {
         self.check_deadline()?;
         self.check_lists()?;
-        self.check_peers()?;
+        let timers = self.timers.table();
+        self.check_peers(&timers)?;
         self.check_conns()?;
-        self.check_breakers()?;
-        self.check_calls()?;
+        self.check_breakers(&timers)?;
+        self.check_calls(&timers)?;
         self.check_stats()?;
         self.check_call_stats()
     }
@@ -178,11 +179,11 @@ impl Manager {
     }
 
     /// `one-phase`: a peer is in one phase, with the one timer or queue place that moves it on.
-    fn check_peers(&self) -> Result<(), Violation> {
+    fn check_peers(&self, timers: &Table) -> Result<(), Violation> {
         const NAME: &str = "one-phase";
         let mut chained = vec![false; self.endpoints.slab.parts().0.len()];
         for (slot, peer) in self.peers.slab.iter() {
-            self.check_peer(slot)?;
+            self.check_peer(slot, timers.get(&(TimerKind::Peer, slot)).copied())?;
             for (member, _) in self.endpoints.chain(peer.first_endpoint) {
                 let seen = chained.get_mut(member as usize);
                 let seen = seen.map(|seen| core::mem::replace(seen, true));
@@ -208,7 +209,8 @@ impl Manager {
         Ok(())
     }
 
-    fn check_peer(&self, slot: u32) -> Result<(), Violation> {
+    /// `timer`: when its timer is due.
+    fn check_peer(&self, slot: u32, timer: Option<Time>) -> Result<(), Violation> {
         const NAME: &str = "one-phase";
         let peer = &self.peers.slab[slot];
         let place = || format!("peers[{slot}]");
@@ -225,7 +227,6 @@ impl Manager {
         hold(NAME, self.peers.lists.is_linked(slot) == listed, place, || {
             format!("on a list in {:?}", peer.phase)
         })?;
-        let timer = self.timers.deadline(TimerKind::Peer, slot);
         let due = self.replacement_due_at(slot);
         let moved_on = match peer.phase {
             Phase::BackingOff { until } => timer.is_some_and(|deadline| deadline <= until),
@@ -352,7 +353,7 @@ impl Manager {
 
     /// `permits`, `limits`, `runnable`: a breaker holds what its state allows, in flight stays within
     /// bounds, and it stands in the ring exactly while it could let somebody through.
-    fn check_breakers(&self) -> Result<(), Violation> {
+    fn check_breakers(&self, timers: &Table) -> Result<(), Violation> {
         let mut in_flight = vec![0_u32; self.breakers.slab.parts().0.len()];
         // A probe whose own timeout has passed is given up while its dial goes on.
         let mut probes = in_flight.clone();
@@ -421,7 +422,7 @@ impl Manager {
             hold("limits", record.in_flight == counted(&in_flight), place, || {
                 format!("{} in flight, counted {}", record.in_flight, counted(&in_flight))
             })?;
-            self.check_breaker(slot)?;
+            self.check_breaker(slot, timers.get(&(TimerKind::Breaker, slot)).copied())?;
         }
         for slot in self.breakers.ring.iter(RING) {
             let used = self.breakers.slab.get(slot).is_some();
@@ -437,7 +438,8 @@ impl Manager {
     }
 
     /// What one breaker holds, by its own record.
-    fn check_breaker(&self, slot: u32) -> Result<(), Violation> {
+    /// `timer`: when its timer is due.
+    fn check_breaker(&self, slot: u32, timer: Option<Time>) -> Result<(), Violation> {
         let record = &self.breakers.slab[slot];
         let place = || format!("breakers[{slot}]");
         let profile = self.policies.breaker(record.profile);
@@ -446,7 +448,6 @@ impl Manager {
             format!("{outstanding} probes out")
         })?;
         let deadline = record.breaker.deadline().filter(|&deadline| deadline < Time::MAX);
-        let timer = self.timers.deadline(TimerKind::Breaker, slot);
         let timed = match (deadline, timer) {
             (None, None) => true,
             (Some(deadline), Some(timer)) => timer <= deadline,

@@ -127,6 +127,10 @@ pub struct Manager {
     run: Digest,
 }
 
+/// What one step may put into sorting timers, in units of about a microsecond: more than it takes
+/// unless thousands are due at once, so that a step's own work does not depend on how they stand.
+const UPKEEP: u32 = 256;
+
 /// # Stepping
 impl Manager {
     /// A manager without peers.
@@ -166,7 +170,7 @@ impl Manager {
 
     /// Makes room for so many peers, with so many endpoints in all and a connection each.
     ///
-    /// It changes no answer. Without it records move whenever their number has doubled, and the step
+    /// It changes no action. Without it records move whenever their number has doubled, and the step
     /// that meets this takes some 20 ms at a million peers.
     pub fn reserve(&mut self, peers: u32, endpoints: u32) {
         let limits = &self.policies.config.limits;
@@ -294,8 +298,9 @@ impl Manager {
 
     /// The moment until which a driver may sleep; `None` while only an event can change anything.
     ///
-    /// It may be early (what a timer was for can have gone away), never late: no action is ever due
-    /// before it. Right after a step that ran out of work it is that step's `now`. O(1).
+    /// It may be early (what a timer was for can have gone away; with more than 4,096 timers, a crowd
+    /// may have to be sorted first), never late: no action is ever due before it. Right after a step
+    /// that ran out of work it is that step's `now`, if anything is still due. O(1).
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Time> {
         self.deadline
@@ -316,6 +321,7 @@ impl Manager {
     /// `judged`: since when a verdict must have been due; `promised`: likewise, of what a caller
     /// waits for. `true` if only timers are left to wait for.
     fn settle(&mut self, judged: Time, promised: Time, out: &mut Out<'_>) -> bool {
+        let mut upkeep = UPKEEP;
         while out.spend() {
             if let Some(conn) = self.conns.lists.front(conns::ORPHANS) {
                 // Nothing that an earlier process began is judged or timed out.
@@ -332,13 +338,18 @@ impl Manager {
                 }
                 match due {
                     Due::Now(timer) => {
-                        if timer.kind == TimerKind::Peer && self.timers.are_untouched(TIMERS_AHEAD)
-                        {
-                            self.touch_timers();
+                        if self.timers.are_untouched(timer.kind, TIMERS_AHEAD) {
+                            self.touch_timers(timer.kind);
                         }
                         self.on_timer(timer, out);
                     }
-                    Due::Later(units) => out.spend_more(units),
+                    Due::Unknown(units) => {
+                        out.give_back();
+                        upkeep = upkeep.saturating_sub(units);
+                        if upkeep == 0 {
+                            return false;
+                        }
+                    }
                     Due::Nothing => return true,
                 }
             }

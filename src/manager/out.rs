@@ -35,8 +35,8 @@ impl<'a> Out<'a> {
         }
     }
 
-    /// The unit taken last stands for more: so many all in all.
-    pub(crate) const fn spend_more(&mut self, units: u32) {
-        self.work = self.work.saturating_sub(units.saturating_sub(1));
+    /// Gives back the unit taken last.
+    pub(crate) const fn give_back(&mut self) {
+        self.work = self.work.saturating_add(1);
     }
 }

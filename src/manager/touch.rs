@@ -44,15 +44,28 @@ impl Manager {
         black_box(peers().fold(0, |sum, peer| sum ^ self.touch_first_endpoint(peer)));
     }
 
-    /// Reads what the timers are about that will be taken next, and the slots that dials take next.
-    pub(crate) fn touch_timers(&mut self) {
+    /// Reads what the timers are about that will be taken next after one of this kind.
+    pub(crate) fn touch_timers(&self, kind: TimerKind) {
         if !self.is_large() {
             return;
         }
-        let peers = || {
-            let next = self.timers.upcoming().iter().take(TIMERS_AHEAD);
-            next.filter(|timer| timer.kind == TimerKind::Peer).map(|timer| timer.slot)
+        let slots = || {
+            let next = self.timers.upcoming(kind).iter().take(TIMERS_AHEAD);
+            next.filter(|timer| timer.kind == kind).map(|timer| timer.slot)
         };
+        match kind {
+            TimerKind::Conn => {
+                // Mostly they find somebody alive, and need no more.
+                let pulse = |slot| u64::from(self.conns.pulse(slot).process);
+                black_box(slots().fold(0, |sum, slot| sum ^ pulse(slot)));
+            }
+            TimerKind::Peer => self.touch_backoffs(slots),
+            _ => {}
+        }
+    }
+
+    /// Reads the peers, and the slots that their dials take.
+    fn touch_backoffs<P: Iterator<Item = u32>>(&self, peers: impl Fn() -> P) {
         black_box(peers().fold(0, |sum, peer| sum ^ self.touch_peer(peer)));
         black_box(peers().fold(0, |sum, peer| sum ^ self.touch_first_endpoint(peer)));
         let (_, free) = self.conns.slab.parts();
@@ -62,8 +75,8 @@ impl Manager {
 
     fn touch_conn(&self, slot: u32) -> u64 {
         let pulse = u64::from(self.conns.pulse(slot).process);
-        let links = u64::from(self.conns.lists.is_linked(slot));
-        let timer = u64::from(self.timers.is_armed(TimerKind::Conn, slot));
+        let links = self.conns.lists.touch(slot);
+        let timer = self.timers.touch(TimerKind::Conn, slot);
         let conn = self.conns.slab.get(slot).map_or(0, |conn| {
             conn.since.as_nanos() ^ conn.last_beat.as_nanos() ^ u64::from(conn.peer)
         });
@@ -71,8 +84,8 @@ impl Manager {
     }
 
     fn touch_peer(&self, slot: u32) -> u64 {
-        let links = u64::from(self.peers.lists.is_linked(slot));
-        let timer = u64::from(self.timers.is_armed(TimerKind::Peer, slot));
+        let links = self.peers.lists.touch(slot);
+        let timer = self.timers.touch(TimerKind::Peer, slot);
         let peer = self.peers.slab.get(slot).map_or(0, |peer| {
             let ends = peer.id.0 ^ u64::from(peer.first_endpoint) ^ u64::from(peer.wanted);
             ends ^ peer.since.as_nanos() ^ peer.session_until.as_nanos() ^ u64::from(peer.epoch)
@@ -82,7 +95,7 @@ impl Manager {
 
     fn touch_first_endpoint(&self, peer: u32) -> u64 {
         let first = self.peers.slab.get(peer).map_or(u32::MAX, |peer| peer.first_endpoint);
-        let links = u64::from(self.endpoints.queues.is_linked(first));
+        let links = self.endpoints.queues.touch(first);
         let record = self.endpoints.slab.get(first).map_or(0, |endpoint| {
             endpoint.failed_at.as_nanos() ^ endpoint.ticket ^ u64::from(endpoint.breaker)
         });

@@ -35,6 +35,8 @@ impl Fleet {
             now: Time::ZERO,
             actions: Vec::new(),
         };
+        // So that its timers stand in calendars, as those of a large fleet do.
+        fleet.manager.reserve(5_000, 5_000);
         for id in 0..BREAKERS {
             let (breaker, profile) = (BreakerId(id), BreakerProfileId(0));
             fleet.step(Event::AddBreaker { breaker, profile });

@@ -9,8 +9,8 @@ use steadfast::draw::Draws;
 use steadfast::window::Span;
 use steadfast::{Ratio, Time};
 
-/// Timers in the queue at all times.
-const TIMERS: u32 = 1_000;
+/// Timers in the queue at all times: more than one heap holds.
+const TIMERS: u32 = 20_000;
 const SECOND: u64 = 1_000_000_000;
 
 /// Numbers below `n`, each as likely, by a linear congruential generator.

@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Violation, bump, hold};
-use crate::container::timers::TimerKind;
+use crate::container::timers::{Table, TimerKind};
 use crate::manager::Manager;
 use crate::manager::calls::{
     Call, CallPhase, DOOMED, LIVE, MOVING, ORPHANS, RELEASED, bound_for, waiting_for,
@@ -17,13 +17,13 @@ use crate::stats::CallCounts;
 use crate::time::Time;
 
 impl Manager {
-    pub(super) fn check_calls(&self) -> Result<(), Violation> {
+    pub(super) fn check_calls(&self, timers: &Table) -> Result<(), Violation> {
         self.check_call_lists()?;
         self.check_attempts()?;
         self.check_gates()?;
         self.check_groups()?;
         for (slot, call) in self.calls.slab.iter() {
-            self.check_call(slot, call)?;
+            self.check_call(slot, call, timers.get(&(TimerKind::Call, slot)).copied())?;
         }
         Ok(())
     }
@@ -63,14 +63,19 @@ impl Manager {
         Ok(())
     }
 
-    /// `one-phase`: a call is in one phase, with the one timer or place that moves it on.
-    pub(super) fn check_call(&self, slot: u32, call: &Call) -> Result<(), Violation> {
+    /// `one-phase`: a call is in one phase, with the one timer or place that moves it on; `timer`: when
+    /// that timer is due.
+    pub(super) fn check_call(
+        &self,
+        slot: u32,
+        call: &Call,
+        timer: Option<Time>,
+    ) -> Result<(), Violation> {
         const NAME: &str = "one-phase";
         let place = || format!("calls[{slot}]");
         hold(NAME, self.calls.lists.is_linked(slot), place, || "of no process".into())?;
         let placed = self.calls.places.is_linked(slot) == (call.peer != NONE);
         hold(NAME, placed, place, || "at no peer, or at one that it does not go to".into())?;
-        let timer = self.timers.deadline(TimerKind::Call, slot);
         let due = match call.phase {
             CallPhase::Asked => Time::ZERO,
             CallPhase::Connection { until }

@@ -2,6 +2,7 @@
 
 use super::Violation;
 use crate::action::{Action, Notice};
+use crate::container::timers::TimerKind;
 use crate::event::{Event, Target};
 use crate::id::{AttemptId, BreakerId, CallId, ConnId, PeerId};
 use crate::manager::Manager;
@@ -99,36 +100,42 @@ impl Manager {
     /// The peer, its connection, and the breakers that it stands behind.
     fn check_peer_of(&self, id: PeerId) -> Result<(), Violation> {
         let Some(slot) = self.peers.find(id) else { return Ok(()) };
-        self.check_peer(slot)?;
+        self.check_peer(slot, self.timers.deadline(TimerKind::Peer, slot))?;
         if let Some(conn) = self.conn_of(slot) {
             self.check_connection(conn)?;
         }
         let mut endpoints = self.endpoints.chain(self.peers.slab[slot].first_endpoint);
-        endpoints.try_for_each(|(_, endpoint)| self.check_breaker(endpoint.breaker))
+        endpoints.try_for_each(|(_, endpoint)| self.check_breaker_at(endpoint.breaker))
     }
 
     fn check_conn_of(&self, id: ConnId) -> Result<(), Violation> {
         let Some(slot) = self.conns.find(id) else { return Ok(()) };
         self.check_connection(slot)?;
-        self.check_peer(self.conns.slab[slot].peer)
+        let peer = self.conns.slab[slot].peer;
+        self.check_peer(peer, self.timers.deadline(TimerKind::Peer, peer))
     }
 
     fn check_breaker_of(&self, id: BreakerId) -> Result<(), Violation> {
-        self.breakers.find(id).map_or(Ok(()), |slot| self.check_breaker(slot))
+        self.breakers.find(id).map_or(Ok(()), |slot| self.check_breaker_at(slot))
+    }
+
+    fn check_breaker_at(&self, slot: u32) -> Result<(), Violation> {
+        self.check_breaker(slot, self.timers.deadline(TimerKind::Breaker, slot))
     }
 
     fn check_call_of(&self, id: CallId) -> Result<(), Violation> {
         let Some(slot) = self.calls.find(id) else { return Ok(()) };
         let call = &self.calls.slab[slot];
-        self.check_call(slot, call)?;
-        self.check_breaker(call.breaker)
+        self.check_call(slot, call, self.timers.deadline(TimerKind::Call, slot))?;
+        self.check_breaker_at(call.breaker)
     }
 
     fn check_attempt_of(&self, id: AttemptId) -> Result<(), Violation> {
         let Some(slot) = self.calls.find_attempt(id) else { return Ok(()) };
         let call = self.calls.attempts[slot].call;
-        self.check_call(call, &self.calls.slab[call])?;
-        self.check_breaker(self.calls.slab[call].breaker)
+        let timer = self.timers.deadline(TimerKind::Call, call);
+        self.check_call(call, &self.calls.slab[call], timer)?;
+        self.check_breaker_at(self.calls.slab[call].breaker)
     }
 }
 

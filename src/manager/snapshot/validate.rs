@@ -168,7 +168,11 @@ impl Snapshot {
                 Some(pings) => conn.probe.is_valid(&pings),
                 None => conn.probe == Probe::default(),
             };
-            held(probe, &at("probe"), "impossible state")?;
+            let pings = self.pings.get(slot).copied().unwrap_or_default();
+            let counted = conn.pings_before <= pings;
+            held(counted, &at("pings_before"), "more than the slot had")?;
+            let pinged = conn.pings_before < pings || conn.probe == Probe::default();
+            held(probe && pinged, &at("probe"), "impossible state")?;
             held(conn.excused <= self.now, &at("excused"), "lies ahead")?;
             let pinged = watch.is_some_and(|watch| watch.pings.is_some());
             let excused = pinged || conn.excused == Time::ZERO;
@@ -176,9 +180,8 @@ impl Snapshot {
             let rhythm = fits(policies, peer.profile, conn.rhythm.as_deref());
             held(rhythm, &at("rhythm"), "impossible state")?;
             let ping = conn.ping.is_none_or(|ping| {
-                let next = self.pings.get(slot).copied().unwrap_or_default();
                 ping.slot() == conn.id.slot()
-                    && (conn.pings_before..next).contains(&ping.generation())
+                    && (conn.pings_before..pings).contains(&ping.generation())
             });
             held(ping, &at("ping"), "was never sent")?;
         }
