@@ -14,8 +14,8 @@
 //! done nothing is taken, so pieces change no order.
 //!
 //! The next deadline is exact while few stand in a bag; of a crowded one whose earliest was taken back
-//! it may be too early, by less than what the bag spans. Who looks for it among weeks that lie ahead
-//! wakes up at the end of one now and then.
+//! it may be too early, by less than what the bag spans. Of what lies further ahead than the bags
+//! reach, it is the end of the last of them.
 //!
 //! Rejected: one heap (a cache miss a level, ten of them at a million); heaps in place of bags (each
 //! move within one writes down where the moved one is: a cache miss a level again); a wheel that

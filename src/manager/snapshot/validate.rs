@@ -169,10 +169,7 @@ impl Snapshot {
                 None => conn.probe == Probe::default(),
             };
             let pings = self.pings.get(slot).copied().unwrap_or_default();
-            let counted = conn.pings_before <= pings;
-            held(counted, &at("pings_before"), "more than the slot had")?;
-            let pinged = conn.pings_before < pings || conn.probe == Probe::default();
-            held(probe && pinged, &at("probe"), "impossible state")?;
+            held(probe, &at("probe"), "impossible state")?;
             held(conn.excused <= self.now, &at("excused"), "lies ahead")?;
             let pinged = watch.is_some_and(|watch| watch.pings.is_some());
             let excused = pinged || conn.excused == Time::ZERO;
@@ -184,6 +181,10 @@ impl Snapshot {
                     && (conn.pings_before..pings).contains(&ping.generation())
             });
             held(ping, &at("ping"), "was never sent")?;
+            let counted = conn.pings_before <= pings;
+            held(counted, &at("pings_before"), "more than the slot had")?;
+            let asked = conn.pings_before < pings || conn.probe == Probe::default();
+            held(asked, &at("probe"), "of one that was never pinged")?;
         }
         let slots = self.conns.slots.len();
         let counted = self.generations.len() == slots && self.pings.len() == slots;
