@@ -408,3 +408,19 @@ impl CallFailure {
         matches!(self, Self::Invalid | Self::Fatal)
     }
 }
+
+impl Event {
+    /// The connection that it is about, if it names one.
+    pub(crate) const fn conn(&self) -> Option<ConnId> {
+        match *self {
+            Self::Connected { conn, .. }
+            | Self::DialFailed { conn, .. }
+            | Self::Lost { conn, .. }
+            | Self::GoAway { conn, .. }
+            | Self::Heard { conn }
+            | Self::Heartbeat { conn }
+            | Self::Metrics { conn, .. } => Some(conn),
+            _ => None,
+        }
+    }
+}

@@ -202,7 +202,8 @@ impl Manager {
     /// exactly at the deadline is in time. Beyond the direct answer a step does at most
     /// [`max_work_per_step`](crate::config::Limits::max_work_per_step); the rest stays due.
     ///
-    /// Cost: O(1) for facts about connections, O(log n) for a timer that moves.
+    /// Cost: O(1) for facts about connections and for a timer that moves, O(log n) for one that does
+    /// while there are fewer than 4,096.
     pub fn step_into(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
         self.take(&event, now, actions);
     }

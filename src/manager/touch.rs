@@ -33,7 +33,7 @@ impl Manager {
         }
         let only_heard =
             |event: &Event| matches!(event, Event::Heard { .. } | Event::Heartbeat { .. });
-        let slots = || events.iter().filter_map(conn_of).map(ConnId::slot);
+        let slots = || events.iter().filter_map(Event::conn).map(ConnId::slot);
         black_box(slots().fold(0, |sum, slot| sum ^ u64::from(self.conns.pulse(slot).process)));
         if events.iter().all(only_heard) {
             return;
@@ -100,19 +100,5 @@ impl Manager {
             endpoint.failed_at.as_nanos() ^ endpoint.ticket ^ u64::from(endpoint.breaker)
         });
         links ^ record
-    }
-}
-
-/// The connection that the event is about.
-const fn conn_of(event: &Event) -> Option<ConnId> {
-    match *event {
-        Event::Connected { conn, .. }
-        | Event::DialFailed { conn, .. }
-        | Event::Lost { conn, .. }
-        | Event::GoAway { conn, .. }
-        | Event::Heard { conn }
-        | Event::Heartbeat { conn }
-        | Event::Metrics { conn, .. } => Some(conn),
-        _ => None,
     }
 }

@@ -34,19 +34,15 @@ impl Manager {
     }
 
     fn check_event(&self, event: &Event) -> Result<(), Violation> {
+        if let Some(conn) = event.conn() {
+            return self.check_conn_of(conn);
+        }
         match event {
             Event::AddPeer { peer, .. }
             | Event::SetEndpoints { peer, .. }
             | Event::Connect { peer }
             | Event::Disconnect { peer }
             | Event::Accepted { peer, .. } => self.check_peer_of(*peer),
-            Event::Connected { conn, .. }
-            | Event::DialFailed { conn, .. }
-            | Event::Lost { conn, .. }
-            | Event::GoAway { conn, .. }
-            | Event::Heard { conn }
-            | Event::Heartbeat { conn }
-            | Event::Metrics { conn, .. } => self.check_conn_of(*conn),
             Event::Pong { ping } => match self.conns.find_ping(*ping) {
                 Some(conn) => self.check_connection(conn),
                 None => Ok(()),
