@@ -333,7 +333,6 @@ impl Breaker {
         if permit.generation != self.generation {
             return (Recorded::Stale, None);
         }
-        let slow = policy.is_slow(took);
         let (failed, fatal) = match outcome {
             Outcome::Success => (Some(false), None),
             Outcome::Failure => (Some(true), None),
@@ -341,9 +340,10 @@ impl Breaker {
             Outcome::Ignored | Outcome::Dropped => (None, None),
         };
         let hint = retry_after.filter(|_| failed == Some(true)).max(fatal);
-        match (self.phase, permit.probe) {
+        let slow = policy.is_slow(took);
+        match (&mut self.phase, permit.probe) {
             (Phase::Disabled, None) => (Recorded::Counted, None),
-            (Phase::Closed { since, run }, None) => {
+            (Phase::Closed { run, .. }, None) => {
                 let ended = match &mut self.in_flight {
                     Some(in_flight) => in_flight.end(permit.number),
                     None => Ended::InTime,
@@ -352,8 +352,8 @@ impl Breaker {
                     return (Recorded::Stale, None);
                 }
                 let Some(failed) = failed else { return (Recorded::Counted, None) };
-                let run = if failed { run.saturating_add(1) } else { 0 };
-                self.phase = Phase::Closed { since, run };
+                *run = if failed { run.saturating_add(1) } else { 0 };
+                let run = *run;
                 if let Some(window) = &mut self.window
                     && ended == Ended::InTime
                 {
@@ -659,6 +659,7 @@ impl Breaker {
         self.enter(Phase::Closed { since: now, run: 0 })
     }
 
+    #[cold]
     fn trip(
         &mut self,
         policy: &BreakerPolicy,
@@ -749,6 +750,7 @@ impl Breaker {
         None
     }
 
+    #[inline]
     fn is_tripped(&self, policy: &BreakerPolicy, run: u32, now: Time) -> bool {
         if policy.held {
             return false;
@@ -756,15 +758,16 @@ impl Breaker {
         if policy.consecutive_failures.is_some_and(|limit| run >= limit) {
             return true;
         }
-        let (Some(window), Some(rule)) = (&self.window, policy.rates) else { return false };
-        let totals = window.totals(now);
-        let reached = |rate: Option<Ratio>, part| {
-            rate.is_some_and(|rate| rate.is_reached_by(part, totals.calls))
-        };
-        totals.calls >= rule.min_calls
-            && (reached(rule.failure_rate, totals.failures)
-                || reached(rule.slow_rate, totals.slow)
-                || reached(rule.unhealthy_rate, totals.unhealthy))
+        let (Some(window), Some(rule)) = (&self.window, &policy.rates) else { return false };
+        window.look(now, |totals| {
+            let reached = |rate: Option<Ratio>, part| {
+                rate.is_some_and(|rate| rate.is_reached_by(part, totals.calls))
+            };
+            totals.calls >= rule.min_calls
+                && (reached(rule.failure_rate, totals.failures)
+                    || reached(rule.slow_rate, totals.slow)
+                    || reached(rule.unhealthy_rate, totals.unhealthy))
+        })
     }
 
     fn forget(&mut self, now: Time) {

@@ -54,11 +54,14 @@ impl Totals {
         self.unhealthy = self.unhealthy.saturating_add(u32::from(failed || slow));
     }
 
-    fn remove(&mut self, failed: bool, slow: bool) {
-        self.calls = self.calls.saturating_sub(1);
-        self.failures = self.failures.saturating_sub(u32::from(failed));
-        self.slow = self.slow.saturating_sub(u32::from(slow));
-        self.unhealthy = self.unhealthy.saturating_sub(u32::from(failed || slow));
+    /// Counts one outcome, failed or slow, in the place of another.
+    fn exchange(&mut self, old: (bool, bool), new: (bool, bool)) {
+        let exchange = |count: &mut u32, old: bool, new: bool| {
+            *count = count.wrapping_add(u32::from(new)).wrapping_sub(u32::from(old));
+        };
+        exchange(&mut self.failures, old.0, new.0);
+        exchange(&mut self.slow, old.1, new.1);
+        exchange(&mut self.unhealthy, old.0 || old.1, new.0 || new.1);
     }
 
     fn plus(self, other: Self) -> Self {
@@ -119,6 +122,7 @@ impl Window {
     }
 
     /// Counts an outcome. O(1); after a silence of a whole time window, ten steps.
+    #[inline]
     pub fn record(&mut self, failed: bool, slow: bool, now: Time) {
         match &mut self.0 {
             Kind::Count(last) => last.record(failed, slow),
@@ -129,9 +133,16 @@ impl Window {
     /// What the window holds at `now`. O(1), ten steps for a time window.
     #[must_use]
     pub fn totals(&self, now: Time) -> Totals {
+        self.look(now, Totals::clone)
+    }
+
+    /// Looks at what the window holds at `now` where it stands: what was just counted is not in
+    /// memory yet, and a copy would wait for it.
+    #[inline]
+    pub(crate) fn look<R>(&self, now: Time, at: impl FnOnce(&Totals) -> R) -> R {
         match &self.0 {
-            Kind::Count(last) => last.totals,
-            Kind::Time(buckets) => buckets.totals(now),
+            Kind::Count(last) => at(&last.totals),
+            Kind::Time(buckets) => at(&buckets.totals(now)),
         }
     }
 
@@ -173,17 +184,19 @@ impl Last {
         Self { size, next: 0, totals: Totals::default(), bits }
     }
 
+    #[inline]
     fn record(&mut self, failed: bool, slow: bool) {
         let shift = self.next % 32 * 2;
         let Some(word) = self.bits.get_mut(self.next as usize / 32) else { return };
-        if self.totals.calls >= self.size {
-            let oldest = *word >> shift;
-            self.totals.remove(oldest & 1 != 0, oldest & 2 != 0);
-        }
+        // A place that was never written holds an outcome that was neither.
+        let oldest = *word >> shift & 3;
         let outcome = u64::from(failed) | u64::from(slow) << 1;
-        *word = *word & !(3 << shift) | outcome << shift;
-        self.totals.add(failed, slow);
+        *word ^= (oldest ^ outcome) << shift;
         self.next = if self.next + 1 >= self.size { 0 } else { self.next + 1 };
+        self.totals.calls += u32::from(self.totals.calls < self.size);
+        if oldest != outcome {
+            self.totals.exchange((oldest & 1 != 0, oldest & 2 != 0), (failed, slow));
+        }
     }
 
     fn clear(&mut self) {
@@ -251,9 +264,17 @@ impl Buckets {
     }
 
     fn index(&self, now: Time) -> u64 {
-        (nanos(now.since(self.start)) / self.width_ns.max(1)).max(self.newest)
+        let passed = nanos(now.since(self.start));
+        let ends = (self.newest.saturating_add(1)).saturating_mul(self.width_ns);
+        // Mostly the newest bucket goes on, and a division takes longer than all the rest.
+        if passed < ends {
+            return self.newest;
+        }
+        (passed / self.width_ns.max(1)).max(self.newest)
     }
 
+    /// Apart, so that a ring of bits does not pay for what this saves and restores.
+    #[inline(never)]
     fn record(&mut self, failed: bool, slow: bool, now: Time) {
         let index = self.index(now);
         if index - self.newest >= BUCKETS {
@@ -271,14 +292,19 @@ impl Buckets {
         }
     }
 
+    #[inline(never)]
     fn totals(&self, now: Time) -> Totals {
         let expired = self.index(now) - self.newest;
+        if expired == 0 {
+            return sum(&self.buckets);
+        }
         // The place after the newest holds the oldest, so the last ones here are the newest.
-        let by_age = (1..=BUCKETS).map(|after| place(self.newest.wrapping_add(after)));
-        by_age
-            .skip(usize::try_from(expired).unwrap_or(usize::MAX))
-            .filter_map(|place| self.buckets.get(place))
-            .fold(Totals::default(), |sum, &bucket| sum.plus(bucket))
+        let (newer, older) = self.buckets.split_at(place(self.newest) + 1);
+        let skipped = usize::try_from(expired).unwrap_or(usize::MAX);
+        let kept = |buckets: &[Totals], skipped: usize| {
+            buckets.get(skipped..).map_or(Totals::default(), sum)
+        };
+        kept(older, skipped).plus(kept(newer, skipped.saturating_sub(older.len())))
     }
 
     fn is_valid(&self, width_ns: u64) -> bool {
@@ -291,6 +317,10 @@ impl Buckets {
                 .filter_map(|ahead| self.buckets.get(place(ahead)))
                 .all(|bucket| *bucket == Totals::default())
     }
+}
+
+fn sum(buckets: &[Totals]) -> Totals {
+    buckets.iter().fold(Totals::default(), |sum, &bucket| sum.plus(bucket))
 }
 
 const fn place(index: u64) -> usize {
