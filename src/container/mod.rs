@@ -7,5 +7,6 @@ pub(crate) mod calendar;
 pub(crate) mod list;
 pub(crate) mod map;
 pub(crate) mod slab;
+pub(crate) mod sparse;
 #[expect(clippy::indexing_slicing, reason = "arrays by kind, as long as there are kinds")]
 pub(crate) mod timers;

@@ -19,7 +19,7 @@ use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::conns::{ConnPhase, LIVE, ORPHANS, UNCHECKED};
 use crate::manager::crowd::{Crowd, Trust};
 use crate::manager::endpoints::DISPLACED;
-use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Phase, WOKEN};
+use crate::manager::peers::{BACKING_OFF, FAILED, Phase, WOKEN};
 use crate::manager::replacements::Stage;
 use crate::stats::{BreakerCounts, PeerCounts};
 use crate::time::Time;
@@ -150,9 +150,10 @@ impl Manager {
             let right = self.is_scarce() && self.holds_much(slot);
             hold(NAME, right, || format!("breakers[{slot}]"), || "held back for nobody".into())?;
         }
-        let sessions = self.endpoints.slab.iter().filter(|(_, it)| it.resume_by > Time::ZERO);
+        let resume_by = |slot| self.endpoints.resume_by(slot);
+        let sessions = self.endpoints.slab.iter().filter(|(slot, _)| resume_by(*slot) > Time::ZERO);
         let mut counted = 0;
-        for (slot, endpoint) in sessions {
+        for (slot, _) in sessions {
             let noted = self.endpoints.has_session(slot, self.class_of(slot));
             let ok = noted && self.endpoints.queues.is_linked(slot);
             counted += 1;
@@ -160,7 +161,7 @@ impl Manager {
                 NAME,
                 ok,
                 || format!("endpoints[{slot}]"),
-                || format!("out of line with a session until {}", endpoint.resume_by),
+                || format!("out of line with a session until {}", resume_by(slot)),
             )?;
         }
         hold(
@@ -195,7 +196,8 @@ impl Manager {
                 )?;
             }
         }
-        let replaced = self.peers.slab.iter().filter(|(_, peer)| peer.replacement != NONE).count();
+        let replaced =
+            self.peers.slab.iter().filter(|(slot, _)| self.has_replacement(*slot)).count();
         hold(
             NAME,
             replaced == self.replacements.len() as usize,
@@ -256,7 +258,8 @@ impl Manager {
         let peer = &self.peers.slab[slot];
         let place = || format!("peers[{slot}]");
         let Some((_, replacement)) = self.replacement_of(slot) else {
-            return hold("replacement", peer.replacement == NONE, place, || "is not there".into());
+            let none = !self.has_replacement(slot);
+            return hold("replacement", none, place, || "is not there".into());
         };
         let up = matches!(peer.phase, Phase::Up { .. }) && peer.wanted;
         let own = replacement.peer == slot;
@@ -476,10 +479,10 @@ impl Manager {
         const NAME: &str = "stats";
         let (mut peers, mut breakers) = (PeerCounts::default(), BreakerCounts::default());
         let (mut measured, mut degraded, mut latency, mut loss) = (0, 0, 0, 0);
-        for (_, peer) in self.peers.slab.iter() {
+        for (slot, peer) in self.peers.slab.iter() {
             *peers.of(peer.state()) += 1;
             degraded += u32::from(peer.degraded);
-            if let Some((peer_latency, peer_loss)) = peer.measured {
+            if let Some((peer_latency, peer_loss)) = self.peers.qualities.get(slot).measured {
                 measured += 1;
                 latency += u128::from(peer_latency);
                 loss += u64::from(peer_loss);

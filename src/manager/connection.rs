@@ -41,10 +41,11 @@ impl Manager {
         let breaker = self.endpoints.slab[endpoint].breaker;
         self.settle_dial(breaker, permit, Outcome::Success, dialed_at, None, out);
         self.stats.dials_succeeded += 1;
-        let record = &mut self.endpoints.slab[endpoint];
-        record.failures = 0;
-        record.not_before = Time::ZERO;
-        let rhythm = record.rhythm.take();
+        self.endpoints.slab[endpoint].failures = 0;
+        let rhythm = self.endpoints.pasts.if_any(endpoint).and_then(|past| {
+            past.not_before = Time::ZERO;
+            past.rhythm.take()
+        });
         if self.replaces(slot) {
             self.take_over(peer, slot, out);
         }
@@ -94,10 +95,12 @@ impl Manager {
         let peer = &mut self.peers.slab[peer_slot];
         peer.timed_out = false;
         peer.slow_lane = false;
-        peer.own_failures = 0;
         peer.connected_at = self.now;
-        if Mutant::ForgivenOnConnect.lives() {
-            peer.failures = 0;
+        if let Some(trouble) = self.peers.troubles.if_any(peer_slot) {
+            trouble.own_failures = 0;
+            if Mutant::ForgivenOnConnect.lives() {
+                trouble.failures = 0;
+            }
         }
         let (profile, first) = (peer.profile, peer.first_endpoint);
         if core::mem::take(&mut peer.coming_back) && peer.wanted {
@@ -195,7 +198,7 @@ impl Manager {
     fn is_let_in_elsewhere(&self, peer: u32, endpoint: u32) -> bool {
         let mut others = self.endpoints.chain(self.peers.slab[peer].first_endpoint);
         others.any(|(slot, other)| {
-            slot != endpoint && other.hasty < TURNED_AWAY && self.is_open_to(other)
+            slot != endpoint && other.hasty < TURNED_AWAY && self.is_open_to(slot, other)
         })
     }
 
@@ -225,8 +228,13 @@ impl Manager {
         self.pinger.line.unlink(slot);
         let mut conn = self.conns.remove(slot)?;
         self.leave_crowd(conn.endpoint, conn.trust);
-        if let Some(endpoint) = self.endpoints.slab.get_mut(conn.endpoint) {
-            endpoint.rhythm = conn.rhythm.take();
+        if self.endpoints.slab.get(conn.endpoint).is_some() {
+            let rhythm = conn.rhythm.take();
+            if let Some(past) = self.endpoints.pasts.if_any(conn.endpoint) {
+                past.rhythm = rhythm;
+            } else if rhythm.is_some() {
+                self.endpoints.pasts.get_mut(conn.endpoint).rhythm = rhythm;
+            }
         }
         self.forget_measurements(conn.peer);
         Some(conn)

@@ -12,7 +12,7 @@ use crate::manager::Manager;
 use crate::manager::conns::{Conn, ConnPhase};
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
-use crate::manager::peers::{NONE, Peer, Phase};
+use crate::manager::peers::{Peer, Phase};
 use crate::time::Time;
 
 /// An endpoint's failures are forgotten when the last one is older than this.
@@ -70,11 +70,11 @@ impl Manager {
         let slot = self.endpoints.slab[endpoint].peer;
         let peer = &self.peers.slab[slot];
         let policy = self.policies.peer(peer.profile);
-        if peer.replacement != NONE {
+        if self.has_replacement(slot) {
             return policy.profile.dial_timeout;
         }
         let mut others = self.endpoints.chain(peer.first_endpoint);
-        if others.any(|(other, record)| other != endpoint && self.is_open_to(record)) {
+        if others.any(|(other, record)| other != endpoint && self.is_open_to(other, record)) {
             return policy.profile.failover_timeout;
         }
         if !peer.timed_out {
@@ -142,13 +142,16 @@ impl Manager {
         peer.coming_back = true;
         if cause.is_ours() {
             // It counts against nobody, but a host without sockets must not be asked faster.
-            let own_failures = peer.own_failures;
-            peer.own_failures = own_failures.saturating_add(1);
+            let trouble = self.peers.troubles.get_mut(conn.peer);
+            let own_failures = trouble.own_failures;
+            trouble.own_failures = own_failures.saturating_add(1);
             let delay = self.draw_backoff(conn.peer, own_failures);
             self.untry(conn.endpoint);
             return self.back_off_until(conn.peer, self.now + delay, told, out);
         }
-        peer.own_failures = 0;
+        if let Some(trouble) = self.peers.troubles.if_any(conn.peer) {
+            trouble.own_failures = 0;
+        }
         peer.timed_out = cause == DialCause::Timeout;
         peer.slow_lane = own_cause;
         self.try_another(conn.peer, conn.endpoint, retry_after, told, out);
@@ -175,11 +178,12 @@ impl Manager {
     }
 
     pub(crate) fn remember_failure(&mut self, endpoint: u32, retry_after: Option<Duration>) {
+        let past = self.endpoints.pasts.get_mut(endpoint);
+        let forgotten = self.now.since(past.failed_at) > MEMORY;
+        past.failed_at = self.now;
+        past.not_before = self.now + retry_after.unwrap_or_default();
         let endpoint = &mut self.endpoints.slab[endpoint];
-        let forgotten = self.now.since(endpoint.failed_at) > MEMORY;
         endpoint.failures = if forgotten { 1 } else { endpoint.failures.saturating_add(1) };
-        endpoint.failed_at = self.now;
-        endpoint.not_before = self.now + retry_after.unwrap_or_default();
     }
 
     /// Ends a dial as if it had not been: nothing counts, and the peer stands in line again.

@@ -6,12 +6,13 @@ use alloc::collections::BTreeSet;
 use crate::config::Priority;
 use crate::container::list::Lists;
 use crate::container::slab::Slab;
+use crate::container::sparse::Sparse;
 use crate::id::EndpointId;
 use crate::manager::peers::NONE;
 use crate::phi::Phi;
 use crate::time::Time;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct EndpointRecord {
     pub(crate) id: EndpointId,
     pub(crate) peer: u32,
@@ -22,22 +23,37 @@ pub(crate) struct EndpointRecord {
     pub(crate) tried: bool,
     /// Failures in a row; survives success elsewhere.
     pub(crate) failures: u32,
+    /// Connections to it in a row that ended at once.
+    pub(crate) hasty: u8,
+    /// The number of its place in the queue, from its breaker's counter.
+    pub(crate) ticket: u64,
+    /// Whether its peer has other endpoints.
+    pub(crate) several: bool,
+}
+
+/// What is known of an endpoint from its past.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Past {
     pub(crate) failed_at: Time,
     /// Until when its server asked to be left alone.
     pub(crate) not_before: Time,
     /// Until when another one is to be preferred, because it drained or a failback did not last.
     pub(crate) avoid_until: Time,
-    /// Connections to it in a row that ended at once.
-    pub(crate) hasty: u8,
-    /// The number of its place in the queue, from its breaker's counter.
-    pub(crate) ticket: u64,
     /// Until when its peer's session lives, while it waits among the sessions; else the epoch of
     /// time.
     pub(crate) resume_by: Time,
-    /// Whether its peer has other endpoints.
-    pub(crate) several: bool,
     /// What the detector learned on the last connection to it.
     pub(crate) rhythm: Option<Box<Phi>>,
+}
+
+impl Past {
+    const NONE: Self = Self {
+        failed_at: Time::ZERO,
+        not_before: Time::ZERO,
+        avoid_until: Time::ZERO,
+        resume_by: Time::ZERO,
+        rhythm: None,
+    };
 }
 
 /// The list of endpoints whose breaker opened while their peer has another one to try.
@@ -60,6 +76,8 @@ type Session = (u32, Priority, Time, u64, u32);
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     pub(crate) slab: Slab<EndpointRecord>,
+    /// Beside the records, by slot: most endpoints have no past worth remembering.
+    pub(crate) pasts: Sparse<Past>,
     pub(crate) queues: Lists,
     /// Beside their places in the queues: the sessions among them by the moment of their end.
     sessions: BTreeSet<Session>,
@@ -67,11 +85,17 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     pub(crate) const fn new() -> Self {
-        Self { slab: Slab::new(), queues: Lists::new(), sessions: BTreeSet::new() }
+        Self {
+            slab: Slab::new(),
+            pasts: Sparse::new(Past::NONE),
+            queues: Lists::new(),
+            sessions: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn reserve(&mut self, endpoints: usize) {
         self.slab.reserve(endpoints);
+        self.pasts.reserve(endpoints);
         self.queues.reserve(endpoints);
     }
 
@@ -92,11 +116,25 @@ impl Endpoints {
         }
     }
 
+    /// None of the chain that begins at `first` asks to be left alone any longer.
+    pub(crate) fn let_in(&mut self, first: u32) {
+        let mut slot = first;
+        while let Some(endpoint) = self.slab.get(slot) {
+            if let Some(past) = self.pasts.if_any(slot) {
+                past.not_before = Time::ZERO;
+            }
+            slot = endpoint.next;
+        }
+    }
+
     /// Puts the endpoint at the end of its breaker's line for that class, under that ticket, and
     /// among its sessions if there is one to be resumed by then.
     pub(crate) fn line_up(&mut self, slot: u32, class: Priority, ticket: u64, resume_by: Time) {
+        if resume_by > Time::ZERO {
+            self.pasts.get_mut(slot).resume_by = resume_by;
+        }
         let endpoint = &mut self.slab[slot];
-        (endpoint.ticket, endpoint.resume_by) = (ticket, resume_by);
+        endpoint.ticket = ticket;
         let (breaker, several) = (endpoint.breaker, endpoint.several);
         self.queues.push_back(queue(breaker, class, several), slot);
         self.note_session(slot, class);
@@ -104,7 +142,8 @@ impl Endpoints {
 
     /// Puts an endpoint that is in line among the sessions, if it has one.
     pub(crate) fn note_session(&mut self, slot: u32, class: Priority) {
-        let EndpointRecord { breaker, resume_by, ticket, .. } = self.slab[slot];
+        let EndpointRecord { breaker, ticket, .. } = self.slab[slot];
+        let resume_by = self.resume_by(slot);
         if resume_by > Time::ZERO {
             self.sessions.insert((breaker, class, resume_by, ticket, slot));
         }
@@ -112,10 +151,12 @@ impl Endpoints {
 
     /// Takes the endpoint out of line; `false` if it was in none.
     pub(crate) fn leave_line(&mut self, slot: u32, class: Priority) -> bool {
-        let Some(endpoint) = self.slab.get_mut(slot) else { return false };
-        let resume_by = core::mem::take(&mut endpoint.resume_by);
-        if resume_by > Time::ZERO {
+        let resume_by = self.resume_by(slot);
+        if resume_by > Time::ZERO
+            && let Some(endpoint) = self.slab.get(slot)
+        {
             self.sessions.remove(&(endpoint.breaker, class, resume_by, endpoint.ticket, slot));
+            self.pasts.get_mut(slot).resume_by = Time::ZERO;
         }
         self.queues.unlink(slot)
     }
@@ -166,8 +207,14 @@ impl Endpoints {
 
     /// Whether the endpoint stands among the sessions of that class.
     pub(crate) fn has_session(&self, slot: u32, class: Priority) -> bool {
-        let EndpointRecord { breaker, resume_by, ticket, .. } = self.slab[slot];
-        self.sessions.contains(&(breaker, class, resume_by, ticket, slot))
+        let EndpointRecord { breaker, ticket, .. } = self.slab[slot];
+        self.sessions.contains(&(breaker, class, self.resume_by(slot), ticket, slot))
+    }
+
+    /// Until when its peer's session lives, while it waits among the sessions.
+    #[inline]
+    pub(crate) fn resume_by(&self, slot: u32) -> Time {
+        self.pasts.get(slot).resume_by
     }
 
     /// How many wait among the sessions.

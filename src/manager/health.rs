@@ -13,6 +13,7 @@ use crate::id::{ConnId, PingId};
 use crate::manager::Manager;
 use crate::manager::conns::ConnPhase;
 use crate::manager::out::Out;
+use crate::manager::peers::Quality;
 use crate::time::{Time, nanos, smooth};
 
 /// Samples from which on a detector's deadline moves on with each heartbeat, so that its timer is
@@ -155,7 +156,7 @@ impl Manager {
     /// within them (four fifths, so that it does not flap around the limit).
     fn measure(&mut self, slot: u32, latency: Duration, loss: Option<u32>, out: &mut Out<'_>) {
         self.stats.latency.record(latency);
-        let before = self.peers.slab[slot].measured;
+        let before = self.peers.qualities.get(slot).measured;
         let sample = nanos(latency);
         let (latency, loss) = match before {
             None => (sample, loss.unwrap_or_default()),
@@ -188,7 +189,8 @@ impl Manager {
     }
 
     fn set_measured(&mut self, slot: u32, measured: Option<(u64, u32)>) {
-        let before = core::mem::replace(&mut self.peers.slab[slot].measured, measured);
+        let before = self.peers.qualities.get(slot).measured;
+        self.peers.qualities.set(slot, Quality { measured });
         if let Some((latency, loss)) = before {
             self.stats.measured -= 1;
             self.stats.latency_sum_ns -= u128::from(latency);

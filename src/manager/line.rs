@@ -61,16 +61,16 @@ impl Manager {
 
     /// Whether an endpoint is left to try in this round, as a matter of course or as a probe.
     pub(crate) fn is_any_left(&self, first: u32) -> bool {
-        self.endpoints
-            .chain(first)
-            .any(|(_, endpoint)| self.is_open_to(endpoint) || self.is_to_be_probed(endpoint))
+        self.endpoints.chain(first).any(|(slot, endpoint)| {
+            self.is_open_to(slot, endpoint) || self.is_to_be_probed(slot, endpoint)
+        })
     }
 
     /// Whether the endpoint is left to try, and its breaker has room for a probe.
-    fn is_to_be_probed(&self, endpoint: &EndpointRecord) -> bool {
+    fn is_to_be_probed(&self, slot: u32, endpoint: &EndpointRecord) -> bool {
         let breaker = endpoint.breaker;
         let probed = !self.admits(breaker) && self.wants_probe(breaker);
-        probed && !endpoint.tried && endpoint.not_before <= self.now
+        probed && !endpoint.tried && !self.is_shut_out(slot)
     }
 
     pub(crate) fn line_up(&mut self, slot: u32) {
@@ -161,10 +161,10 @@ impl Manager {
     pub(crate) fn choose(&self, first: u32) -> Option<u32> {
         let mut second_choice = None;
         for (slot, endpoint) in self.endpoints.chain(first) {
-            if !self.is_open_to(endpoint) {
+            if !self.is_open_to(slot, endpoint) {
                 continue;
             }
-            if !self.is_avoided(endpoint) {
+            if !self.is_avoided(slot, endpoint) {
                 return Some(slot);
             }
             second_choice = second_choice.or(Some(slot));
@@ -176,7 +176,7 @@ impl Manager {
     /// it a server that healed would never be asked again by those who have another one.
     fn probed_before(&self, first: u32, choice: u32) -> Option<u32> {
         let mut preferred = self.endpoints.chain(first).take_while(|(slot, _)| *slot != choice);
-        let (slot, _) = preferred.find(|(_, endpoint)| self.is_to_be_probed(endpoint))?;
+        let (slot, _) = preferred.find(|(slot, endpoint)| self.is_to_be_probed(*slot, endpoint))?;
         Some(slot)
     }
 
@@ -190,19 +190,26 @@ impl Manager {
     }
 
     /// Whether the endpoint is left to try in this round.
-    pub(crate) fn is_open_to(&self, endpoint: &EndpointRecord) -> bool {
-        !endpoint.tried && endpoint.not_before <= self.now && self.admits(endpoint.breaker)
+    pub(crate) fn is_open_to(&self, slot: u32, endpoint: &EndpointRecord) -> bool {
+        !endpoint.tried && !self.is_shut_out(slot) && self.admits(endpoint.breaker)
+    }
+
+    /// Whether the endpoint's server asked to be left alone for now.
+    #[inline]
+    pub(crate) fn is_shut_out(&self, endpoint: u32) -> bool {
+        self.endpoints.pasts.get(endpoint).not_before > self.now
     }
 
     /// Whether another endpoint is to be preferred for a while: it failed, drained, or threw us out.
-    pub(crate) fn is_avoided(&self, endpoint: &EndpointRecord) -> bool {
-        if self.now < endpoint.avoid_until {
+    pub(crate) fn is_avoided(&self, slot: u32, endpoint: &EndpointRecord) -> bool {
+        let past = self.endpoints.pasts.get(slot);
+        if self.now < past.avoid_until {
             return true;
         }
         let Some(failures) = endpoint.failures.checked_sub(1) else { return false };
         let peer = &self.peers.slab[endpoint.peer];
         let delay = self.policies.peer(peer.profile).backoff.delay(failures);
-        self.now < endpoint.failed_at + delay
+        self.now < past.failed_at + delay
     }
 
     /// Finds another place for a peer whose breaker opened while it has other endpoints.

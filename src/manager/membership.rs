@@ -1,7 +1,6 @@
 //! Peers, endpoints and breakers come and go; what the driver wants of them.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use crate::action::{Ignored, PeerCause, PeerState};
 use crate::breaker::Breaker;
@@ -14,13 +13,16 @@ use crate::manager::breakers::BreakerRecord;
 use crate::manager::calls::{DOOMED, bound_for, waiting_for};
 use crate::manager::conns::Conn;
 use crate::manager::crowd::Crowd;
-use crate::manager::endpoints::EndpointRecord;
+use crate::manager::endpoints::{EndpointRecord, Past};
 use crate::manager::out::Out;
 use crate::manager::peers::{NONE, Peer, Phase};
 use crate::manager::refusals::Refusals;
 use crate::mutant::Mutant;
 use crate::time::Time;
 use crate::window::Recent;
+
+/// An endpoint that is taken away, with what is remembered of it.
+type Known = (EndpointRecord, Past);
 
 impl Manager {
     pub(crate) fn on_add_breaker(
@@ -109,22 +111,14 @@ impl Manager {
             told: PeerState::Disconnected,
             phase: Phase::Idle,
             since: self.now,
-            failures: 0,
-            excused: 0,
-            epoch: self.network.epoch,
-            previous_delay: Duration::ZERO,
             without_since: self.now,
             offline_before: self.network.offline_ns(self.now),
-            own_failures: 0,
             connected_at: Time::ZERO,
             session_until: Time::ZERO,
             backoff_draws: 0,
             retry_draws: 0,
             first_endpoint: NONE,
             last_endpoint: NONE,
-            replacement: NONE,
-            replacement_draws: 0,
-            measured: None,
         });
         self.attach_endpoints(slot, endpoints, &[]);
     }
@@ -146,12 +140,13 @@ impl Manager {
     }
 
     /// Builds the peer's chain of endpoints; those that were known (`memory`) keep what they know.
-    fn attach_endpoints(&mut self, peer: u32, endpoints: &[Endpoint], memory: &[EndpointRecord]) {
+    fn attach_endpoints(&mut self, peer: u32, endpoints: &[Endpoint], memory: &[Known]) {
         let (mut next, several) = (NONE, endpoints.len() > 1);
         for endpoint in endpoints.iter().rev() {
             let Some(breaker) = self.breakers.find(endpoint.breaker) else { continue };
-            let known =
-                memory.iter().find(|known| (known.id, known.breaker) == (endpoint.id, breaker));
+            let known = memory
+                .iter()
+                .find(|(known, _)| (known.id, known.breaker) == (endpoint.id, breaker));
             let fresh = EndpointRecord {
                 id: endpoint.id,
                 peer,
@@ -159,25 +154,23 @@ impl Manager {
                 next,
                 tried: false,
                 failures: 0,
-                failed_at: Time::ZERO,
-                not_before: Time::ZERO,
-                avoid_until: Time::ZERO,
                 hasty: 0,
                 ticket: 0,
-                resume_by: Time::ZERO,
                 several,
-                rhythm: None,
             };
             let record =
-                known.map_or(fresh, |known| EndpointRecord { next, several, ..known.clone() });
+                known.map_or(fresh, |(known, _)| EndpointRecord { next, several, ..*known });
             self.breakers.slab[breaker].endpoints += 1;
             next = self.endpoints.slab.insert(record);
+            if let Some((_, past)) = known {
+                self.endpoints.pasts.set(next, past.clone());
+            }
         }
         self.peers.slab[peer].first_endpoint = next;
     }
 
     /// Takes the peer's endpoints away and returns them.
-    fn detach_endpoints(&mut self, peer: u32) -> Vec<EndpointRecord> {
+    fn detach_endpoints(&mut self, peer: u32) -> Vec<Known> {
         let first = self.peers.slab[peer].first_endpoint;
         let slots: Vec<u32> = self.endpoints.chain(first).map(|(slot, _)| slot).collect();
         let mut records = Vec::with_capacity(slots.len());
@@ -186,7 +179,7 @@ impl Manager {
             let Some(record) = self.endpoints.slab.remove(slot) else { continue };
             self.breakers.slab[record.breaker].endpoints -= 1;
             self.refresh_ring(record.breaker);
-            records.push(record);
+            records.push((record, self.endpoints.pasts.take(slot)));
         }
         self.peers.slab[peer].first_endpoint = NONE;
         self.peers.slab[peer].last_endpoint = NONE;

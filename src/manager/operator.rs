@@ -74,7 +74,7 @@ impl Manager {
         peer.without_since = self.now;
         peer.offline_before = self.network.offline_ns(self.now);
         let first = peer.first_endpoint;
-        self.endpoints.each(first, |_, endpoint| endpoint.not_before = Time::ZERO);
+        self.endpoints.let_in(first);
         self.enqueue(slot, PeerCause::Revived, out);
     }
 }

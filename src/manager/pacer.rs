@@ -5,7 +5,6 @@ use crate::bucket::{Bucket, BucketPolicy};
 use crate::container::timers::TimerKind;
 use crate::manager::Manager;
 use crate::manager::breakers::{HELD_BACK, RING};
-use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::mutant::Mutant;
 use crate::time::Time;
@@ -82,8 +81,8 @@ impl Manager {
             self.place_again(endpoint, out);
             return true;
         }
-        let EndpointRecord { not_before, tried, .. } = self.endpoints.slab[endpoint];
-        if tried && !replaces {
+        let not_before = self.endpoints.pasts.get(endpoint).not_before;
+        if self.endpoints.slab[endpoint].tried && !replaces {
             // It stands here so that nobody forgets it, and waits for a probe elsewhere; that was not
             // to be had, so the round is over.
             self.end_round(peer, PeerCause::Asked, out);

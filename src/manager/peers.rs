@@ -6,6 +6,7 @@ use crate::action::PeerState;
 use crate::container::list::Lists;
 use crate::container::map::{Map, Named};
 use crate::container::slab::Slab;
+use crate::container::sparse::Sparse;
 use crate::id::PeerId;
 use crate::time::Time;
 
@@ -58,20 +59,10 @@ pub(crate) struct Peer {
     pub(crate) phase: Phase,
     /// When the phase began.
     pub(crate) since: Time,
-    /// Failed rounds of dials since the last stable connection, as of `epoch`.
-    pub(crate) failures: u32,
-    /// How many of them befell every peer alike, and so give none up.
-    pub(crate) excused: u32,
-    /// The network epoch in which `failures` were counted.
-    pub(crate) epoch: u32,
-    /// The last backoff, for decorrelated jitter.
-    pub(crate) previous_delay: Duration,
     /// Since when it is wanted and without a connection.
     pub(crate) without_since: Time,
     /// How long the network had been down until then, all in all.
     pub(crate) offline_before: u64,
-    /// Dials in a row that failed by our own fault.
-    pub(crate) own_failures: u32,
     /// When it was last connected; the epoch of time if never.
     pub(crate) connected_at: Time,
     /// Until when the server keeps the session of the last connection.
@@ -82,9 +73,39 @@ pub(crate) struct Peer {
     pub(crate) first_endpoint: u32,
     /// The endpoint of the last dial.
     pub(crate) last_endpoint: u32,
-    /// The slot of what is to replace its connection.
+}
+
+/// What has failed for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// Failed rounds of dials since the last stable connection, as of `epoch`.
+    pub(crate) failures: u32,
+    /// How many of them befell every peer alike, and so give none up.
+    pub(crate) excused: u32,
+    /// The network epoch in which `failures` were counted.
+    pub(crate) epoch: u32,
+    /// Dials in a row that failed by our own fault.
+    pub(crate) own_failures: u32,
+    /// The last backoff, for decorrelated jitter.
+    pub(crate) previous_delay: Duration,
+}
+
+impl Trouble {
+    const NONE: Self =
+        Self { failures: 0, excused: 0, epoch: 0, own_failures: 0, previous_delay: Duration::ZERO };
+}
+
+/// What is to take the place of a peer's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Succession {
+    /// The slot of the replacement.
     pub(crate) replacement: u32,
     pub(crate) replacement_draws: u32,
+}
+
+/// What was measured on a peer's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quality {
     /// Smoothed latency in nanoseconds and loss in parts per million.
     pub(crate) measured: Option<(u64, u32)>,
 }
@@ -120,17 +141,29 @@ pub(crate) struct Peers {
     pub(crate) slab: Slab<Peer>,
     pub(crate) map: Map,
     pub(crate) lists: Lists,
+    /// Beside the records, by slot, what few peers have.
+    pub(crate) troubles: Sparse<Trouble>,
+    pub(crate) successions: Sparse<Succession>,
+    pub(crate) qualities: Sparse<Quality>,
 }
 
 impl Peers {
     pub(crate) fn new(hash_key: u64) -> Self {
-        Self { slab: Slab::new(), map: Map::new(hash_key), lists: Lists::new() }
+        Self {
+            slab: Slab::new(),
+            map: Map::new(hash_key),
+            lists: Lists::new(),
+            troubles: Sparse::new(Trouble::NONE),
+            successions: Sparse::new(Succession { replacement: NONE, replacement_draws: 0 }),
+            qualities: Sparse::new(Quality { measured: None }),
+        }
     }
 
     pub(crate) fn reserve(&mut self, peers: usize) {
         self.slab.reserve(peers);
         self.map.reserve(peers, &self.slab);
         self.lists.reserve(peers);
+        self.troubles.reserve(peers);
     }
 
     pub(crate) fn find(&self, id: PeerId) -> Option<u32> {
@@ -144,6 +177,9 @@ impl Peers {
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
+        self.troubles.take(slot);
+        self.successions.take(slot);
+        self.qualities.take(slot);
         self.map.remove(slot, &self.slab);
         self.slab.remove(slot);
     }

@@ -63,9 +63,10 @@ impl Manager {
             self.policies.breaker(profile).normal.max_retry_after()
         });
         let earliest = self.now + reconnect_in.min(longest);
-        if let Some(endpoint) = self.endpoints.slab.get_mut(endpoint) {
-            endpoint.avoid_until = leaves_at.unwrap_or(self.now) + AVOIDED_FOR;
-            endpoint.not_before = endpoint.not_before.max(earliest);
+        if breaker.is_some() {
+            let past = self.endpoints.pasts.get_mut(endpoint);
+            past.avoid_until = leaves_at.unwrap_or(self.now) + AVOIDED_FOR;
+            past.not_before = past.not_before.max(earliest);
         }
         let record = &self.peers.slab[peer];
         let (id, wanted) = (record.id, record.wanted && record.first_endpoint != NONE);
@@ -95,7 +96,7 @@ impl Manager {
         let current = self.endpoint_of(peer);
         let known = self.endpoints.slab.get(current).is_some();
         if !record.wanted
-            || record.replacement != NONE
+            || self.has_replacement(peer)
             || !known
             || current == record.first_endpoint
         {
@@ -156,7 +157,10 @@ impl Manager {
                 let planned = Replacement { peer, cause, stage, failures: 0, drain_at };
                 match slot {
                     Some(slot) => self.replacements[slot] = planned,
-                    None => self.peers.slab[peer].replacement = self.replacements.insert(planned),
+                    None => {
+                        let slot = self.replacements.insert(planned);
+                        self.peers.successions.get_mut(peer).replacement = slot;
+                    }
                 }
                 self.arm_peer(peer);
             }
@@ -211,7 +215,7 @@ impl Manager {
         let stable_after = self.policies.peer(record.profile).profile.stable_after;
         let mut preferred =
             self.endpoints.chain(record.first_endpoint).take_while(|(slot, _)| *slot != current);
-        let (slot, _) = preferred.find(|(_, endpoint)| {
+        let (slot, _) = preferred.find(|(slot, endpoint)| {
             let guard = &self.breakers.slab[endpoint.breaker];
             let well = match guard.breaker.state() {
                 State::Closed => guard.breaker.closed_since().is_some_and(|since| {
@@ -222,7 +226,7 @@ impl Manager {
                 State::Disabled => true,
                 State::Open { .. } | State::ForcedOpen => false,
             };
-            well && endpoint.not_before <= self.now && !self.is_avoided(endpoint)
+            well && !self.is_shut_out(*slot) && !self.is_avoided(*slot, endpoint)
         })?;
         Some(slot)
     }
@@ -231,12 +235,12 @@ impl Manager {
     /// that admits (behind a balancer the same address is another server). A dial may be a probe.
     fn other_than(&self, peer: u32, current: u32) -> Option<u32> {
         let first = self.peers.slab[peer].first_endpoint;
-        let open = self.endpoints.chain(first).filter(|(_, endpoint)| {
+        let open = self.endpoints.chain(first).filter(|(slot, endpoint)| {
             let breaker = endpoint.breaker;
-            endpoint.not_before <= self.now && (self.admits(breaker) || self.wants_probe(breaker))
+            !self.is_shut_out(*slot) && (self.admits(breaker) || self.wants_probe(breaker))
         });
         let rank = |(slot, endpoint): &(u32, &EndpointRecord)| {
-            (self.is_avoided(endpoint), *slot == current)
+            (self.is_avoided(*slot, endpoint), *slot == current)
         };
         Some(open.min_by_key(rank)?.0)
     }
@@ -380,7 +384,7 @@ impl Manager {
 
     fn forget_replacement(&mut self, peer: u32, slot: u32) {
         self.replacements.remove(slot);
-        self.peers.slab[peer].replacement = NONE;
+        self.peers.successions.get_mut(peer).replacement = NONE;
     }
 
     /// A connection that a failback had made was lost: if it did not last, the endpoint is left
@@ -388,9 +392,9 @@ impl Manager {
     pub(crate) fn judge_failback(&mut self, endpoint: u32, profile: u16, lasted: Duration) {
         let stable_after = self.policies.peer(profile).profile.stable_after;
         if lasted < stable_after.saturating_mul(LASTED)
-            && let Some(endpoint) = self.endpoints.slab.get_mut(endpoint)
+            && self.endpoints.slab.get(endpoint).is_some()
         {
-            endpoint.avoid_until = self.now + LONGEST;
+            self.endpoints.pasts.get_mut(endpoint).avoid_until = self.now + LONGEST;
         }
     }
 }
@@ -399,8 +403,13 @@ impl Manager {
 impl Manager {
     /// The replacement of the peer's connection, by its slot.
     pub(crate) fn replacement_of(&self, peer: u32) -> Option<(u32, Replacement)> {
-        let slot = self.peers.slab[peer].replacement;
+        let slot = self.peers.successions.get(peer).replacement;
         self.replacements.get(slot).map(|replacement| (slot, *replacement))
+    }
+
+    #[inline]
+    pub(crate) fn has_replacement(&self, peer: u32) -> bool {
+        self.peers.successions.get(peer).replacement != NONE
     }
 
     /// The dial that is to replace the peer's connection.
@@ -439,10 +448,10 @@ impl Manager {
     }
 
     fn draw_replacement(&mut self, peer: u32) -> u64 {
-        let record = &mut self.peers.slab[peer];
-        let draws = Draws::new(self.policies.config.seed, record.id.0);
-        let n = record.replacement_draws;
-        record.replacement_draws = n.wrapping_add(1);
+        let draws = Draws::new(self.policies.config.seed, self.peers.slab[peer].id.0);
+        let succession = self.peers.successions.get_mut(peer);
+        let n = succession.replacement_draws;
+        succession.replacement_draws = n.wrapping_add(1);
         draws.draw(Purpose::Replacement, u64::from(n))
     }
 

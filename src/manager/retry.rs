@@ -17,22 +17,27 @@ impl Manager {
         self.endpoints.each(first, |_, endpoint| endpoint.tried = false);
         let failures = self.failures(slot);
         let delay = self.draw_backoff(slot, failures);
-        let peer = &mut self.peers.slab[slot];
+        let peer = &self.peers.slab[slot];
         // What befalls every peer alike gives none of them up.
         let common = !peer.slow_lane
             && matches!(cause, PeerCause::DialFailed(cause) if cause.is_peer_specific());
-        let excused = if failures == 0 { 0 } else { peer.excused };
-        peer.excused = excused.saturating_add(u32::from(common));
-        peer.failures = failures.saturating_add(1);
-        peer.epoch = self.network.epoch;
-        peer.previous_delay = delay;
-        let own = peer.failures.saturating_sub(peer.excused);
+        let trouble = self.peers.troubles.get_mut(slot);
+        let excused = if failures == 0 { 0 } else { trouble.excused };
+        trouble.excused = excused.saturating_add(u32::from(common));
+        trouble.failures = failures.saturating_add(1);
+        trouble.epoch = self.network.epoch;
+        trouble.previous_delay = delay;
+        let own = trouble.failures.saturating_sub(trouble.excused);
         let max_attempts = self.policies.peer(peer.profile).profile.max_attempts;
         if !common && max_attempts.is_some_and(|max| own >= max) {
             return self.give_up(slot, PeerCause::TooManyAttempts, out);
         }
         // The jitter comes on top of the servers' hints: everybody was given the same one.
-        let asked = self.endpoints.chain(first).map(|(_, endpoint)| endpoint.not_before).min();
+        let asked = self
+            .endpoints
+            .chain(first)
+            .map(|(slot, _)| self.endpoints.pasts.get(slot).not_before)
+            .min();
         let at = self.now.max(asked.unwrap_or(Time::ZERO)) + delay;
         self.back_off_until(slot, at, cause, out);
     }
@@ -60,7 +65,7 @@ impl Manager {
         peer.backoff_draws = peer.backoff_draws.wrapping_add(1);
         let policy = self.policies.peer(peer.profile);
         let backoff = if peer.slow_lane { &policy.slow_lane } else { &policy.backoff };
-        backoff.jittered(failures, peer.previous_delay, random)
+        backoff.jittered(failures, self.peers.troubles.get(slot).previous_delay, random)
     }
 
     /// Draws the delay of the first retry after the loss of a stable connection; `None` if the
@@ -105,16 +110,17 @@ impl Manager {
 
     /// Failed rounds since the last stable connection; none after the network came back.
     pub(crate) fn failures(&self, slot: u32) -> u32 {
-        let peer = &self.peers.slab[slot];
-        if peer.epoch == self.network.epoch { peer.failures } else { 0 }
+        let trouble = self.peers.troubles.get(slot);
+        if trouble.epoch == self.network.epoch { trouble.failures } else { 0 }
     }
 
     pub(crate) fn forget_failures(&mut self, slot: u32) {
+        if let Some(trouble) = self.peers.troubles.if_any(slot) {
+            (trouble.failures, trouble.excused) = (0, 0);
+            trouble.epoch = self.network.epoch;
+            trouble.previous_delay = Duration::ZERO;
+        }
         let peer = &mut self.peers.slab[slot];
-        peer.failures = 0;
-        peer.excused = 0;
-        peer.epoch = self.network.epoch;
-        peer.previous_delay = Duration::ZERO;
         peer.slow_lane = false;
         peer.timed_out = false;
         let first = peer.first_endpoint;

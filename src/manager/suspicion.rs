@@ -347,7 +347,7 @@ impl Manager {
     /// The checks with the timeout that we allow as things stand with us: three round trips of a
     /// connection that another network may have cut off, where they are known.
     fn patient(&self, conn: &Conn, pings: &ProbePolicy) -> ProbePolicy {
-        let measured = self.peers.slab[conn.peer].measured;
+        let measured = self.peers.qualities.get(conn.peer).measured;
         let timeout = match measured.filter(|_| self.is_to_be_checked(conn)) {
             Some((latency, _)) => {
                 let trips = Duration::from_nanos(latency.saturating_mul(ROUND_TRIPS));

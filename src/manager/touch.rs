@@ -88,7 +88,7 @@ impl Manager {
         let timer = self.timers.touch(TimerKind::Peer, slot);
         let peer = self.peers.slab.get(slot).map_or(0, |peer| {
             let ends = peer.id.0 ^ u64::from(peer.first_endpoint) ^ u64::from(peer.wanted);
-            ends ^ peer.since.as_nanos() ^ peer.session_until.as_nanos() ^ u64::from(peer.epoch)
+            ends ^ peer.since.as_nanos() ^ peer.session_until.as_nanos()
         });
         links ^ timer ^ peer
     }
@@ -96,9 +96,11 @@ impl Manager {
     fn touch_first_endpoint(&self, peer: u32) -> u64 {
         let first = self.peers.slab.get(peer).map_or(u32::MAX, |peer| peer.first_endpoint);
         let links = self.endpoints.queues.touch(first);
-        let record = self.endpoints.slab.get(first).map_or(0, |endpoint| {
-            endpoint.failed_at.as_nanos() ^ endpoint.ticket ^ u64::from(endpoint.breaker)
-        });
+        let record = self
+            .endpoints
+            .slab
+            .get(first)
+            .map_or(0, |endpoint| endpoint.ticket ^ u64::from(endpoint.breaker));
         links ^ record
     }
 }

@@ -32,10 +32,12 @@ use crate::manager::calls::{
 };
 use crate::manager::conns::{ConnPhase, LIVE, ORPHANS, UNCHECKED, Whole};
 use crate::manager::crowd::{Crowd, Trust};
-use crate::manager::endpoints::{DISPLACED, EndpointRecord};
+use crate::manager::endpoints::{DISPLACED, EndpointRecord, Past};
 use crate::manager::environment::Network;
 use crate::manager::gates::Gates;
-use crate::manager::peers::{BACKING_OFF, FAILED, NONE, Peer, Phase, WOKEN};
+use crate::manager::peers::{
+    BACKING_OFF, FAILED, NONE, Peer, Peers, Phase, Quality, Succession, Trouble, WOKEN,
+};
 use crate::manager::pinger::ASKING;
 use crate::manager::refusals::Refusals;
 use crate::manager::replacements::{Replacement, Stage};
@@ -48,8 +50,9 @@ use crate::window::Recent;
 
 /// The version of the snapshots that this crate writes and reads.
 ///
-/// 1 knew no calls, 2 no replacements and no doubts about ourselves.
-const VERSION: u32 = 3;
+/// 1 knew no calls, 2 no replacements and no doubts about ourselves, 3 had its fields in another
+/// order.
+const VERSION: u32 = 4;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
 ///
@@ -142,17 +145,18 @@ fn read_version<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<u32, D::E
 }
 
 /// A record's mirror, field by field: `values` as they are; `options`, which a reader must find
-/// even when they are empty; and `slots`, of which [`NONE`] becomes an empty option.
+/// even when they are empty; and `slots`, of which [`NONE`] becomes an empty option. What stands
+/// beside the record is mirrored with it, as if it were part of it.
 macro_rules! mirror {
-    ($mirror:ident of $record:ident {
+    ($mirror:ident of $($record:ident {
         values { $($value:ident: $value_type:ty,)* }
         options { $($option:ident: $option_type:ty,)* }
         slots { $($slot:ident,)* }
-    }) => {
+    })and+) => {
         #[derive(Clone, Debug, PartialEq, Hash)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
-        struct $mirror {
+        struct $mirror {$(
             $($value: $value_type,)*
             $(#[cfg_attr(
                 feature = "serde",
@@ -164,19 +168,25 @@ macro_rules! mirror {
                 serde(deserialize_with = "serde::Deserialize::deserialize")
             )]
             $slot: Option<u32>,)*
-        }
+        )+}
 
         impl $mirror {
-            fn of(record: &$record) -> Self {
-                let $record { $($value,)* $($option,)* $($slot,)* } = record.clone();
-                $(let $slot = ($slot != NONE).then_some($slot);)*
-                Self { $($value,)* $($option,)* $($slot,)* }
+            fn of(records: ($(&$record,)+)) -> Self {
+                let ($($record { $($value,)* $($option,)* $($slot,)* },)+) = records;
+                Self {$(
+                    $($value: $value.clone(),)*
+                    $($option: $option.clone(),)*
+                    $($slot: (*$slot != NONE).then_some(*$slot),)*
+                )+}
             }
 
-            fn into_record(self) -> $record {
-                let Self { $($value,)* $($option,)* $($slot,)* } = self;
-                $(let $slot = $slot.unwrap_or(NONE);)*
-                $record { $($value,)* $($option,)* $($slot,)* }
+            fn into_records(self) -> ($($record,)+) {
+                let Self {$( $($value,)* $($option,)* $($slot,)* )+} = self;
+                ($($record {
+                    $($value,)*
+                    $($option,)*
+                    $($slot: $slot.unwrap_or(NONE),)*
+                },)+)
             }
         }
     };
@@ -209,21 +219,33 @@ mirror! { PeerMirror of Peer {
         told: PeerState,
         phase: Phase,
         since: Time,
-        failures: u32,
-        excused: u32,
-        epoch: u32,
-        previous_delay: Duration,
         without_since: Time,
         offline_before: u64,
-        own_failures: u32,
         connected_at: Time,
         session_until: Time,
         backoff_draws: u32,
         retry_draws: u32,
-        replacement_draws: u32,
     }
+    options {}
+    slots { first_endpoint, last_endpoint, }
+} and Trouble {
+    values {
+        failures: u32,
+        excused: u32,
+        epoch: u32,
+        own_failures: u32,
+        previous_delay: Duration,
+    }
+    options {}
+    slots {}
+} and Succession {
+    values { replacement_draws: u32, }
+    options {}
+    slots { replacement, }
+} and Quality {
+    values {}
     options { measured: (u64, u32), }
-    slots { first_endpoint, last_endpoint, replacement, }
+    slots {}
 }}
 
 mirror! { ReplacementMirror of Replacement {
@@ -239,16 +261,16 @@ mirror! { EndpointMirror of EndpointRecord {
         breaker: u32,
         tried: bool,
         failures: u32,
-        failed_at: Time,
-        not_before: Time,
-        avoid_until: Time,
         hasty: u8,
         ticket: u64,
-        resume_by: Time,
         several: bool,
     }
-    options { rhythm: Box<Phi>, }
+    options {}
     slots { next, }
+} and Past {
+    values { failed_at: Time, not_before: Time, avoid_until: Time, resume_by: Time, }
+    options { rhythm: Box<Phi>, }
+    slots {}
 }}
 
 mirror! { ConnMirror of Whole {
@@ -382,7 +404,7 @@ impl Manager {
             run: self.run.value(),
             woke_at: self.sleep.woke_at,
             hold_until: self.sleep.hold_until,
-            network: NetworkMirror::of(&self.network),
+            network: NetworkMirror::of((&self.network,)),
             load: self.load.smoothed,
             relaxed: self.load.relaxed,
             pacer: self.pacer.bucket,
@@ -391,15 +413,23 @@ impl Manager {
             self_health: self.self_health,
             told_self_health: self.told_self_health,
             process: self.conns.process,
-            peers: Table::of(&self.peers.slab, PeerMirror::of),
-            replacements: Table::of(&self.replacements, ReplacementMirror::of),
-            endpoints: Table::of(&self.endpoints.slab, EndpointMirror::of),
-            conns: Table::of(&self.conns.slab, |conn| ConnMirror::of(&self.conns.whole(conn))),
+            peers: Table::of(&self.peers.slab, |slot, peer| {
+                let Peers { troubles, successions, qualities, .. } = &self.peers;
+                let moves = successions.get(slot);
+                PeerMirror::of((peer, troubles.get(slot), moves, qualities.get(slot)))
+            }),
+            replacements: Table::of(&self.replacements, |_, it| ReplacementMirror::of((it,))),
+            endpoints: Table::of(&self.endpoints.slab, |slot, endpoint| {
+                EndpointMirror::of((endpoint, self.endpoints.pasts.get(slot)))
+            }),
+            conns: Table::of(&self.conns.slab, |_, conn| {
+                ConnMirror::of((&self.conns.whole(conn),))
+            }),
             generations: self.conns.generations(),
             pings: self.conns.pings(),
-            breakers: Table::of(&self.breakers.slab, BreakerMirror::of),
-            calls: Table::of(&self.calls.slab, CallMirror::of),
-            attempts: Table::of(&self.calls.attempts, AttemptMirror::of),
+            breakers: Table::of(&self.breakers.slab, |_, it| BreakerMirror::of((it,))),
+            calls: Table::of(&self.calls.slab, |_, it| CallMirror::of((it,))),
+            attempts: Table::of(&self.calls.attempts, |_, it| AttemptMirror::of((it,))),
             attempt_generations: self.calls.generations.clone(),
             lists: ListsMirror {
                 backing_off: list(&self.peers.lists, BACKING_OFF),
@@ -435,9 +465,10 @@ impl Manager {
 }
 
 impl<T> Table<T> {
-    fn of<R>(slab: &Slab<R>, mirror: impl Fn(&R) -> T) -> Self {
+    fn of<R>(slab: &Slab<R>, mirror: impl Fn(u32, &R) -> T) -> Self {
         let (slots, free) = slab.parts();
-        let slots = slots.iter().map(|entry| entry.as_ref().map(&mirror)).collect();
+        let of = |(slot, entry): (u32, &Option<R>)| entry.as_ref().map(|it| mirror(slot, it));
+        let slots = (0..).zip(slots).map(of).collect();
         Self { slots, free: free.to_vec() }
     }
 

@@ -15,10 +15,7 @@ use crate::manager::endpoints::{DISPLACED, queue};
 use crate::manager::environment::{Load, Sleep};
 use crate::manager::peers::{BACKING_OFF, FAILED, WOKEN};
 use crate::manager::pinger::ASKING;
-use crate::manager::snapshot::{
-    AttemptMirror, BreakerMirror, CallMirror, ConnMirror, EndpointMirror, PeerMirror,
-    ReplacementMirror, RestoreError, Snapshot, Table, VERSION, damaged,
-};
+use crate::manager::snapshot::{RestoreError, Snapshot, Table, VERSION, damaged};
 use crate::mutant::Mutant;
 
 /// # Restoring
@@ -44,7 +41,7 @@ impl Manager {
         manager.timers.advance(snapshot.now);
         manager.run = Digest::resume(snapshot.run);
         manager.sleep = Sleep { woke_at: snapshot.woke_at, hold_until: snapshot.hold_until };
-        manager.network = snapshot.network.into_record();
+        (manager.network,) = snapshot.network.into_records();
         manager.load = Load { smoothed: snapshot.load, relaxed: snapshot.relaxed };
         manager.pacer.bucket = snapshot.pacer;
         manager.pacer.blocked = snapshot.pacer_blocked;
@@ -57,20 +54,32 @@ impl Manager {
         }
         manager.stats = snapshot.stats.ok_or_else(|| damaged("stats", "missing"))?;
 
-        manager.breakers.slab = rebuild("breakers", snapshot.breakers, BreakerMirror::into_record)?;
-        manager.peers.slab = rebuild("peers", snapshot.peers, PeerMirror::into_record)?;
+        manager.breakers.slab =
+            rebuild("breakers", snapshot.breakers, |_, it| it.into_records().0)?;
+        let peers = &mut manager.peers;
+        peers.slab = rebuild("peers", snapshot.peers, |slot, it| {
+            let (peer, trouble, succession, quality) = it.into_records();
+            peers.troubles.set(slot, trouble);
+            peers.successions.set(slot, succession);
+            peers.qualities.set(slot, quality);
+            peer
+        })?;
         manager.replacements =
-            rebuild("replacements", snapshot.replacements, ReplacementMirror::into_record)?;
-        manager.endpoints.slab =
-            rebuild("endpoints", snapshot.endpoints, EndpointMirror::into_record)?;
-        let conns = rebuild("conns", snapshot.conns, ConnMirror::into_record)?;
+            rebuild("replacements", snapshot.replacements, |_, it| it.into_records().0)?;
+        let endpoints = &mut manager.endpoints;
+        endpoints.slab = rebuild("endpoints", snapshot.endpoints, |slot, it| {
+            let (endpoint, past) = it.into_records();
+            endpoints.pasts.set(slot, past);
+            endpoint
+        })?;
+        let conns = rebuild("conns", snapshot.conns, |_, it| it.into_records().0)?;
         manager.conns.set_all(conns, &snapshot.generations, &snapshot.pings, |peer| {
             manager.peers.slab.get(peer).map_or(0, |it| it.profile)
         });
         manager.conns.process = snapshot.process;
-        manager.calls.slab = rebuild("calls", snapshot.calls, CallMirror::into_record)?;
+        manager.calls.slab = rebuild("calls", snapshot.calls, |_, it| it.into_records().0)?;
         manager.calls.attempts =
-            rebuild("attempts", snapshot.attempts, AttemptMirror::into_record)?;
+            rebuild("attempts", snapshot.attempts, |_, it| it.into_records().0)?;
         manager.calls.generations = snapshot.attempt_generations;
         manager.calls.process = snapshot.process;
         manager.count_groups();
@@ -145,9 +154,10 @@ fn index<T: Named>(map: &mut Map, slab: &Slab<T>, name: &str) -> Result<(), Rest
 fn rebuild<T, M>(
     name: &str,
     table: Table<M>,
-    record: impl Fn(M) -> T,
+    mut record: impl FnMut(u32, M) -> T,
 ) -> Result<Slab<T>, RestoreError> {
-    let slots = table.slots.into_iter().map(|entry| entry.map(&record)).collect();
+    let slots = (0..).zip(table.slots);
+    let slots = slots.map(|(slot, entry)| entry.map(|it| record(slot, it))).collect();
     Slab::from_parts(slots, table.free)
         .ok_or_else(|| damaged(format!("{name}.free"), "does not name empty slots, each once"))
 }

@@ -37,7 +37,7 @@ impl Snapshot {
         }
         self.self_health = self.self_health.shape(relative);
         let (epoch, process) = (self.network.epoch, self.process);
-        let offline = self.network.clone().into_record().offline_ns(now);
+        let offline = self.network.clone().into_records().0.offline_ns(now);
         self.network.epoch = 0;
         self.network.offline = 0;
         self.process = 0;
