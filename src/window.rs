@@ -373,6 +373,9 @@ impl Recent {
     #[must_use]
     pub fn count(&self, now: Time) -> u32 {
         let expired = self.second(now) - self.newest;
+        if expired == 0 {
+            return self.seconds.iter().fold(0, |sum, &count| sum.saturating_add(count));
+        }
         (1..=RECENT)
             .map(|after| recent_place(self.newest.wrapping_add(after)))
             .skip(usize::try_from(expired).unwrap_or(usize::MAX))

@@ -204,7 +204,12 @@ impl BreakerProfilePolicy {
     /// How long `dials` dials take at the rate that is told or assumed.
     pub(crate) fn time_for(&self, dials: u64) -> Duration {
         let total = u128::from(dials) * u128::from(nanos(self.spread_rate.per));
-        let span = total / u128::from(self.spread_rate.count.max(1));
-        Duration::from_nanos(u64::try_from(span).unwrap_or(u64::MAX))
+        let count = u64::from(self.spread_rate.count.max(1));
+        // A division of 128 bits takes several times as long, and is as good as never needed.
+        let span = match u64::try_from(total) {
+            Ok(total) => total / count,
+            Err(_) => u64::try_from(total / u128::from(count)).unwrap_or(u64::MAX),
+        };
+        Duration::from_nanos(span)
     }
 }

@@ -146,15 +146,15 @@ impl Calendar {
     }
 
     /// When the first of all is due; see the module for when it is too early.
-    #[inline]
     pub(crate) fn next(&self) -> Option<Time> {
-        if self.next < Time::MAX { Some(self.next) } else { self.never() }
+        let any = self.next < Time::MAX || self.first().is_some() || self.has_bags();
+        any.then_some(self.next)
     }
 
-    /// What is next, if that is the end of time or nothing at all.
-    #[cold]
-    fn never(&self) -> Option<Time> {
-        (self.first().is_some() || self.has_bags()).then_some(self.next)
+    /// The same; the end of time also if there is none.
+    #[inline]
+    pub(crate) const fn next_or_end(&self) -> Time {
+        self.next
     }
 
     /// Whether nothing is due at `now`, nor any work.

@@ -21,13 +21,15 @@ pub(crate) struct Lists {
     nodes: Vec<Link>,
     /// An anchor that links to itself holds an empty list.
     anchors: Vec<Link>,
-    /// Which anchors hold anything, a bit for each, so that asking needs no more than that.
+    /// Which of the first 64 anchors hold anything, a bit for each, so that asking needs no more.
+    first_used: u64,
+    /// Likewise of those that follow.
     used: Vec<u64>,
 }
 
 impl Lists {
     pub(crate) const fn new() -> Self {
-        Self { nodes: Vec::new(), anchors: Vec::new(), used: Vec::new() }
+        Self { nodes: Vec::new(), anchors: Vec::new(), first_used: 0, used: Vec::new() }
     }
 
     /// Makes room for so many nodes in all.
@@ -53,11 +55,10 @@ impl Lists {
         let (links, base) =
             if place < ANCHOR { (&mut self.nodes, 0) } else { (&mut self.anchors, ANCHOR) };
         let index = (place & !ANCHOR) as usize;
-        while links.len() <= index {
-            let own = base | u32::try_from(links.len()).unwrap_or(ANCHOR - 1);
-            links.push(Link { previous: own, next: own });
+        if links.len() <= index {
+            grow(links, base, index);
         }
-        #[expect(clippy::indexing_slicing, reason = "grown to it in the line above")]
+        #[expect(clippy::indexing_slicing, reason = "grown to it in the lines above")]
         &mut links[index]
     }
 
@@ -71,9 +72,10 @@ impl Lists {
         debug_assert!(!self.is_linked(node), "{node} is on a list already");
         self.mark(anchor, true);
         let anchor = anchor | ANCHOR;
-        let last = self.link(anchor).previous;
-        self.join(last, node);
-        self.join(node, anchor);
+        let end = self.link_mut(anchor);
+        let last = core::mem::replace(&mut end.previous, node);
+        *self.link_mut(node) = Link { previous: last, next: anchor };
+        self.link_mut(last).next = node;
     }
 
     /// Takes `node` off whichever list holds it; `false` if none does.
@@ -93,7 +95,7 @@ impl Lists {
             self.mark(next & !ANCHOR, false);
         }
         self.join(previous, next);
-        self.join(node, node);
+        *self.link_mut(node) = Link { previous: node, next: node };
     }
 
     #[inline]
@@ -111,21 +113,30 @@ impl Lists {
     #[inline]
     pub(crate) fn used_from(&self, anchor: u32, anchors: u32) -> u64 {
         let (word, bit) = ((anchor / 64) as usize, anchor % 64);
-        let here = self.used.get(word).map_or(0, |word| word >> bit);
-        let bits = if bit + anchors > 64 {
-            here | self.used.get(word + 1).map_or(0, |word| word << (64 - bit))
-        } else {
-            here
-        };
+        let here = self.used_word(word) >> bit;
+        let bits =
+            if bit + anchors > 64 { here | self.used_word(word + 1) << (64 - bit) } else { here };
         bits & (u64::MAX >> (64 - anchors))
+    }
+
+    #[inline]
+    fn used_word(&self, word: usize) -> u64 {
+        match word.checked_sub(1) {
+            None => self.first_used,
+            Some(place) => self.used.get(place).copied().unwrap_or_default(),
+        }
     }
 
     fn mark(&mut self, anchor: u32, used: bool) {
         let (word, bit) = ((anchor / 64) as usize, 1 << (anchor % 64));
-        if self.used.len() <= word {
-            self.used.resize(word + 1, 0);
+        if self.used.len() < word {
+            self.used.resize(word, 0);
         }
-        if let Some(word) = self.used.get_mut(word) {
+        let word = match word.checked_sub(1) {
+            None => Some(&mut self.first_used),
+            Some(place) => self.used.get_mut(place),
+        };
+        if let Some(word) = word {
             *word = if used { *word | bit } else { *word & !bit };
         }
     }
@@ -150,6 +161,15 @@ impl Lists {
         core::iter::successors(self.front(anchor), |&node| {
             Some(self.link(node).next).filter(|&next| next < ANCHOR)
         })
+    }
+}
+
+/// Adds links that link to themselves, up to this one.
+#[cold]
+fn grow(links: &mut Vec<Link>, base: u32, index: usize) {
+    while links.len() <= index {
+        let own = base | u32::try_from(links.len()).unwrap_or(ANCHOR - 1);
+        links.push(Link { previous: own, next: own });
     }
 }
 

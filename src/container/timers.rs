@@ -100,6 +100,7 @@ impl PartialOrd for Timer {
 struct Keys([Vec<Place>; KINDS]);
 
 impl Keys {
+    #[inline]
     fn place(&self, kind: TimerKind, slot: u32) -> Option<Place> {
         let place = self.0[kind as usize].get(slot as usize).copied();
         place.filter(|place| *place != Place::NOWHERE)
@@ -180,12 +181,17 @@ impl Timers {
         self.calendars[timer.kind.calendar()].insert(timer, self.now, &mut self.keys);
     }
 
-    /// Disarms the timer if it is armed.
+    /// Disarms the timer if it is armed; mostly it is not.
+    #[inline]
     pub(crate) fn disarm(&mut self, kind: TimerKind, slot: u32) {
         if let Some(place) = self.keys.place(kind, slot) {
-            let key = Timer { deadline: Time::ZERO, sequence: 0, kind, slot };
-            self.calendars[kind.calendar()].remove(&key, place, &mut self.keys);
+            self.take_back(kind, slot, place);
         }
+    }
+
+    fn take_back(&mut self, kind: TimerKind, slot: u32, place: Place) {
+        let key = Timer { deadline: Time::ZERO, sequence: 0, kind, slot };
+        self.calendars[kind.calendar()].remove(&key, place, &mut self.keys);
     }
 
     pub(crate) fn is_armed(&self, kind: TimerKind, slot: u32) -> bool {
@@ -207,9 +213,17 @@ impl Timers {
     /// When the first is due; see [`calendar`](crate::container::calendar) for when it is too early.
     #[inline]
     pub(crate) fn next(&self) -> Option<Time> {
-        let judging = self.calendars[JUDGING].next().filter(|_| !self.stopped);
-        let others = [self.calendars[OWN].next(), judging, self.calendars[PROMISED].next()];
-        others.into_iter().flatten().min()
+        let of = |kind: usize| self.calendars[kind].next_or_end();
+        let first = of(OWN).min(of(PROMISED));
+        let first = if self.stopped { first } else { first.min(of(JUDGING)) };
+        if first < Time::MAX { Some(first) } else { self.never() }
+    }
+
+    /// What is next, if that is the end of time or nothing at all.
+    #[cold]
+    fn never(&self) -> Option<Time> {
+        let some = (0..self.calendars.len()).filter(|&kind| !self.stopped || kind != JUDGING);
+        some.filter_map(|kind| self.calendars[kind].next()).min()
     }
 
     /// The first that is due at `now`, of those that wait for nothing else.

@@ -149,16 +149,12 @@ impl Endpoints {
         }
     }
 
-    /// Takes the endpoint out of line; `false` if it was in none.
-    pub(crate) fn leave_line(&mut self, slot: u32, class: Priority) -> bool {
-        let resume_by = self.resume_by(slot);
-        if resume_by > Time::ZERO
-            && let Some(endpoint) = self.slab.get(slot)
-        {
+    /// Takes an endpoint of that class out from among the sessions.
+    pub(crate) fn forget_session(&mut self, slot: u32, class: Priority) {
+        let resume_by = core::mem::take(&mut self.pasts.get_mut(slot).resume_by);
+        if let Some(endpoint) = self.slab.get(slot) {
             self.sessions.remove(&(endpoint.breaker, class, resume_by, endpoint.ticket, slot));
-            self.pasts.get_mut(slot).resume_by = Time::ZERO;
         }
-        self.queues.unlink(slot)
     }
 
     /// Moves all that wait for the breaker and have another endpoint to the displaced; one link for

@@ -86,7 +86,10 @@ impl Manager {
 
     /// Takes the endpoint out of line; `false` if it was in none.
     pub(crate) fn leave_line(&mut self, slot: u32) -> bool {
-        self.endpoints.leave_line(slot, self.class_of(slot))
+        if self.endpoints.resume_by(slot) > Time::ZERO {
+            self.endpoints.forget_session(slot, self.class_of(slot));
+        }
+        self.endpoints.queues.unlink(slot)
     }
 
     /// Before and after whom the endpoint's dial comes.
