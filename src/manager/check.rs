@@ -239,8 +239,8 @@ impl Manager {
         hold(NAME, moved_on, place, || format!("timer {timer:?} in {:?}", peer.phase))?;
         if let Phase::Dialing { conn } | Phase::Up { conn } = peer.phase {
             let conn = &self.conns.slab[conn];
-            let ok = conn.peer == slot && up == (conn.phase == ConnPhase::Up);
-            hold(NAME, ok, place, || format!("its connection is {:?}", conn.phase))?;
+            let ok = conn.peer == slot && up == conn.is_up();
+            hold(NAME, ok, place, || format!("its connection is {:?}", conn.phase()))?;
         }
         self.check_replacement(slot)?;
         self.check_chain(slot)
@@ -272,7 +272,7 @@ impl Manager {
             }
             Stage::Dialing { conn } => {
                 let conn = &self.conns.slab[conn];
-                conn.peer == slot && conn.phase != ConnPhase::Up
+                conn.peer == slot && !conn.is_up()
             }
         };
         hold("replacement", in_order, place, || format!("{:?}", replacement.stage))
@@ -323,28 +323,28 @@ impl Manager {
         let own = endpoint.is_none_or(|endpoint| endpoint.peer == conn.peer);
         hold(NAME, own, place, || "leads to another peer's endpoint".into())?;
         let watch = self.policies.peer(self.peers.slab[conn.peer].profile).watch;
-        match conn.phase {
+        match conn.phase() {
             ConnPhase::Dialing { .. } => {
                 hold(NAME, armed && endpoint.is_some(), place, || "a dial without timeout".into())?;
             }
             ConnPhase::Up => {
                 let pings = watch.is_some_and(|watch| watch.pings.is_some());
-                let watched = watch.is_some() && (!conn.trust.is_suspected() || pings);
+                let watched = watch.is_some() && (!conn.trust().is_suspected() || pings);
                 // Its timer moves it on, or its place in the line of those to be pinged.
                 let asking = self.pinger.line.is_linked(slot);
                 hold(NAME, armed || asking || !watched, place, || "watched by no timer".into())?;
             }
         }
-        let up = conn.phase == ConnPhase::Up;
+        let up = conn.is_up();
         let profile = self.peers.slab[conn.peer].profile;
         hold(NAME, self.conns.has_pulse(slot, profile), place, || "its records differ".into())?;
         let asking = self.pinger.line.is_linked(slot);
         let pinged = watch.is_some_and(|watch| watch.pings.is_some());
         let may_ask = up && pinged && self.probe(conn).sent_at().is_none();
         hold(NAME, !asking || may_ask, place, || "in line for a ping that is not due".into())?;
-        let trusted = conn.trust == Trust::Full;
+        let trusted = conn.trust() == Trust::Full;
         let fits = (up && watch.is_some()) || trusted;
-        hold(NAME, fits, place, || format!("{:?}, and not watched", conn.trust))?;
+        hold(NAME, fits, place, || format!("{:?}, and not watched", conn.trust()))?;
         let fits = !self.probe(conn).is_unhealthy() || !trusted;
         hold(NAME, fits, place, || "trusted though it missed its pings".into())?;
         let attentive = !trusted || self.conns.asked(slot).ping.is_some() || asking;
@@ -366,9 +366,9 @@ impl Manager {
         for (_, conn) in self.conns.slab.iter() {
             let Some(endpoint) = self.endpoints.slab.get(conn.endpoint) else { continue };
             let slot = endpoint.breaker;
-            let ConnPhase::Dialing { permit, .. } = conn.phase else {
+            let ConnPhase::Dialing { permit, .. } = conn.phase() else {
                 if let Some(crowd) = crowds.get_mut(slot as usize) {
-                    crowd.join(conn.trust);
+                    crowd.join(conn.trust());
                 }
                 continue;
             };
@@ -491,7 +491,7 @@ impl Manager {
         for (_, record) in self.breakers.slab.iter() {
             *breakers.of(record.breaker.state()) += 1;
         }
-        let dials = self.conns.slab.iter().filter(|(_, conn)| conn.phase != ConnPhase::Up);
+        let dials = self.conns.slab.iter().filter(|(_, conn)| !conn.is_up());
         let in_flight = dials.count();
         let stats = &self.stats;
         let place = || String::from("stats");

@@ -34,7 +34,7 @@ impl Manager {
             return out.push(Action::Close { conn: id });
         };
         let conn = &self.conns.slab[slot];
-        let ConnPhase::Dialing { permit, resume, .. } = conn.phase else {
+        let ConnPhase::Dialing { permit, resume, .. } = conn.phase() else {
             return self.ignore(Ignored::AlreadyUp(id), out);
         };
         let (peer, endpoint, dialed_at) = (conn.peer, conn.endpoint, conn.since);
@@ -76,9 +76,8 @@ impl Manager {
         }
         self.stats.adopted += 1;
         let now = self.now;
-        let slot =
-            self.conns.insert(profile, now, |id| Conn::new(id, peer, NONE, ConnPhase::Up, now));
-        let conn = self.conns.slab[slot].id;
+        let slot = self.conns.insert(peer, profile, NONE, ConnPhase::Up, now);
+        let conn = self.conns.id(slot);
         out.push(Action::Adopt { conn, peer: id, tag });
         self.come_up(slot, None);
         self.enter(peer, Phase::Up { conn: slot }, PeerCause::Accepted, out);
@@ -119,19 +118,14 @@ impl Manager {
             }),
         });
         self.conns.pulse_mut(slot).come_up(rhythm.is_some(), self.now);
-        let conn = &mut self.conns.slab[slot];
-        conn.phase = ConnPhase::Up;
-        conn.since = self.now;
-        // Coming up counts as the first heartbeat.
-        conn.last_beat = if rhythm.is_some() { self.now } else { Time::MAX };
-        conn.rhythm = rhythm;
+        self.conns.slab[slot].come_up(rhythm, self.now);
         self.join_crowd(slot);
         self.arm_watch(slot);
     }
 
     pub(crate) fn on_lost(&mut self, id: ConnId, cause: LossCause, out: &mut Out<'_>) {
         let Some(slot) = self.find_conn(id, out) else { return };
-        match self.conns.slab[slot].phase {
+        match self.conns.slab[slot].phase() {
             ConnPhase::Dialing { .. } => {
                 self.fail_dial(slot, crate::DialCause::Unreachable, None, out);
             }
@@ -215,7 +209,7 @@ impl Manager {
 
     /// Orders the driver to close the connection, unless it died with its process.
     pub(crate) fn close(&mut self, slot: u32, out: &mut Out<'_>) {
-        let id = self.conns.slab[slot].id;
+        let id = self.conns.id(slot);
         if self.conns.find(id).is_some() {
             out.push(Action::Close { conn: id });
         }
@@ -227,9 +221,9 @@ impl Manager {
         self.timers.disarm(TimerKind::Conn, slot);
         self.pinger.line.unlink(slot);
         let mut conn = self.conns.remove(slot)?;
-        self.leave_crowd(conn.endpoint, conn.trust);
+        self.leave_crowd(conn.endpoint, conn.trust());
         if self.endpoints.slab.get(conn.endpoint).is_some() {
-            let rhythm = conn.rhythm.take();
+            let rhythm = conn.watched_mut().and_then(|watched| watched.rhythm.take());
             if let Some(past) = self.endpoints.pasts.if_any(conn.endpoint) {
                 past.rhythm = rhythm;
             } else if rhythm.is_some() {

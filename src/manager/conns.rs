@@ -72,10 +72,10 @@ impl Pulse {
     };
 
     /// Of a connection on which nothing was heard yet.
-    fn new(conn: &Conn, profile: u16, process: u32, now: Time) -> Self {
-        let stage = if conn.phase == ConnPhase::Up { Stage::Up } else { Stage::Dialing };
-        let learns = conn.rhythm.is_some();
-        Self { id: conn.id, last_heard: now, process, profile, stage, learns, ..Self::FREE }
+    fn new(id: ConnId, conn: &Conn, profile: u16, process: u32, now: Time) -> Self {
+        let stage = if conn.is_up() { Stage::Up } else { Stage::Dialing };
+        let learns = conn.rhythm().is_some();
+        Self { id, last_heard: now, process, profile, stage, learns, ..Self::FREE }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -92,18 +92,31 @@ impl Pulse {
     }
 }
 
-/// The rest of a connection.
+/// The rest of a connection: one cache line.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(crate) struct Conn {
-    pub(crate) id: ConnId,
+    pub(crate) slot: u32,
     pub(crate) peer: u32,
     /// The endpoint it leads to; none when the peer dialed us or the endpoint is gone.
     pub(crate) endpoint: u32,
     /// Whether a failback made it.
     pub(crate) failed_back: bool,
-    pub(crate) phase: ConnPhase,
     /// When it was dialed, then when it came up.
     pub(crate) since: Time,
+    course: Course,
+}
+
+/// What a connection needs while it is dialed, and while it is up, in the same place.
+#[derive(Clone, Debug)]
+enum Course {
+    Dialing { permit: Permit, resume: bool, deadline: Time },
+    Up(Watched),
+}
+
+/// What is known of a connection that is up.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
     /// When the last periodic sign of life came that its detector measures the next one from; never
     /// if none counts.
     pub(crate) last_beat: Time,
@@ -115,18 +128,83 @@ pub(crate) struct Conn {
 
 impl Conn {
     /// A connection that begins now, on which nothing was heard yet.
-    pub(crate) fn new(id: ConnId, peer: u32, endpoint: u32, phase: ConnPhase, now: Time) -> Self {
-        Self {
-            id,
-            peer,
-            endpoint,
-            failed_back: false,
-            phase,
-            since: now,
-            last_beat: Time::MAX,
-            trust: Trust::Full,
-            rhythm: None,
+    fn new(slot: u32, peer: u32, endpoint: u32, phase: ConnPhase, now: Time) -> Self {
+        let course = match phase {
+            ConnPhase::Dialing { permit, resume, deadline } => {
+                Course::Dialing { permit, resume, deadline }
+            }
+            ConnPhase::Up => Course::Up(Watched::new(None, now)),
+        };
+        Self { slot, peer, endpoint, failed_back: false, since: now, course }
+    }
+
+    pub(crate) const fn phase(&self) -> ConnPhase {
+        match self.course {
+            Course::Dialing { permit, resume, deadline } => {
+                ConnPhase::Dialing { permit, resume, deadline }
+            }
+            Course::Up(_) => ConnPhase::Up,
         }
+    }
+
+    pub(crate) const fn is_up(&self) -> bool {
+        matches!(self.course, Course::Up(_))
+    }
+
+    /// It is up from now on; coming up counts as the first heartbeat.
+    pub(crate) fn come_up(&mut self, rhythm: Option<Box<Phi>>, now: Time) {
+        (self.since, self.course) = (now, Course::Up(Watched::new(rhythm, now)));
+    }
+
+    /// What is known of it, if it is up.
+    pub(crate) const fn watched(&self) -> Option<&Watched> {
+        match &self.course {
+            Course::Dialing { .. } => None,
+            Course::Up(watched) => Some(watched),
+        }
+    }
+
+    /// Likewise, to be changed.
+    pub(crate) const fn watched_mut(&mut self) -> Option<&mut Watched> {
+        match &mut self.course {
+            Course::Dialing { .. } => None,
+            Course::Up(watched) => Some(watched),
+        }
+    }
+
+    /// What speaks against it.
+    pub(crate) const fn trust(&self) -> Trust {
+        match &self.course {
+            Course::Dialing { .. } => Trust::Full,
+            Course::Up(watched) => watched.trust,
+        }
+    }
+
+    /// When the last periodic sign of life came that counts; never if none does.
+    pub(crate) const fn last_beat(&self) -> Time {
+        match &self.course {
+            Course::Dialing { .. } => Time::MAX,
+            Course::Up(watched) => watched.last_beat,
+        }
+    }
+
+    /// What its detector has learned.
+    pub(crate) fn rhythm(&self) -> Option<&Phi> {
+        self.watched()?.rhythm.as_deref()
+    }
+
+    /// The next interval between two signs of life counts for nothing.
+    pub(crate) const fn forget_beat(&mut self) {
+        if let Some(watched) = self.watched_mut() {
+            watched.last_beat = Time::MAX;
+        }
+    }
+}
+
+impl Watched {
+    const fn new(rhythm: Option<Box<Phi>>, now: Time) -> Self {
+        let last_beat = if rhythm.is_some() { now } else { Time::MAX };
+        Self { last_beat, trust: Trust::Full, rhythm }
     }
 }
 
@@ -173,19 +251,15 @@ pub(crate) struct Whole {
 
 impl Whole {
     fn into_parts(self, profile: u16) -> (Conn, Pulse) {
-        let conn = Conn {
-            id: self.id,
-            peer: self.peer,
-            endpoint: self.endpoint,
-            failed_back: self.failed_back,
-            phase: self.phase,
-            since: self.since,
+        let mut conn = Conn::new(self.id.slot(), self.peer, self.endpoint, self.phase, self.since);
+        conn.failed_back = self.failed_back;
+        if let Some(watched) = conn.watched_mut() {
             // Kept where a detector learns from it, and nowhere else.
-            last_beat: self.last_beat.filter(|_| self.rhythm.is_some()).unwrap_or(Time::MAX),
-            trust: self.trust,
-            rhythm: self.rhythm,
-        };
-        let mut pulse = Pulse::new(&conn, profile, self.process, self.last_heard);
+            let last_beat = self.last_beat.filter(|_| self.rhythm.is_some());
+            watched.last_beat = last_beat.unwrap_or(Time::MAX);
+            (watched.trust, watched.rhythm) = (self.trust, self.rhythm);
+        }
+        let mut pulse = Pulse::new(self.id, &conn, profile, self.process, self.last_heard);
         (pulse.heard, pulse.attentive) = (self.heard, self.attentive);
         (conn, pulse)
     }
@@ -240,6 +314,12 @@ impl Conns {
         self.pulses.get(slot as usize).unwrap_or(&Pulse::FREE)
     }
 
+    /// The id of the connection in a slot.
+    #[inline]
+    pub(crate) fn id(&self, slot: u32) -> ConnId {
+        self.pulse(slot).id
+    }
+
     /// The pulse of the connection in a slot that is in use, to be changed.
     #[inline]
     #[expect(clippy::expect_used, reason = "a broken invariant of ours, not an input")]
@@ -258,30 +338,29 @@ impl Conns {
     pub(crate) fn has_pulse(&self, slot: u32, profile: u16) -> bool {
         let (pulse, conn) = (self.pulse(slot), self.slab.get(slot));
         conn.is_some_and(|conn| {
-            let fresh = Pulse::new(conn, profile, pulse.process, pulse.last_heard);
-            let all = |pulse: &Pulse| (pulse.id, pulse.profile, pulse.stage, pulse.learns);
-            all(pulse) == all(&fresh)
+            let fresh = Pulse::new(pulse.id, conn, profile, pulse.process, pulse.last_heard);
+            let all = |pulse: &Pulse| (pulse.profile, pulse.stage, pulse.learns);
+            conn.slot == slot && pulse.id.slot() == slot && all(pulse) == all(&fresh)
         })
     }
 
     pub(crate) fn whole(&self, conn: &Conn) -> Whole {
-        let (pulse, asked) = (self.pulse(conn.id.slot()), self.asked(conn.id.slot()));
-        let conn = conn.clone();
+        let (pulse, asked) = (self.pulse(conn.slot), self.asked(conn.slot));
         Whole {
-            id: conn.id,
+            id: pulse.id,
             last_heard: pulse.last_heard,
-            last_beat: (conn.last_beat < Time::MAX).then_some(conn.last_beat),
+            last_beat: (conn.last_beat() < Time::MAX).then_some(conn.last_beat()),
             peer: conn.peer,
             endpoint: conn.endpoint,
             process: pulse.process,
             heard: pulse.heard,
             attentive: pulse.attentive,
             failed_back: conn.failed_back,
-            phase: conn.phase,
+            phase: conn.phase(),
             since: conn.since,
-            trust: conn.trust,
+            trust: conn.trust(),
             excused: asked.excused,
-            rhythm: conn.rhythm,
+            rhythm: conn.watched().and_then(|watched| watched.rhythm.clone()),
             probe: asked.probe,
             ping: asked.ping,
             pings_before: asked.before,
@@ -323,7 +402,7 @@ impl Conns {
         self.slab = all.map(|whole| {
             let profile = profile(whole.peer);
             let (conn, pulse) = whole.into_parts(profile);
-            if let Some(own) = pulses.get_mut(conn.id.slot() as usize) {
+            if let Some(own) = pulses.get_mut(conn.slot as usize) {
                 *own = pulse;
             }
             conn
@@ -360,23 +439,27 @@ impl Conns {
         (own && process == self.process).then_some(id.slot())
     }
 
-    /// Takes a slot for a connection that `make` builds under its id.
+    /// Takes a slot for a connection of that peer's, which has this profile, to that endpoint.
     pub(crate) fn insert(
         &mut self,
+        peer: u32,
         profile: u16,
+        endpoint: u32,
+        phase: ConnPhase,
         now: Time,
-        make: impl FnOnce(ConnId) -> Conn,
     ) -> u32 {
         let slot = self.slab.next_slot();
         let index = slot as usize;
         if self.pulses.len() <= index {
             self.pulses.push(Pulse { id: ConnId::new(slot, 0), ..Pulse::FREE });
         }
-        let conn = make(self.pulse(slot).id);
+        let conn = Conn::new(slot, peer, endpoint, phase, now);
         if let Some(asked) = self.if_asked(slot) {
             *asked = Asked { before: asked.pings, pings: asked.pings, ..Asked::NEVER };
         }
-        *self.pulse_mut(slot) = Pulse::new(&conn, profile, self.process, now);
+        let process = self.process;
+        let pulse = self.pulse_mut(slot);
+        *pulse = Pulse::new(pulse.id, &conn, profile, process, now);
         let slot = self.slab.insert(conn);
         self.lists.push_back(LIVE, slot);
         slot

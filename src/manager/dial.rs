@@ -39,9 +39,7 @@ impl Manager {
         let resume = if replaces { self.keeps_session(peer) } else { self.can_resume(peer) };
         let deadline = now + timeout;
         let phase = ConnPhase::Dialing { permit, resume, deadline };
-        let conn = self
-            .conns
-            .insert(self.peers.slab[peer].profile, now, |id| Conn::new(id, peer, slot, phase, now));
+        let conn = self.conns.insert(peer, self.peers.slab[peer].profile, slot, phase, now);
         self.timers.arm(TimerKind::Conn, conn, deadline);
         self.pacer.in_flight += 1;
         self.stats.dials_in_flight = self.pacer.in_flight;
@@ -60,7 +58,7 @@ impl Manager {
                 out.notice(Notice::FailedOver { peer: id, from, to });
             }
         }
-        let conn = self.conns.slab[conn].id;
+        let conn = self.conns.id(conn);
         out.push(Action::Dial { conn, peer: id, endpoint: to, resume });
     }
 
@@ -92,7 +90,7 @@ impl Manager {
         out: &mut Out<'_>,
     ) {
         let Some(slot) = self.find_conn(id, out) else { return };
-        match self.conns.slab[slot].phase {
+        match self.conns.slab[slot].phase() {
             ConnPhase::Dialing { .. } => self.fail_dial(slot, cause, retry_after, out),
             ConnPhase::Up => self.lose(slot, crate::LossCause::Protocol, out),
         }
@@ -106,7 +104,7 @@ impl Manager {
         }
         let conn = &self.conns.slab[slot];
         let before_outage = conn.since < self.network.up_at;
-        out.push(Action::CancelDial { conn: conn.id });
+        out.push(Action::CancelDial { conn: self.conns.id(slot) });
         self.stats.dials_cancelled += 1;
         if before_outage {
             self.void_dial(slot, PeerCause::Asked, out);
@@ -198,7 +196,7 @@ impl Manager {
 
     /// Cancels the dial; the peer's phase is for the caller to set.
     pub(crate) fn cancel_dial(&mut self, slot: u32, out: &mut Out<'_>) {
-        let id = self.conns.slab[slot].id;
+        let id = self.conns.id(slot);
         if self.conns.find(id).is_some() {
             out.push(Action::CancelDial { conn: id });
             self.stats.dials_cancelled += 1;
@@ -219,7 +217,7 @@ impl Manager {
     ) -> Option<Conn> {
         self.timers.disarm(TimerKind::Conn, slot);
         let conn = self.conns.remove(slot)?;
-        if let ConnPhase::Dialing { permit, .. } = conn.phase {
+        if let ConnPhase::Dialing { permit, .. } = conn.phase() {
             let breaker = self.endpoints.slab[conn.endpoint].breaker;
             self.settle_dial(breaker, permit, outcome, conn.since, retry_after, out);
         }

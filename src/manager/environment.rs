@@ -175,9 +175,9 @@ impl Manager {
         self.conns.lists.unlink(slot);
         self.conns.lists.push_back(LIVE, slot);
         let conn = &self.conns.slab[slot];
-        match conn.phase {
+        match conn.phase() {
             ConnPhase::Dialing { .. } if conn.since < self.network.renewed_at => {
-                out.push(Action::CancelDial { conn: conn.id });
+                out.push(Action::CancelDial { conn: self.conns.id(slot) });
                 self.stats.dials_cancelled += 1;
                 self.void_dial(slot, PeerCause::Asked, out);
             }
@@ -205,7 +205,7 @@ impl Manager {
     /// Takes leave of a connection whose process is gone: there is nothing to close, and it counts
     /// against nobody.
     pub(crate) fn take_orphan(&mut self, slot: u32, out: &mut Out<'_>) {
-        match self.conns.slab[slot].phase {
+        match self.conns.slab[slot].phase() {
             ConnPhase::Dialing { .. } => {
                 self.void_dial(slot, PeerCause::Lost(LossCause::Local), out);
             }

@@ -238,7 +238,7 @@ impl Manager {
         match self.peers.slab.get(peer)?.phase {
             // Not over what an earlier process left, for as long as that is not buried.
             Phase::Up { conn } => {
-                Some(self.conns.slab[conn].id).filter(|id| self.conns.find(*id).is_some())
+                Some(self.conns.id(conn)).filter(|id| self.conns.find(*id).is_some())
             }
             _ => None,
         }

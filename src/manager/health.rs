@@ -11,7 +11,6 @@ use crate::config::DetectorPolicy;
 use crate::event::Event;
 use crate::id::{ConnId, PingId};
 use crate::manager::Manager;
-use crate::manager::conns::ConnPhase;
 use crate::manager::out::Out;
 use crate::manager::peers::Quality;
 use crate::time::{Time, nanos, smooth};
@@ -59,7 +58,7 @@ impl Manager {
         let now = self.now;
         let pulse = self.conns.pulse_mut(slot);
         if !pulse.is_up() {
-            let id = self.conns.slab[slot].id;
+            let id = self.conns.id(slot);
             return self.ignore(Ignored::NotUp(id), out);
         }
         pulse.last_heard = now;
@@ -71,7 +70,7 @@ impl Manager {
 
     pub(crate) fn on_heartbeat(&mut self, id: ConnId, out: &mut Out<'_>) {
         let Some(slot) = self.find_conn(id, out) else { return };
-        self.sample(slot, self.conns.slab[slot].last_beat);
+        self.sample(slot, self.conns.slab[slot].last_beat());
         self.heard(slot, out);
         self.hasten(slot);
     }
@@ -92,7 +91,7 @@ impl Manager {
         let last_heard = self.conns.pulse(slot).last_heard;
         let conn = &self.conns.slab[slot];
         let peer = conn.peer;
-        let last_beat = if conn.last_beat == last_heard { last_heard } else { Time::MAX };
+        let last_beat = if conn.last_beat() == last_heard { last_heard } else { Time::MAX };
         // Across a sleep of our own it would tell how long we slept.
         let probe = &mut self.conns.asked_mut(slot).probe;
         let timed = probe.sent_at().is_some_and(|sent_at| sent_at >= not_before);
@@ -114,7 +113,7 @@ impl Manager {
     ) {
         let Some(slot) = self.find_conn(id, out) else { return };
         let conn = &self.conns.slab[slot];
-        if conn.phase == ConnPhase::Up {
+        if conn.is_up() {
             self.measure(conn.peer, latency, Some(loss.min(1_000_000)), out);
         }
         self.heard(slot, out);
@@ -129,11 +128,13 @@ impl Manager {
         }
         let not_before = self.sleep.woke_at.max(self.network.up_at);
         let conn = &mut self.conns.slab[slot];
-        conn.last_beat = self.now;
         let profile = self.peers.slab[conn.peer].profile;
+        let Some(watched) = conn.watched_mut() else { return };
+        watched.last_beat = self.now;
         let watch = self.policies.peer(profile).watch;
         let detector = watch.map(|watch| watch.detector);
-        if let (Some(DetectorPolicy::Phi(policy)), Some(rhythm)) = (detector, conn.rhythm.as_mut())
+        if let (Some(DetectorPolicy::Phi(policy)), Some(rhythm)) =
+            (detector, watched.rhythm.as_mut())
             && (not_before..Time::MAX).contains(&last_beat)
         {
             rhythm.sample(&policy, self.now.since(last_beat));
@@ -143,7 +144,7 @@ impl Manager {
     /// Brings the timer forward for a detector that is still finding its rhythm.
     fn hasten(&mut self, slot: u32) {
         let pulse = self.conns.pulse(slot);
-        let rhythm = || self.conns.slab[slot].rhythm.as_ref();
+        let rhythm = || self.conns.slab[slot].rhythm();
         if pulse.is_up() && pulse.learns && rhythm().is_some_and(|it| it.samples() < SETTLED) {
             self.arm_watch(slot);
         }

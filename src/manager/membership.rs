@@ -11,7 +11,6 @@ use crate::limit::Limit;
 use crate::manager::Manager;
 use crate::manager::breakers::BreakerRecord;
 use crate::manager::calls::{DOOMED, bound_for, waiting_for};
-use crate::manager::conns::Conn;
 use crate::manager::crowd::Crowd;
 use crate::manager::endpoints::{EndpointRecord, Past};
 use crate::manager::out::Out;
@@ -225,8 +224,8 @@ impl Manager {
         self.stand_aside(slot);
         let up = matches!(phase, Phase::Up { .. }).then_some(own);
         if let Some(up) = up {
-            let Conn { endpoint, trust, .. } = self.conns.slab[up];
-            self.leave_crowd(endpoint, trust);
+            let conn = &self.conns.slab[up];
+            self.leave_crowd(conn.endpoint, conn.trust());
         }
         let memory = self.detach_endpoints(slot);
         self.attach_endpoints(slot, endpoints, &memory);

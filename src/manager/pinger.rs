@@ -82,7 +82,7 @@ impl Manager {
         let asked = self.conns.asked_mut(slot);
         asked.probe.pinged(now);
         asked.ping = ping;
-        let id = self.conns.slab[slot].id;
+        let id = self.conns.id(slot);
         if let Some(ping) = ping {
             self.stats.pings += 1;
             out.push(Action::Ping { ping, conn: id });
@@ -92,7 +92,7 @@ impl Manager {
     /// Whether nothing was heard over the connection since the network came back or became another
     /// one, which may have cut it off.
     pub(crate) fn is_to_be_checked(&self, conn: &Conn) -> bool {
-        self.conns.pulse(conn.id.slot()).last_heard < self.network.renewed_at
+        self.conns.pulse(conn.slot).last_heard < self.network.renewed_at
     }
 
     /// When the next ping of the connection is due, or the answer to the one that is out.
@@ -104,7 +104,7 @@ impl Manager {
         let probe = self.probe(conn);
         let due = probe.deadline(pings, last);
         let renewed = self.is_to_be_checked(conn);
-        let heard = self.conns.pulse(conn.id.slot()).heard;
+        let heard = self.conns.pulse(conn.slot).heard;
         if heard && !renewed || probe.sent_at().is_some() || probe.is_unhealthy() {
             return due;
         }

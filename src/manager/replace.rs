@@ -19,7 +19,6 @@ use crate::draw::{Draws, Purpose, uniform};
 use crate::event::{DialCause, LossCause};
 use crate::id::ConnId;
 use crate::manager::Manager;
-use crate::manager::conns::ConnPhase;
 use crate::manager::endpoints::EndpointRecord;
 use crate::manager::out::Out;
 use crate::manager::peers::NONE;
@@ -50,7 +49,7 @@ impl Manager {
         out: &mut Out<'_>,
     ) {
         let Some(slot) = self.find_conn(id, out) else { return };
-        if self.conns.slab[slot].phase != ConnPhase::Up {
+        if !self.conns.slab[slot].is_up() {
             return self.ignore(Ignored::NotUp(id), out);
         }
         self.stats.go_aways += 1;
@@ -84,7 +83,7 @@ impl Manager {
         }
         // What was planned already may come sooner, or be under way.
         let replace_at = replace_at.map(|_| self.replacement_due_at(peer).unwrap_or(self.now));
-        let conn = self.conns.slab[slot].id;
+        let conn = self.conns.id(slot);
         out.notice(Notice::Draining { peer: id, conn, leaves_at, replace_at });
     }
 

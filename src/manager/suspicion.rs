@@ -46,7 +46,7 @@ impl Manager {
         if self.glances(slot, out) {
             return;
         }
-        match self.conns.slab[slot].phase {
+        match self.conns.slab[slot].phase() {
             ConnPhase::Dialing { deadline, .. } => self.on_dial_timer(slot, deadline, out),
             ConnPhase::Up if self.now < self.sleep.hold_until => {
                 self.ask_while_held(slot, out);
@@ -98,7 +98,7 @@ impl Manager {
         let pings = watch.pings.map(|pings| self.patient(&self.conns.slab[slot], &pings));
         let missed = pings.is_some_and(|pings| self.check_ping(slot, &pings, out));
         let conn = &self.conns.slab[slot];
-        let (now, last, trust) = (self.now, self.heard_at(conn), conn.trust);
+        let (now, last, trust) = (self.now, self.heard_at(conn), conn.trust());
         let unhealthy = self.probe(conn).is_unhealthy();
         let silent = unhealthy || last + self.suspect_after(conn, &watch) <= now;
         let quiet = unhealthy || missed || last + self.doubt_after(conn, &watch) <= now;
@@ -153,7 +153,7 @@ impl Manager {
         if self.tells_doubts(slot) {
             let conn = &self.conns.slab[slot];
             let silence = self.now.since(self.conns.pulse(slot).last_heard);
-            let (peer, conn) = (self.peers.slab[conn.peer].id, conn.id);
+            let (peer, conn) = (self.peers.slab[conn.peer].id, self.conns.id(slot));
             out.notice(Notice::Doubted { peer, conn, silence });
         }
     }
@@ -167,7 +167,7 @@ impl Manager {
             return self.suspect(slot, out);
         }
         self.set_trust(slot, Trust::Held { at: self.now });
-        self.conns.slab[slot].last_beat = Time::MAX;
+        self.conns.slab[slot].forget_beat();
         self.stats.held += 1;
         if crowd.held == 0
             && let Some(endpoint) = self.endpoints.slab.get(self.conns.slab[slot].endpoint)
@@ -193,8 +193,8 @@ impl Manager {
             if self.probe(conn).is_unhealthy() { Conviction::Pings } else { Conviction::Silence };
         let record = &self.peers.slab[conn.peer];
         let phi = self.phi_of(conn, record.profile);
-        let (peer, id) = (record.id, conn.id);
-        let rhythm = conn.rhythm.as_deref();
+        let (peer, id) = (record.id, self.conns.id(slot));
+        let rhythm = conn.rhythm();
         let (mean, std) = (rhythm.map(Phi::mean), rhythm.map(Phi::std));
         let self_health = self.self_health();
         let on_suspect = self.policies.peer(record.profile).profile.health.on_suspect;
@@ -208,7 +208,7 @@ impl Manager {
             return self.lose(slot, LossCause::Suspected, out);
         }
         self.set_trust(slot, Trust::Suspected { at: self.now });
-        self.conns.slab[slot].last_beat = Time::MAX;
+        self.conns.slab[slot].forget_beat();
         self.arm_watch(slot);
     }
 
@@ -223,7 +223,7 @@ impl Manager {
             }
         }
         let conn = &self.conns.slab[slot];
-        let trust = conn.trust;
+        let trust = conn.trust();
         match trust {
             Trust::Full => {}
             Trust::Doubted { .. } => self.restore_trust(slot, out),
@@ -236,15 +236,14 @@ impl Manager {
                 self.judge_ourselves(at, out);
                 self.set_trust(slot, Trust::Full);
                 self.stats.cleared += 1;
-                let conn = &self.conns.slab[slot];
-                let owner = conn.peer;
-                let (peer, conn) = (self.peers.slab[owner].id, conn.id);
+                let owner = self.conns.slab[slot].peer;
+                let (peer, conn) = (self.peers.slab[owner].id, self.conns.id(slot));
                 let suspected_for = self.now.since(at);
                 out.notice(Notice::Cleared { peer, conn, suspected_for });
                 self.end_race(owner, out);
             }
         }
-        let trusted = self.conns.slab[slot].trust == Trust::Full;
+        let trusted = self.conns.slab[slot].trust() == Trust::Full;
         self.conns.pulse_mut(slot).attentive = !trusted;
         if !self.conns.asked(slot).probe.is_unhealthy() {
             self.pinger.line.unlink(slot);
@@ -262,7 +261,7 @@ impl Manager {
         self.stats.doubts_cleared += 1;
         if let (true, Trust::Doubted { at } | Trust::Held { at }) = (tells, trust) {
             let conn = &self.conns.slab[slot];
-            let (peer, conn) = (self.peers.slab[conn.peer].id, conn.id);
+            let (peer, conn) = (self.peers.slab[conn.peer].id, self.conns.id(slot));
             let doubted_for = self.now.since(at);
             out.notice(Notice::Trusted { peer, conn, doubted_for });
         }
@@ -284,8 +283,10 @@ impl Manager {
         let deadline = self.policies.peer(profile).watch.and_then(|watch| {
             let last = self.heard_at(conn);
             let asking = self.pinger.line.is_linked(slot);
-            let judged = match conn.trust {
-                _ if self.awaits_budget(slot) && !matches!(conn.trust, Trust::Held { .. }) => None,
+            let judged = match conn.trust() {
+                _ if self.awaits_budget(slot) && !matches!(conn.trust(), Trust::Held { .. }) => {
+                    None
+                }
                 Trust::Full => Some(last + self.doubt_after(conn, &watch)),
                 Trust::Doubted { .. } if self.probe(conn).is_unhealthy() => Some(self.now),
                 Trust::Doubted { .. } => Some(last + self.suspect_after(conn, &watch)),
@@ -309,18 +310,18 @@ impl Manager {
     /// From when silence counts: while the network was down nobody could speak, and while a ping
     /// waited for our budget nobody was asked.
     pub(crate) fn heard_at(&self, conn: &Conn) -> Time {
-        let last_heard = self.conns.pulse(conn.id.slot()).last_heard;
-        last_heard.max(self.network.up_at).max(self.conns.asked(conn.id.slot()).excused)
+        let last_heard = self.conns.pulse(conn.slot).last_heard;
+        last_heard.max(self.network.up_at).max(self.conns.asked(conn.slot).excused)
     }
 
     /// What its pings say.
     pub(crate) fn probe(&self, conn: &Conn) -> &Probe {
-        &self.conns.asked(conn.id.slot()).probe
+        &self.conns.asked(conn.slot).probe
     }
 
     /// How long a silence is suspect, if nothing speaks against us.
     fn nominal(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
-        span_of(&watch.detector, conn.rhythm.as_deref())
+        span_of(&watch.detector, conn.rhythm())
     }
 
     /// How long it takes to find one who falls silent, by whatever finds it first.
@@ -331,13 +332,13 @@ impl Manager {
 
     /// How long a silence is doubted.
     fn doubt_after(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
-        span_of(&watch.doubt, conn.rhythm.as_deref())
+        span_of(&watch.doubt, conn.rhythm())
     }
 
     /// How long a silence is suspect.
     fn suspect_after(&self, conn: &Conn, watch: &WatchPolicy) -> Duration {
         let nominal = self.nominal(conn, watch);
-        let margin = match (&watch.detector, &conn.rhythm) {
+        let margin = match (&watch.detector, conn.rhythm()) {
             (DetectorPolicy::Phi(policy), Some(rhythm)) => rhythm.margin(policy),
             _ => nominal / 2,
         };
@@ -360,7 +361,7 @@ impl Manager {
 
     /// Phi of the connection's silence in thousandths, if its profile has a phi detector.
     pub(crate) fn phi_of(&self, conn: &Conn, profile: u16) -> Option<u32> {
-        match (self.policies.peer(profile).watch?.detector, &conn.rhythm) {
+        match (self.policies.peer(profile).watch?.detector, conn.rhythm()) {
             (DetectorPolicy::Phi(policy), Some(rhythm)) => {
                 Some(rhythm.phi_milli(&policy, self.now.since(self.heard_at(conn))))
             }
@@ -441,8 +442,8 @@ impl Manager {
 
     /// Sets what speaks against the connection and returns what did before.
     fn set_trust(&mut self, slot: u32, to: Trust) -> Trust {
-        let conn = &mut self.conns.slab[slot];
-        let from = core::mem::replace(&mut conn.trust, to);
+        let Some(watched) = self.conns.slab[slot].watched_mut() else { return Trust::Full };
+        let from = core::mem::replace(&mut watched.trust, to);
         self.conns.pulse_mut(slot).attentive |= to != Trust::Full;
         self.change_crowd(slot, |crowd| crowd.change(from, to));
         from
@@ -450,7 +451,8 @@ impl Manager {
 
     /// The connection is up, or leads through another breaker from now on.
     pub(crate) fn join_crowd(&mut self, slot: u32) {
-        let Conn { endpoint, trust, .. } = self.conns.slab[slot];
+        let conn = &self.conns.slab[slot];
+        let (endpoint, trust) = (conn.endpoint, conn.trust());
         self.change_crowd_at(endpoint, |crowd| crowd.join(trust));
     }
 

@@ -77,9 +77,7 @@ impl Manager {
         let pulse = u64::from(self.conns.pulse(slot).process);
         let links = self.conns.lists.touch(slot);
         let timer = self.timers.touch(TimerKind::Conn, slot);
-        let conn = self.conns.slab.get(slot).map_or(0, |conn| {
-            conn.since.as_nanos() ^ conn.last_beat.as_nanos() ^ u64::from(conn.peer)
-        });
+        let conn = self.conns.slab.get(slot).map_or(0, |conn| u64::from(conn.peer));
         pulse ^ links ^ timer ^ conn
     }
 

@@ -151,7 +151,7 @@ impl Manager {
     #[must_use]
     pub fn conn(&self, peer: PeerId) -> Option<ConnId> {
         match self.peers.slab[self.peers.find(peer)?].phase {
-            Phase::Dialing { conn } | Phase::Up { conn } => Some(self.conns.slab[conn].id),
+            Phase::Dialing { conn } | Phase::Up { conn } => Some(self.conns.id(conn)),
             Phase::Idle | Phase::Failed | Phase::BackingOff { .. } | Phase::Waiting => None,
         }
     }
@@ -178,12 +178,11 @@ impl Manager {
             Phase::Failed => (None, Some(Blocked::Revival)),
             Phase::BackingOff { until } => (Some(until), Some(Blocked::Backoff)),
             Phase::Dialing { conn } => {
-                let conn = &self.conns.slab[conn];
-                let until = match conn.phase {
+                let until = match self.conns.slab[conn].phase() {
                     ConnPhase::Dialing { deadline, .. } => Some(deadline),
                     ConnPhase::Up => None,
                 };
-                (until, Some(Blocked::Dial(conn.id)))
+                (until, Some(Blocked::Dial(self.conns.id(conn))))
             }
             Phase::Waiting if self.network.down => (None, Some(Blocked::Network)),
             Phase::Waiting if self.network.paused => (None, Some(Blocked::Pause)),

@@ -8,6 +8,7 @@ use crate::container::timers::TimerKind;
 use crate::id::MAX_GENERATION;
 use crate::manager::calls::CallPhase;
 use crate::manager::conns::ConnPhase;
+use crate::manager::crowd::Trust;
 use crate::manager::peers::Phase;
 use crate::manager::replacements::Stage;
 use crate::manager::snapshot::{RestoreError, Snapshot, damaged};
@@ -176,6 +177,9 @@ impl Snapshot {
             held(excused, &at("excused"), "of one that is never pinged")?;
             let rhythm = fits(policies, peer.profile, conn.rhythm.as_deref());
             held(rhythm, &at("rhythm"), "impossible state")?;
+            let up = conn.phase == ConnPhase::Up;
+            held(up || conn.rhythm.is_none(), &at("rhythm"), "of one that is not up")?;
+            held(up || conn.trust == Trust::Full, &at("trust"), "of one that is not up")?;
             let ping = conn.ping.is_none_or(|ping| {
                 ping.slot() == conn.id.slot()
                     && (conn.pings_before..pings).contains(&ping.generation())
