@@ -290,6 +290,26 @@ impl Group {
         BreakerId(u64::from(self.hash) << 32 | low)
     }
 
+    /// How many places for breakers it has, over so many managers.
+    pub(crate) fn breaker_places(&self, managers: usize) -> usize {
+        match self.scope {
+            BreakerScope::Shared => managers,
+            BreakerScope::PerEndpoint => managers * self.ways.len(),
+            BreakerScope::PerPeer => self.count as usize,
+        }
+    }
+
+    /// Which of them is that breaker's; `None` if it is none of its own.
+    pub(crate) fn breaker_place(&self, manager: usize, breaker: BreakerId) -> Option<usize> {
+        let low = (breaker.0 & 0xffff_ffff) as usize;
+        let own = (breaker.0 >> 32) as u32 == self.hash;
+        own.then(|| match self.scope {
+            BreakerScope::Shared => manager,
+            BreakerScope::PerEndpoint => manager * self.ways.len() + low,
+            BreakerScope::PerPeer => low,
+        })
+    }
+
     /// The profile of its peer number `place`: they take turns.
     pub(crate) fn profile(&self, place: u32) -> PeerProfileId {
         let turn = u16::try_from(place % u32::from(self.profiles)).unwrap_or(0);

@@ -6,6 +6,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "indices come from the plan, which made the lists")]
 
+mod breakers;
 mod calls;
 mod churn;
 mod client;
@@ -20,11 +21,11 @@ mod requests;
 mod server;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use steadfast::{
-    Action, AttemptId, BreakerId, CallFailure, ConnId, DialCause, Endpoint, Event, LossCause,
-    Manager, PingId, Time,
+    Action, AttemptId, CallFailure, ConnId, DialCause, Endpoint, Event, LossCause, Manager, PingId,
+    Time,
 };
 
 use crate::draws::{Draws, Purpose};
@@ -37,6 +38,7 @@ use crate::queue::{Queue, Rank, Tied};
 use crate::scenario::ScenarioError;
 use crate::tally::Tally;
 use crate::units::{Share, Span};
+use breakers::Breakers;
 use calls::{Flow, RequestId};
 use churn::Hosts;
 use drain::Balancer;
@@ -45,7 +47,6 @@ use link::Road;
 use oracle::Oracle;
 use requests::{Ask, Desk};
 use server::Server;
-use watch::BreakerView;
 pub(crate) use watch::Outcome;
 pub use watch::Violation;
 
@@ -268,7 +269,7 @@ pub(crate) struct World<'a> {
     /// By server.
     desks: Vec<Desk>,
     tally: Tally,
-    breakers: BTreeMap<(usize, BreakerId), BreakerView>,
+    breakers: Breakers<'a>,
     half_open: u32,
     measures: Measures,
     ideal_s: Option<f64>,
@@ -381,7 +382,7 @@ impl<'a> World<'a> {
             flows: plan.workloads.iter().map(Flow::new).collect(),
             desks: plan.requests.iter().map(Desk::new).collect(),
             tally: Tally::default(),
-            breakers: BTreeMap::new(),
+            breakers: Breakers::new(plan),
             half_open: 0,
             measures: Measures::new(plan.peers, plan.groups.len(), traced),
             ideal_s: None,
@@ -440,15 +441,13 @@ impl<'a> World<'a> {
     /// Adds breakers and peers, and connects all that do not follow a recording.
     fn populate(&mut self) -> Step {
         let plan = self.plan;
-        let mut breakers = BTreeSet::new();
         for index in 0..self.peers.len() {
             let Who { group, place, manager } = self.peers[index].who();
             let circle = group;
             let group = &plan.groups[group];
             let endpoints: Vec<_> = self.endpoints_of(index).collect();
             for &Endpoint { breaker, .. } in &endpoints {
-                if breakers.insert((manager, breaker)) {
-                    self.breakers.insert((manager, breaker), BreakerView::default());
+                if self.breakers.add(manager, breaker) {
                     let profile = group.breaker_profile;
                     self.tell(manager, Event::AddBreaker { breaker, profile })?;
                 }

@@ -79,8 +79,7 @@ impl World<'_> {
                 let manager = plan.manager_of(workload, client);
                 for way in 0..workload.ways.len() {
                     let breaker = workload.breaker_id(client, way);
-                    let new = super::BreakerView::default();
-                    if self.breakers.insert((manager, breaker), new).is_none() {
+                    if self.breakers.add_of_calls(manager, breaker) {
                         let profile = workload.breaker_profile;
                         self.tell(manager, Event::AddBreaker { breaker, profile })?;
                     }

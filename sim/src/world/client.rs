@@ -27,7 +27,7 @@ impl World<'_> {
         driver.open(id, index, way, resume, peer.dials);
         if self.half_open > 0 {
             let breaker = group.breaker_id(peer.place, way);
-            if let Some(view) = self.breakers.get_mut(&(manager, breaker))
+            if let Some(view) = self.breakers.get_mut(manager, breaker)
                 && view.half_open > 0
                 && let Some(conn) = driver.conn(id)
             {
@@ -111,7 +111,7 @@ impl World<'_> {
         }
         let Who { group, place, .. } = self.peers[conn.peer()].who();
         let breaker = self.plan.groups[group].breaker_id(place, conn.way());
-        let view = self.breakers.get_mut(&(manager, breaker));
+        let view = self.breakers.get_mut(manager, breaker);
         let view = view.filter(|view| view.half_open == conn.half_open);
         let same = view.is_some();
         if let Some(view) = view {

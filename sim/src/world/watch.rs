@@ -1,6 +1,5 @@
 //! What is seen of a run: its notices, its invariants, its outcome.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use steadfast::breaker::State;
@@ -76,18 +75,6 @@ pub(crate) struct Watched {
     pub(crate) group: String,
     pub(crate) place: u32,
     pub(crate) watch: Watch,
-}
-
-/// A breaker as seen through notices.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct BreakerView {
-    /// Which half-open period it is in; 0 in none.
-    pub(super) half_open: u32,
-    periods: u32,
-    /// Dials out that this period admitted.
-    pub(super) dials: u32,
-    /// When it last moved.
-    moved_at: Time,
 }
 
 /// After how long without a loss all counts as well: longer than what a stable connection takes.
@@ -197,7 +184,7 @@ impl World<'_> {
         }
         self.measures.breakers(opened, halved, self.now);
         self.half_open = self.half_open.saturating_add_signed(halved);
-        if let Some(view) = self.breakers.get_mut(&(manager, breaker)) {
+        if let Some(view) = self.breakers.get_mut(manager, breaker) {
             view.periods += u32::from(to == State::HalfOpen);
             view.half_open = if to == State::HalfOpen { view.periods } else { 0 };
             view.dials = 0;
@@ -291,27 +278,29 @@ impl World<'_> {
 
     /// Tells the measures of half-open breakers that nobody waits for: they have no reason to move.
     fn tell_idle_breakers(&mut self) {
-        let half_open = self.breakers.iter().filter(|(_, view)| view.half_open > 0);
-        let mut idle: BTreeMap<_, _> = half_open.map(|(key, view)| (*key, view.moved_at)).collect();
-        if idle.is_empty() {
+        if self.half_open == 0 {
             return;
         }
+        let (mut idle, of_calls) = self.breakers.half_open_since();
         for (index, peer) in self.peers.iter().enumerate() {
             let group = &self.plan.groups[peer.group as usize];
             let state =
                 self.drivers[peer.manager as usize].manager.peer_state(group.peer_id(peer.place));
             let waits = matches!(state, Some(PeerState::Connecting | PeerState::Reconnecting));
             for way in 0..group.ways.len() {
-                let key = (peer.manager as usize, group.breaker_id(peer.place, way));
+                let breaker = group.breaker_id(peer.place, way);
+                let place = group.breaker_place(peer.manager as usize, breaker);
+                let known = place.and_then(|place| idle[peer.group as usize].get_mut(place));
+                let Some(idle) = known else { continue };
                 if waits {
-                    idle.remove(&key);
-                } else if let Some(since) = idle.get_mut(&key) {
+                    *idle = None;
+                } else if let Some(since) = idle {
                     let back_at = self.measures.back_at(index);
                     *since = (*since).max(if back_at == Time::MAX { Time::ZERO } else { back_at });
                 }
             }
         }
-        for since in idle.into_values() {
+        for since in idle.into_iter().flatten().flatten().chain(of_calls) {
             self.measures.idle_since(since);
         }
     }
