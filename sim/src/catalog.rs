@@ -3,7 +3,7 @@
 use crate::scenario::{Scenario, ScenarioError};
 
 /// Names and texts, as `list` shows them.
-const BUILT_IN: [(&str, &str); 28] = [
+const BUILT_IN: [(&str, &str); 29] = [
     ("herd-lb-restart", include_str!("../scenarios/herd-lb-restart.toml")),
     ("herd-queueing", include_str!("../scenarios/herd-queueing.toml")),
     ("herd-queueing-down60", include_str!("../scenarios/herd-queueing-down60.toml")),
@@ -23,6 +23,7 @@ const BUILT_IN: [(&str, &str); 28] = [
     ("observer-stalls", include_str!("../scenarios/observer-stalls.toml")),
     ("churn-spot", include_str!("../scenarios/churn-spot.toml")),
     ("churn-web", include_str!("../scenarios/churn-web.toml")),
+    ("fleet-day", include_str!("../scenarios/fleet-day.toml")),
     ("retry-storm", include_str!("../scenarios/retry-storm.toml")),
     ("bad-node-in-shared-breaker", include_str!("../scenarios/bad-node-in-shared-breaker.toml")),
     ("grey-brownout", include_str!("../scenarios/grey-brownout.toml")),

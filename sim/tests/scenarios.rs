@@ -176,6 +176,17 @@ fn hosts_that_come_and_go_as_measured_are_never_forgotten() {
 }
 
 #[test]
+fn a_day_of_a_fleet_ends_with_everybody_back() {
+    let sets = ["peers.eastern.count=100", "servers.east.accept=2/s", "servers.east.queue=4"];
+    let west = ["peers.western.count=100", "servers.west.accept=2/s", "servers.west.queue=4"];
+    let sets = [&sets[..], &west].concat();
+    // A hundred are few for a share of a hundredth.
+    let loose = ["expect.ours.\"p99.eastern\"=<= 17m"];
+    holds("fleet-day", "ours", &[&sets[..], &loose].concat());
+    holds_at(1, "fleet-day", "nats", &sets);
+}
+
+#[test]
 fn a_process_that_stalls_again_and_again_blames_the_dead_alone() {
     let sets = ["peers.device.count=20", "faults.2.stays=exp(4h)"];
     holds("observer-stalls", "ours", &sets);
