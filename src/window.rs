@@ -57,7 +57,7 @@ impl Totals {
     /// Counts one outcome, failed or slow, in the place of another.
     fn exchange(&mut self, old: (bool, bool), new: (bool, bool)) {
         let exchange = |count: &mut u32, old: bool, new: bool| {
-            *count = count.wrapping_add(u32::from(new)).wrapping_sub(u32::from(old));
+            *count = count.saturating_add(u32::from(new)).saturating_sub(u32::from(old));
         };
         exchange(&mut self.failures, old.0, new.0);
         exchange(&mut self.slow, old.1, new.1);
@@ -139,10 +139,10 @@ impl Window {
     /// Looks at what the window holds at `now` where it stands: what was just counted is not in
     /// memory yet, and a copy would wait for it.
     #[inline]
-    pub(crate) fn look<R>(&self, now: Time, at: impl FnOnce(&Totals) -> R) -> R {
+    pub(crate) fn look<R>(&self, now: Time, judge: impl FnOnce(&Totals) -> R) -> R {
         match &self.0 {
-            Kind::Count(last) => at(&last.totals),
-            Kind::Time(buckets) => at(&buckets.totals(now)),
+            Kind::Count(last) => judge(&last.totals),
+            Kind::Time(buckets) => judge(&buckets.totals(now)),
         }
     }
 

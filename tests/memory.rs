@@ -9,6 +9,7 @@
 )]
 
 use std::alloc::System;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use insta::assert_snapshot;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use steadfast::config::{Detector, HealthConfig, Signs};
 use steadfast::{
-    Action, BreakerId, BreakerProfileId, Config, ConnId, Endpoint, EndpointId, Event, Manager,
-    PeerId, PeerProfileId, Time,
+    Action, BreakerId, BreakerProfileId, Config, ConnId, DialCause, Endpoint, EndpointId, Event,
+    LossCause, Manager, PeerId, PeerProfileId, Time,
 };
 
 #[global_allocator]
@@ -128,6 +129,47 @@ impl Fleet {
         assert_eq!(u64::from(self.manager.stats().peers.connected), PEERS);
     }
 
+    /// All are lost, and the next dial to each of a peer's two endpoints fails.
+    fn fail_once(&mut self) {
+        for id in 0..BREAKERS {
+            self.step(Event::Disable { breaker: BreakerId(id) });
+        }
+        let mut failures = vec![0_u8; usize::try_from(PEERS).unwrap()];
+        let mut dials = VecDeque::new();
+        for conn in std::mem::take(&mut self.conns) {
+            self.step(Event::Lost { conn, cause: LossCause::Reset });
+            dials.extend(self.dials());
+        }
+        while u64::from(self.manager.stats().peers.connected) < PEERS {
+            let event = match dials.pop_front() {
+                None => {
+                    self.now = self.manager.next_deadline().unwrap().max(self.now);
+                    Event::Tick
+                }
+                Some((conn, peer)) => {
+                    let failed = &mut failures[usize::try_from(peer.0).unwrap()];
+                    *failed += 1;
+                    let (cause, retry_after) = (DialCause::Unreachable, None);
+                    match failed {
+                        0..=2 => Event::DialFailed { conn, cause, retry_after },
+                        _ => Event::Connected { conn, resumed: false },
+                    }
+                }
+            };
+            self.step(event);
+            dials.extend(self.dials());
+        }
+        assert_eq!(self.manager.stats().dial_failures.unreachable, 2 * PEERS);
+    }
+
+    /// What the last step asked for.
+    fn dials(&self) -> impl Iterator<Item = (ConnId, PeerId)> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Dial { conn, peer, .. } => Some((*conn, *peer)),
+            _ => None,
+        })
+    }
+
     fn bytes(&self) -> Bytes {
         let now = live_bytes();
         let copy = self.manager.clone();
@@ -177,5 +219,7 @@ fn a_connected_peer_takes_so_many_bytes() {
     row("its detector", connected.less(two), unmonitored.less(one));
     row("left behind by its timers", lived, connected);
     row("all of a connected peer", lived, empty);
+    fleet.fail_once();
+    row("left behind by failures", fleet.bytes(), lived);
     assert_snapshot!(table);
 }

@@ -564,3 +564,69 @@ proptest! {
         }
     }
 }
+
+/// What a peer has that never failed, and one that is forgiven, is the same: whether there is a
+/// place for it in memory may not show, since a restored manager has fewer of them.
+#[test]
+fn what_was_forgotten_before_is_forgotten_in_the_copy_as_well() {
+    let config = Config::new(1);
+    let (guard, profile) =
+        (config.breaker_profile("default").unwrap(), config.peer_profile("default").unwrap());
+    let mut manager = Manager::new(config, 1).unwrap();
+    let breaker = BreakerId(1);
+    let mut now = Time::ZERO;
+    let _ = manager.step(Event::AddBreaker { breaker, profile: guard }, now);
+    for peer in [PeerId(0), PeerId(1)] {
+        let endpoints = vec![Endpoint { id: EndpointId(0), breaker }];
+        let _ = manager.step(Event::AddPeer { peer, profile, endpoints }, now);
+    }
+    let conn = dial(&manager.step(Event::Connect { peer: PeerId(1) }, now)).unwrap();
+    let failed = Event::DialFailed { conn, cause: DialCause::Refused, retry_after: None };
+    for event in [failed, Event::Disconnect { peer: PeerId(1) }] {
+        let _ = manager.step(event, now);
+    }
+    let mut copy = Manager::restore(manager.snapshot(), 2).unwrap();
+    for event in [
+        Event::NetworkChanged,
+        Event::Tick,
+        Event::Connect { peer: PeerId(0) },
+        Event::Disconnect { peer: PeerId(0) },
+        Event::RemovePeer { peer: PeerId(1) },
+    ] {
+        now += Duration::from_secs(2);
+        assert_eq!(manager.step(event.clone(), now), copy.step(event.clone(), now));
+        assert_eq!(manager.state_digest(), copy.state_digest(), "after {event:?}");
+        manager.check().unwrap();
+    }
+}
+
+#[test]
+fn a_dial_with_what_only_a_connection_has_is_refused() {
+    let mut config = Config::new(1);
+    let detector = Detector::Phi(PhiConfig::default());
+    config.peer_profiles[0].health =
+        HealthConfig { signs: Signs::Heartbeats, detector, ..HealthConfig::default() };
+    let (guard, profile) =
+        (config.breaker_profile("default").unwrap(), config.peer_profile("default").unwrap());
+    let mut manager = Manager::new(config, 1).unwrap();
+    let breaker = BreakerId(1);
+    let _ = manager.step(Event::AddBreaker { breaker, profile: guard }, Time::ZERO);
+    let mut dials = Vec::new();
+    for peer in [PeerId(0), PeerId(1)] {
+        let endpoints = vec![Endpoint { id: EndpointId(0), breaker }];
+        let _ = manager.step(Event::AddPeer { peer, profile, endpoints }, Time::ZERO);
+        dials.extend(dial(&manager.step(Event::Connect { peer }, Time::ZERO)));
+    }
+    let _ = manager.step(Event::Connected { conn: dials[0], resumed: false }, Time::ZERO);
+    let whole = serde_json::to_value(manager.snapshot()).unwrap();
+    assert_eq!(refusal(&whole), None);
+    for (field, value) in [
+        ("rhythm", whole["conns"]["slots"][0]["rhythm"].clone()),
+        ("trust", json!({"doubted": {"at": 0}})),
+    ] {
+        let mut damaged = whole.clone();
+        damaged["conns"]["slots"][1][field] = value;
+        let place = format!("the snapshot is damaged at conns[1].{field}: of one that is not up");
+        assert_eq!(refusal(&damaged), Some(place));
+    }
+}

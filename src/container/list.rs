@@ -196,6 +196,19 @@ mod tests {
     }
 
     #[test]
+    fn a_range_of_anchors_is_seen_across_words() {
+        let mut lists = Lists::new();
+        for (node, anchor) in [(1, 62), (2, 63), (3, 64), (4, 127), (5, 128)] {
+            lists.push_back(anchor, node);
+            assert_eq!(lists.front(anchor), Some(node));
+        }
+        assert_eq!((lists.used_from(60, 6), lists.used_from(64, 6)), (0b01_1100, 1));
+        assert_eq!((lists.used_from(126, 6), lists.used_from(200, 6)), (0b110, 0));
+        assert!(lists.unlink(2) && lists.unlink(3));
+        assert_eq!((lists.front(63), lists.front(64), lists.used_from(60, 6)), (None, None, 4));
+    }
+
+    #[test]
     fn a_spliced_list_follows_what_was_there_and_its_nodes_still_leave() {
         let mut lists = Lists::new();
         for (anchor, node) in [(0, 1), (0, 2), (7, 3), (7, 4)] {

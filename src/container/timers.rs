@@ -401,6 +401,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_due_at_the_end_of_time_is_still_something() {
+        let mut timers = Timers::new();
+        assert_eq!(timers.next(), None);
+        timers.arm(TimerKind::Conn, 1, Time::MAX);
+        assert_eq!(timers.next(), Some(Time::MAX));
+        timers.stop(true);
+        assert_eq!(timers.next(), None);
+        timers.arm(TimerKind::Peer, 1, Time::MAX);
+        assert_eq!(timers.next(), Some(Time::MAX));
+    }
+
     proptest! {
         #[test]
         fn it_answers_as_a_sorted_map_would(ops in prop::collection::vec(op(), 0..200)) {

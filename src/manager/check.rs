@@ -19,7 +19,7 @@ use crate::manager::breakers::{HELD_BACK, RING};
 use crate::manager::conns::{ConnPhase, LIVE, ORPHANS, UNCHECKED};
 use crate::manager::crowd::{Crowd, Trust};
 use crate::manager::endpoints::DISPLACED;
-use crate::manager::peers::{BACKING_OFF, FAILED, Phase, WOKEN};
+use crate::manager::peers::{BACKING_OFF, FAILED, Peers, Phase, WOKEN};
 use crate::manager::replacements::Stage;
 use crate::stats::{BreakerCounts, PeerCounts};
 use crate::time::Time;
@@ -195,6 +195,21 @@ impl Manager {
                     || format!("endpoints[{member}] is another's too"),
                 )?;
             }
+        }
+        let Peers { troubles, successions, qualities, .. } = &self.peers;
+        let beside = troubles.slots().chain(successions.slots()).chain(qualities.slots());
+        for slot in beside {
+            let there = self.peers.slab.get(slot).is_some();
+            hold(NAME, there, || format!("peers[{slot}]"), || "gone, and not forgotten".into())?;
+        }
+        for slot in self.endpoints.pasts.slots().chain(self.endpoints.waits.slots()) {
+            let there = self.endpoints.slab.get(slot).is_some();
+            hold(
+                NAME,
+                there,
+                || format!("endpoints[{slot}]"),
+                || "gone, and not forgotten".into(),
+            )?;
         }
         let replaced =
             self.peers.slab.iter().filter(|(slot, _)| self.has_replacement(*slot)).count();

@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 use crate::breaker::Permit;
 use crate::container::list::Lists;
 use crate::container::slab::Slab;
+use crate::container::sparse::Sparse;
 use crate::id::{ConnId, MAX_GENERATION, PingId};
 use crate::manager::crowd::Trust;
 use crate::phi::Phi;
 use crate::probe::Probe;
 use crate::time::Time;
 
-/// How far a connection is.
+/// How far a connection is, as others are told and snapshots have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
@@ -96,6 +97,7 @@ impl Pulse {
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub(crate) struct Conn {
+    /// Its own: under it stand the pulse, which has the id, and what its pings came to.
     pub(crate) slot: u32,
     pub(crate) peer: u32,
     /// The endpoint it leads to; none when the peer dialed us or the endpoint is gone.
@@ -107,7 +109,8 @@ pub(crate) struct Conn {
     course: Course,
 }
 
-/// What a connection needs while it is dialed, and while it is up, in the same place.
+/// What a connection needs while it is dialed, and while it is up, in the same place:
+/// [`ConnPhase`] with what is known of one that is up.
 #[derive(Clone, Debug)]
 enum Course {
     Dialing { permit: Permit, resume: bool, deadline: Time },
@@ -278,8 +281,8 @@ pub(crate) struct Conns {
     /// By slot, as long as the slab's.
     pulses: Vec<Pulse>,
     pub(crate) lists: Lists,
-    /// By slot, as far as one was ever asked.
-    asked: Vec<Asked>,
+    /// Beside the records, by slot: few profiles have pings.
+    asked: Sparse<Asked>,
     pub(crate) process: u32,
 }
 
@@ -289,7 +292,7 @@ impl Conns {
             slab: Slab::new(),
             pulses: Vec::new(),
             lists: Lists::new(),
-            asked: Vec::new(),
+            asked: Sparse::new(Asked::NEVER),
             process: 0,
         }
     }
@@ -412,22 +415,17 @@ impl Conns {
     /// What asking the connection in a slot has come to.
     #[inline]
     pub(crate) fn asked(&self, slot: u32) -> &Asked {
-        self.asked.get(slot as usize).unwrap_or(&Asked::NEVER)
+        self.asked.get(slot)
     }
 
     /// Likewise, to be changed; `None` if it was never asked.
     pub(crate) fn if_asked(&mut self, slot: u32) -> Option<&mut Asked> {
-        self.asked.get_mut(slot as usize)
+        self.asked.if_any(slot)
     }
 
     /// Likewise, of one that is asked now.
-    #[expect(clippy::indexing_slicing, reason = "grown to it in the lines above")]
     pub(crate) fn asked_mut(&mut self, slot: u32) -> &mut Asked {
-        let index = slot as usize;
-        if self.asked.len() <= index {
-            self.asked.resize(index + 1, Asked::NEVER);
-        }
-        &mut self.asked[index]
+        self.asked.get_mut(slot)
     }
 
     /// The slot of the connection that the ping was sent on.

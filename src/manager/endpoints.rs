@@ -39,9 +39,6 @@ pub(crate) struct Past {
     pub(crate) not_before: Time,
     /// Until when another one is to be preferred, because it drained or a failback did not last.
     pub(crate) avoid_until: Time,
-    /// Until when its peer's session lives, while it waits among the sessions; else the epoch of
-    /// time.
-    pub(crate) resume_by: Time,
     /// What the detector learned on the last connection to it.
     pub(crate) rhythm: Option<Box<Phi>>,
 }
@@ -51,9 +48,16 @@ impl Past {
         failed_at: Time::ZERO,
         not_before: Time::ZERO,
         avoid_until: Time::ZERO,
-        resume_by: Time::ZERO,
         rhythm: None,
     };
+}
+
+/// What an endpoint that waits has beside its place in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// Until when its peer's session lives, while it waits among the sessions; else the epoch of
+    /// time.
+    pub(crate) resume_by: Time,
 }
 
 /// The list of endpoints whose breaker opened while their peer has another one to try.
@@ -76,8 +80,10 @@ type Session = (u32, Priority, Time, u64, u32);
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     pub(crate) slab: Slab<EndpointRecord>,
-    /// Beside the records, by slot: most endpoints have no past worth remembering.
+    /// Beside the records, by slot: most endpoints have no past worth remembering, and most peers
+    /// no session.
     pub(crate) pasts: Sparse<Past>,
+    pub(crate) waits: Sparse<Wait>,
     pub(crate) queues: Lists,
     /// Beside their places in the queues: the sessions among them by the moment of their end.
     sessions: BTreeSet<Session>,
@@ -88,6 +94,7 @@ impl Endpoints {
         Self {
             slab: Slab::new(),
             pasts: Sparse::new(Past::NONE),
+            waits: Sparse::new(Wait { resume_by: Time::ZERO }),
             queues: Lists::new(),
             sessions: BTreeSet::new(),
         }
@@ -95,7 +102,6 @@ impl Endpoints {
 
     pub(crate) fn reserve(&mut self, endpoints: usize) {
         self.slab.reserve(endpoints);
-        self.pasts.reserve(endpoints);
         self.queues.reserve(endpoints);
     }
 
@@ -130,9 +136,7 @@ impl Endpoints {
     /// Puts the endpoint at the end of its breaker's line for that class, under that ticket, and
     /// among its sessions if there is one to be resumed by then.
     pub(crate) fn line_up(&mut self, slot: u32, class: Priority, ticket: u64, resume_by: Time) {
-        if resume_by > Time::ZERO {
-            self.pasts.get_mut(slot).resume_by = resume_by;
-        }
+        self.waits.set(slot, Wait { resume_by });
         let endpoint = &mut self.slab[slot];
         endpoint.ticket = ticket;
         let (breaker, several) = (endpoint.breaker, endpoint.several);
@@ -151,10 +155,9 @@ impl Endpoints {
 
     /// Takes an endpoint of that class out from among the sessions.
     pub(crate) fn forget_session(&mut self, slot: u32, class: Priority) {
-        let resume_by = core::mem::take(&mut self.pasts.get_mut(slot).resume_by);
-        if let Some(endpoint) = self.slab.get(slot) {
-            self.sessions.remove(&(endpoint.breaker, class, resume_by, endpoint.ticket, slot));
-        }
+        let Wait { resume_by } = self.waits.take(slot);
+        let EndpointRecord { breaker, ticket, .. } = self.slab[slot];
+        self.sessions.remove(&(breaker, class, resume_by, ticket, slot));
     }
 
     /// Moves all that wait for the breaker and have another endpoint to the displaced; one link for
@@ -210,7 +213,7 @@ impl Endpoints {
     /// Until when its peer's session lives, while it waits among the sessions.
     #[inline]
     pub(crate) fn resume_by(&self, slot: u32) -> Time {
-        self.pasts.get(slot).resume_by
+        self.waits.get(slot).resume_by
     }
 
     /// How many wait among the sessions.

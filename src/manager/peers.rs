@@ -91,7 +91,7 @@ pub(crate) struct Trouble {
 }
 
 impl Trouble {
-    const NONE: Self =
+    pub(crate) const NONE: Self =
         Self { failures: 0, excused: 0, epoch: 0, own_failures: 0, previous_delay: Duration::ZERO };
 }
 
@@ -163,7 +163,6 @@ impl Peers {
         self.slab.reserve(peers);
         self.map.reserve(peers, &self.slab);
         self.lists.reserve(peers);
-        self.troubles.reserve(peers);
     }
 
     pub(crate) fn find(&self, id: PeerId) -> Option<u32> {

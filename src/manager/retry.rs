@@ -7,7 +7,7 @@ use crate::config::FirstRetry;
 use crate::draw::{Draws, Purpose, uniform};
 use crate::manager::Manager;
 use crate::manager::out::Out;
-use crate::manager::peers::Phase;
+use crate::manager::peers::{Phase, Trouble};
 use crate::time::{Time, nanos};
 
 impl Manager {
@@ -116,9 +116,7 @@ impl Manager {
 
     pub(crate) fn forget_failures(&mut self, slot: u32) {
         if let Some(trouble) = self.peers.troubles.if_any(slot) {
-            (trouble.failures, trouble.excused) = (0, 0);
-            trouble.epoch = self.network.epoch;
-            trouble.previous_delay = Duration::ZERO;
+            *trouble = Trouble { own_failures: trouble.own_failures, ..Trouble::NONE };
         }
         let peer = &mut self.peers.slab[slot];
         peer.slow_lane = false;

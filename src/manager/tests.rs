@@ -13,8 +13,11 @@ fn the_records_stay_small() {
     let sizes = [
         ("Peer", size_of::<peers::Peer>()),
         ("EndpointRecord", size_of::<endpoints::EndpointRecord>()),
+        ("Trouble", size_of::<peers::Trouble>()),
+        ("Past", size_of::<endpoints::Past>()),
         ("Pulse", size_of::<conns::Pulse>()),
-        ("Conn", size_of::<conns::Conn>()),
+        ("Conn", size_of::<Option<conns::Conn>>()),
+        ("Asked", size_of::<conns::Asked>()),
         ("BreakerRecord", size_of::<breakers::BreakerRecord>()),
         ("Call", size_of::<calls::Call>()),
         ("Attempt", size_of::<calls::Attempt>()),

@@ -88,7 +88,8 @@ impl Manager {
             let ends = peer.id.0 ^ u64::from(peer.first_endpoint) ^ u64::from(peer.wanted);
             ends ^ peer.since.as_nanos() ^ peer.session_until.as_nanos()
         });
-        links ^ timer ^ peer
+        let trouble = u64::from(self.peers.troubles.get(slot).epoch);
+        links ^ timer ^ peer ^ trouble
     }
 
     fn touch_first_endpoint(&self, peer: u32) -> u64 {
@@ -99,6 +100,7 @@ impl Manager {
             .slab
             .get(first)
             .map_or(0, |endpoint| endpoint.ticket ^ u64::from(endpoint.breaker));
-        links ^ record
+        let past = self.endpoints.pasts.get(first).not_before.as_nanos();
+        links ^ record ^ past
     }
 }

@@ -32,7 +32,7 @@ use crate::manager::calls::{
 };
 use crate::manager::conns::{ConnPhase, LIVE, ORPHANS, UNCHECKED, Whole};
 use crate::manager::crowd::{Crowd, Trust};
-use crate::manager::endpoints::{DISPLACED, EndpointRecord, Past};
+use crate::manager::endpoints::{DISPLACED, EndpointRecord, Endpoints, Past, Wait};
 use crate::manager::environment::Network;
 use crate::manager::gates::Gates;
 use crate::manager::peers::{
@@ -268,8 +268,12 @@ mirror! { EndpointMirror of EndpointRecord {
     options {}
     slots { next, }
 } and Past {
-    values { failed_at: Time, not_before: Time, avoid_until: Time, resume_by: Time, }
+    values { failed_at: Time, not_before: Time, avoid_until: Time, }
     options { rhythm: Box<Phi>, }
+    slots {}
+} and Wait {
+    values { resume_by: Time, }
+    options {}
     slots {}
 }}
 
@@ -415,12 +419,13 @@ impl Manager {
             process: self.conns.process,
             peers: Table::of(&self.peers.slab, |slot, peer| {
                 let Peers { troubles, successions, qualities, .. } = &self.peers;
-                let moves = successions.get(slot);
-                PeerMirror::of((peer, troubles.get(slot), moves, qualities.get(slot)))
+                let succession = successions.get(slot);
+                PeerMirror::of((peer, troubles.get(slot), succession, qualities.get(slot)))
             }),
             replacements: Table::of(&self.replacements, |_, it| ReplacementMirror::of((it,))),
             endpoints: Table::of(&self.endpoints.slab, |slot, endpoint| {
-                EndpointMirror::of((endpoint, self.endpoints.pasts.get(slot)))
+                let Endpoints { pasts, waits, .. } = &self.endpoints;
+                EndpointMirror::of((endpoint, pasts.get(slot), waits.get(slot)))
             }),
             conns: Table::of(&self.conns.slab, |_, conn| {
                 ConnMirror::of((&self.conns.whole(conn),))

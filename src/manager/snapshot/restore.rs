@@ -68,8 +68,9 @@ impl Manager {
             rebuild("replacements", snapshot.replacements, |_, it| it.into_records().0)?;
         let endpoints = &mut manager.endpoints;
         endpoints.slab = rebuild("endpoints", snapshot.endpoints, |slot, it| {
-            let (endpoint, past) = it.into_records();
+            let (endpoint, past, wait) = it.into_records();
             endpoints.pasts.set(slot, past);
+            endpoints.waits.set(slot, wait);
             endpoint
         })?;
         let conns = rebuild("conns", snapshot.conns, |_, it| it.into_records().0)?;
