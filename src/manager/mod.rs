@@ -227,10 +227,17 @@ impl Manager {
         }
     }
 
+    #[inline]
     fn take(&mut self, event: &Event, now: Time, actions: &mut Vec<Action>) {
-        if self.notes(event, now) {
-            return;
+        if !self.notes(event, now) {
+            self.act(event, now, actions);
         }
+    }
+
+    /// The step of all that is more than a sign of life to be noted; apart, because that pays for none
+    /// of what this needs.
+    #[inline(never)]
+    fn act(&mut self, event: &Event, now: Time, actions: &mut Vec<Action>) {
         let answered = actions.len();
         let out = &mut Out::new(actions, self.policies.config.limits.max_work_per_step);
         self.observe(now, out);
