@@ -207,8 +207,8 @@ pub struct Limits {
     /// Calls at once, waiting ones included; 1,000,000. At most 2²⁷.
     pub max_calls: u32,
     /// Work that one step does beyond the direct answer to its event, in timers fired and queue
-    /// places moved; 256, which keeps a step below a millisecond with a million peers. What is left
-    /// stays due, and `next_deadline()` says so.
+    /// places moved; 256, which keeps a step at a millisecond or so with a million peers. What is
+    /// left stays due, and `next_deadline()` says so.
     pub max_work_per_step: u32,
 }
 
