@@ -35,7 +35,7 @@ impl Manager {
             let _: Acquire = bucket.acquire(rate, now);
         }
         record.in_flight += 1;
-        let replaces = self.replacement_of(peer).is_some();
+        let replaces = self.has_replacement(peer);
         let resume = if replaces { self.keeps_session(peer) } else { self.can_resume(peer) };
         let deadline = now + timeout;
         let phase = ConnPhase::Dialing { permit, resume, deadline };

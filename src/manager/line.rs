@@ -218,7 +218,7 @@ impl Manager {
     /// Finds another place for a peer whose breaker opened while it has other endpoints.
     pub(crate) fn place_again(&mut self, endpoint: u32, out: &mut Out<'_>) {
         let peer = self.endpoints.slab[endpoint].peer;
-        if self.replacement_of(peer).is_some() {
+        if self.has_replacement(peer) {
             self.seek_replacement(peer, out);
         } else {
             self.enqueue(peer, PeerCause::Asked, out);

@@ -75,7 +75,7 @@ impl Manager {
             return true;
         };
         let peer = self.endpoints.slab[endpoint].peer;
-        let replaces = self.replacement_of(peer).is_some();
+        let replaces = self.has_replacement(peer);
         if !replaces && !self.is_in_place(self.peers.slab[peer].first_endpoint, endpoint) {
             // It was parked here while the endpoint that it prefers was shut.
             self.place_again(endpoint, out);
