@@ -605,11 +605,12 @@ impl Breaker {
 
 // Comparing: what two breakers that behave alike may differ in is taken out.
 impl Breaker {
-    /// The breaker with its times relative to `now`, and without its counts of the past.
-    pub(crate) fn shape(mut self, now: Time) -> Self {
+    /// The breaker with its times relative to `now`, and without its counts of the past. For how long
+    /// it has been closed others ask as well, but not beyond `remembered`.
+    pub(crate) fn shape(mut self, policy: &BreakerPolicy, remembered: Duration, now: Time) -> Self {
         let relative = |time: Time| Time::from_nanos(nanos(time.since(now)));
         self.generation = 0;
-        self.trips = 0;
+        self.trips = self.trips.min(1);
         for out in &mut self.probes {
             out.since = Time::ZERO;
             out.deadline = relative(out.deadline);
@@ -617,9 +618,19 @@ impl Breaker {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.shape(now);
         }
+        if let Some(window) = &mut self.window {
+            window.shape(now);
+        }
         match &mut self.phase {
-            // How long it has been closed matters, and is told by the time itself.
-            Phase::Closed { since, .. } => *since = Time::from_nanos(nanos(now.since(*since))),
+            // How long it has been closed matters until it has been so for long.
+            Phase::Closed { since, .. } => {
+                let whole = policy.stable_after.max(policy.ramp_for.unwrap_or_default());
+                let closed_for = now.since(*since).min(whole.max(remembered));
+                *since = Time::from_nanos(nanos(closed_for));
+                if closed_for >= policy.stable_after {
+                    (self.level, self.opened_for) = (0, Duration::ZERO);
+                }
+            }
             Phase::Open { until } => *until = relative(*until),
             Phase::HalfOpen { .. } | Phase::ForcedOpen | Phase::Disabled => {}
         }

@@ -226,6 +226,11 @@ impl Bucket {
         self.credit <= policy.capacity
     }
 
+    /// The same as of `now`, which becomes the beginning of time.
+    pub(crate) fn shape(&mut self, policy: &BucketPolicy, now: Time) {
+        *self = Self { credit: self.credit_at(policy, now), at: Time::ZERO };
+    }
+
     fn credit_at(&self, policy: &BucketPolicy, now: Time) -> u64 {
         let elapsed = u128::from(nanos(now.since(self.at)));
         let credit = u128::from(self.credit) + elapsed * u128::from(policy.earn);

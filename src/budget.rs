@@ -242,6 +242,11 @@ impl Budget {
             && (self.balance < policy.capacity || self.rest == 0)
     }
 
+    /// The same as of `now`, which becomes the beginning of time.
+    pub(crate) fn shape(&mut self, policy: &BudgetPolicy, now: Time) {
+        *self = Self { at: Time::ZERO, ..self.settled(policy, now) };
+    }
+
     /// The budget as it is at `now`, with what the reserve has brought.
     fn settled(mut self, policy: &BudgetPolicy, now: Time) -> Self {
         if policy.gain == 0 || self.balance >= policy.capacity {

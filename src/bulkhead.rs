@@ -20,7 +20,7 @@
 //! Source: Nygard, *Release It!* 2nd ed., "Bulkheads"; Failsafe and cockatiel for the line.
 
 use crate::error::ConfigError;
-use crate::time::Time;
+use crate::time::{Time, nanos};
 use alloc::collections::VecDeque;
 use alloc::format;
 use core::time::Duration;
@@ -300,6 +300,18 @@ impl Bulkhead {
     /// All wait equally long, so whoever came first is also the first to have waited too long.
     pub fn expire(&mut self, now: Time) -> Option<u64> {
         if self.deadline()? > now { None } else { self.pop() }
+    }
+
+    /// The same with its times relative to `now`, without the gaps in its line and those who have gone.
+    pub(crate) fn shape(&mut self, now: Time) {
+        self.line.retain(|waiter| !waiter.gone);
+        (self.gaps, self.next) = (0, 0);
+        for waiter in self.line.iter_mut() {
+            (waiter.ticket, self.next) = (self.next, self.next + 1);
+            if waiter.until < Time::MAX {
+                waiter.until = Time::from_nanos(nanos(waiter.until.since(now)));
+            }
+        }
     }
 
     /// Whether this bulkhead could have arisen under `policy`; for what was read from outside.

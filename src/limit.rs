@@ -25,7 +25,7 @@
 
 use crate::error::ConfigError;
 use crate::ratio::Ratio;
-use crate::time::Time;
+use crate::time::{Time, nanos};
 use alloc::format;
 use core::time::Duration;
 
@@ -185,6 +185,11 @@ impl Limit {
                 self.limit = self.limit.saturating_add(1).min(policy.0.max);
             }
         }
+    }
+
+    /// The same with its times relative to `now`.
+    pub(crate) fn shape(&mut self, now: Time) {
+        self.decreased_at = self.decreased_at.map(|at| Time::from_nanos(nanos(now.since(at))));
     }
 
     /// Whether this limit could have arisen under `policy`; for what was read from outside.

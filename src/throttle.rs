@@ -167,6 +167,11 @@ impl Throttle {
         Self { window }
     }
 
+    /// The same with its times relative to `now`.
+    pub(crate) fn shape(&mut self, now: Time) {
+        self.window.shape(now);
+    }
+
     /// Decides about a request and counts it, whether it is sent or not.
     ///
     /// `random`: 64 uniform bits, see [`Draws`](crate::draw::Draws).

@@ -121,6 +121,13 @@ impl Window {
         })
     }
 
+    /// The same with its times relative to `now`.
+    pub(crate) fn shape(&mut self, now: Time) {
+        if let Kind::Time(buckets) = &mut self.0 {
+            buckets.shape(now);
+        }
+    }
+
     /// Counts an outcome. O(1); after a silence of a whole time window, ten steps.
     #[inline]
     pub fn record(&mut self, failed: bool, slow: bool, now: Time) {
@@ -307,6 +314,19 @@ impl Buckets {
         kept(older, skipped).plus(kept(newer, skipped.saturating_sub(older.len())))
     }
 
+    /// The newest bucket first, and in place of the start how long that one has lasted.
+    fn shape(&mut self, now: Time) {
+        let (newest, width_ns) = (self.newest, self.width_ns);
+        if self.index(now) - newest >= BUCKETS {
+            *self = Self::new(width_ns, Time::ZERO);
+        } else {
+            let began = newest.saturating_mul(width_ns);
+            self.start = Time::from_nanos(nanos(now.since(self.start)).saturating_sub(began));
+            self.buckets.rotate_left(place(newest));
+            self.newest = 0;
+        }
+    }
+
     fn is_valid(&self, width_ns: u64) -> bool {
         let reachable = nanos(Time::MAX.since(self.start)) / width_ns;
         self.width_ns == width_ns
@@ -366,6 +386,16 @@ impl Recent {
         self.newest = second;
         if let Some(count) = self.seconds.get_mut(recent_place(second)) {
             *count = count.saturating_add(1);
+        }
+    }
+
+    /// The newest second first, and in its place how long ago it began; none if all have passed.
+    pub(crate) fn shape(&mut self, now: Time) {
+        if self.count(now) == 0 {
+            *self = Self::default();
+        } else {
+            self.seconds.rotate_left(recent_place(self.newest));
+            self.newest = nanos(now.since(Time::from_secs(self.newest)));
         }
     }
 

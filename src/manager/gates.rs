@@ -47,6 +47,24 @@ impl Gates {
         }
     }
 
+    /// The same as of `now`, its times relative to that and its tickets to the first in line.
+    pub(crate) fn shape(&mut self, policy: &GatePolicy, now: Time) {
+        self.bulkhead.shape(now);
+        if let Some(limit) = &mut self.limit {
+            limit.shape(now);
+        }
+        if let (Some(bucket), Some(rate)) = (&mut self.rate, &policy.rate) {
+            bucket.shape(rate, now);
+        }
+        if let Some(throttle) = &mut self.throttle {
+            throttle.shape(now);
+        }
+        if let (Some(budget), Some(policy)) = (&mut self.budget, &policy.budget) {
+            budget.shape(policy, now);
+        }
+        self.throttle_draws = 0;
+    }
+
     /// How many attempts may run at once.
     pub(crate) fn limit(&self, policy: &GatePolicy) -> u32 {
         let most = policy.bulkhead.max_concurrent();

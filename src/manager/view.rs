@@ -296,6 +296,6 @@ impl Manager {
     /// their jitter; for exploring small worlds. O(n).
     #[must_use]
     pub fn shape_digest(&self) -> u64 {
-        Digest::of(&self.snapshot().into_shape())
+        Digest::of(&self.snapshot().into_shape(&self.policies))
     }
 }

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
+use crate::config::Policies;
 use crate::id::{AttemptId, BreakerId, CallId, ConnId, PeerId, PingId};
 use crate::manager::calls::CallPhase;
 use crate::manager::conns::ConnPhase;
@@ -11,9 +12,12 @@ use crate::manager::replacements::Stage;
 use crate::manager::snapshot::Snapshot;
 use crate::time::{Time, nanos};
 
+/// When what is over was, and what never was.
+const OVER: Time = Time::from_nanos(1 << 63);
+
 impl Snapshot {
     /// The snapshot with everything taken out that two states of one shape may differ in.
-    pub(crate) fn into_shape(mut self) -> Self {
+    pub(crate) fn into_shape(mut self, policies: &Policies) -> Self {
         let now = self.now;
         // What lies ahead keeps its distance; what lies behind keeps its age, under the top bit.
         let relative = |time: &mut Time| {
@@ -23,17 +27,26 @@ impl Snapshot {
                 time => Time::from_nanos(nanos(now.since(time)) | (1 << 63)),
             };
         };
+        // Whether it will be over matters, and not for how long it has been.
+        let until = |time: &mut Time| match *time {
+            at if at < now => *time = OVER,
+            _ => relative(time),
+        };
+        // What never was is no older tomorrow.
+        let since = |time: &mut Time| match *time {
+            Time::ZERO => *time = OVER,
+            _ => relative(time),
+        };
         self.run = 0;
         self.config.seed = 0;
-        for time in [
-            &mut self.now,
-            &mut self.woke_at,
-            &mut self.hold_until,
-            &mut self.network.still_at,
-            &mut self.network.renewed_at,
-            &mut self.network.up_at,
-        ] {
-            relative(time);
+        if !self.network.down && !self.network.paused {
+            self.network.still_at = OVER;
+        } else {
+            relative(&mut self.network.still_at);
+        }
+        until(&mut self.hold_until);
+        for time in [&mut self.woke_at, &mut self.network.renewed_at, &mut self.network.up_at] {
+            since(time);
         }
         self.self_health = self.self_health.shape(relative);
         let (epoch, process) = (self.network.epoch, self.process);
@@ -51,6 +64,12 @@ impl Snapshot {
             relative(&mut timer.deadline);
             timer.sequence = rank;
         }
+        // What no setting asks for is left out as well.
+        let profiles = &self.config.peer_profiles;
+        let gives_up = profiles.iter().any(|profile| profile.give_up_after.is_some());
+        let resumes = profiles.iter().any(|profile| profile.session_ttl.is_some());
+        let remembered = profiles.iter().map(|profile| profile.stable_after).max();
+        let remembered = remembered.unwrap_or_default();
         let mut places = BTreeMap::new();
         for (slot, entry) in (0..).zip(&mut self.peers.slots) {
             let Some(peer) = entry else { continue };
@@ -63,11 +82,17 @@ impl Snapshot {
             peer.backoff_draws = 0;
             peer.retry_draws = 0;
             peer.replacement_draws = 0;
-            relative(&mut peer.since);
+            match peer.phase {
+                Phase::Waiting => relative(&mut peer.since),
+                _ => peer.since = OVER,
+            }
             relative(&mut peer.without_since);
             peer.offline_before = offline.saturating_sub(peer.offline_before);
-            relative(&mut peer.connected_at);
-            relative(&mut peer.session_until);
+            if !gives_up {
+                (peer.without_since, peer.offline_before) = (OVER, 0);
+            }
+            since(&mut peer.connected_at);
+            until(&mut peer.session_until);
             if let Phase::BackingOff { until } = &mut peer.phase {
                 relative(until);
             }
@@ -83,10 +108,13 @@ impl Snapshot {
         }
         for entry in self.endpoints.slots.iter_mut().flatten() {
             entry.ticket = 0;
-            relative(&mut entry.resume_by);
-            relative(&mut entry.avoid_until);
-            relative(&mut entry.not_before);
-            relative(&mut entry.failed_at);
+            until(&mut entry.resume_by);
+            until(&mut entry.avoid_until);
+            until(&mut entry.not_before);
+            match entry.failures {
+                0 => entry.failed_at = OVER,
+                _ => relative(&mut entry.failed_at),
+            }
         }
         for (slot, entry) in (0..).zip(&mut self.conns.slots) {
             let Some(conn) = entry else { continue };
@@ -117,7 +145,7 @@ impl Snapshot {
             call.process = u32::from(call.process != process);
             relative(&mut call.since);
             relative(&mut call.deadline);
-            relative(&mut call.not_before);
+            until(&mut call.not_before);
             match &mut call.phase {
                 CallPhase::Turn { ticket, until } => {
                     *ticket = 0;
@@ -142,17 +170,25 @@ impl Snapshot {
         for (slot, entry) in (0..).zip(&mut self.breakers.slots) {
             let Some(breaker) = entry else { continue };
             breaker.id = BreakerId(slot);
-            relative(&mut breaker.crowd.believed_until);
+            until(&mut breaker.crowd.believed_until);
+            breaker.losses.shape(now);
+            if !resumes {
+                breaker.dial_ns = 0;
+            }
             let Refusals { first, second, .. } = &mut breaker.refusals;
             for peer in [first, second] {
                 // One that was removed is like no other.
                 *peer = peer.map(|id| places.get(&id).copied().unwrap_or(PeerId(u64::MAX)));
             }
             breaker.tickets = 0;
-            breaker.breaker = breaker.breaker.clone().shape(now);
+            let policy = policies.breaker(breaker.profile);
+            breaker.breaker = breaker.breaker.clone().shape(&policy.normal, remembered, now);
             if let Some(gates) = &mut breaker.gates {
-                gates.throttle_draws = 0;
-                gates.refused_at.as_mut().map(relative);
+                gates.shape(&policy.gates, now);
+                match (&gates.throttle, &mut gates.refused_at) {
+                    (Some(_), Some(at)) => relative(at),
+                    (_, at) => *at = None,
+                }
             }
         }
         self
