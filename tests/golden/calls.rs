@@ -12,7 +12,7 @@ use steadfast::throttle::ThrottleConfig;
 use steadfast::{CallFailure, Config, Ratio};
 
 use crate::secs;
-use crate::story::story;
+use crate::story;
 
 /// The defaults without chance, and with one second of backoff, so that the timelines read well.
 fn plain() -> Config {

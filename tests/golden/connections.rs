@@ -10,7 +10,7 @@ use steadfast::limit::LimitConfig;
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 
-use crate::story::story;
+use crate::story;
 use crate::{plain, secs};
 
 /// [`plain`], with something changed in its one peer profile.

@@ -7,7 +7,7 @@ use steadfast::config::{Detector, MassGuardConfig, OnSuspect, PeerProfile, Signs
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 
-use crate::story::story;
+use crate::story;
 use crate::{plain, secs};
 
 /// [`plain`], with heartbeats, and something changed in its one peer profile.

@@ -21,6 +21,11 @@ use steadfast::Config;
 use steadfast::backoff::Jitter;
 use steadfast::config::FirstRetry;
 
+/// The timeline of a script.
+fn story(config: Config, script: &str) -> String {
+    story::play(config, script).0
+}
+
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }

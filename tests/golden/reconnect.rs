@@ -5,7 +5,7 @@ use steadfast::Config;
 use steadfast::config::{Detector, OnSuspect, PeerProfile, Priority, Signs};
 use steadfast::probe::ProbeConfig;
 
-use crate::story::story;
+use crate::story;
 use crate::{plain, secs};
 
 /// [`plain`], and one dial at a time behind a breaker.

@@ -4,6 +4,7 @@
 //! breaker b1                      peer p1 b1 b2 [as PROFILE]      endpoints p1 e0@b1 e7@b2
 //! +2s connected p1 resumed        dial-failed p1 refused 10s      lost c3 reset
 //! +1s wait                        sleep 10s (without a tick)      why p1
+//! +1s pass (without a tick)       back 3s (a tick, too early)     restarted
 //! call r1 b1 [as PROFILE] [by 5s] call r2 p1@b1                   cancel r1
 //! late 2s succeeded r1 (the driver sleeps over its deadlines, and feeds that first)
 //! succeeded r1                    failed a3 throttled [10s|never] dropped r1      gates b1
@@ -21,13 +22,13 @@ use std::time::Duration;
 
 use crate::render::{at, breaker_state, render, state, word};
 use steadfast::{
-    Action, AttemptId, Blocked, BreakerId, CallFailure, CallId, Config, ConnId, DialCause,
-    Endpoint, EndpointId, Event, Ledger, LossCause, Manager, PeerId, PingId, RetryAfter, Tag,
-    Target, Time,
+    Action, AttemptId, Blocked, BreakerId, BreakerProfileId, CallFailure, CallId, CallProfileId,
+    Config, ConnId, DialCause, Endpoint, EndpointId, Event, Ledger, LossCause, Manager, PeerId,
+    PeerProfileId, PingId, RetryAfter, Tag, Target, Time,
 };
 
-/// Plays the script and returns its timeline.
-pub(crate) fn story(config: Config, script: &str) -> String {
+/// Plays the script; its timeline, and the manager as it is then.
+pub(crate) fn play(config: Config, script: &str) -> (String, Manager) {
     let manager = Manager::new(config, 7).unwrap();
     let mut teller = Teller {
         manager,
@@ -41,7 +42,7 @@ pub(crate) fn story(config: Config, script: &str) -> String {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         teller.tell(line);
     }
-    teller.timeline
+    (teller.timeline, teller.manager)
 }
 
 struct Teller {
@@ -67,6 +68,14 @@ impl Teller {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["wait"] => self.step(Event::Tick, "tick", false),
+            ["pass"] => {}
+            ["back", by] => {
+                let now = self.now;
+                let back = u64::try_from(span(by).as_nanos()).unwrap();
+                self.now = Time::from_nanos(now.as_nanos().saturating_sub(back));
+                self.step(Event::Tick, line, true);
+                self.now = now;
+            }
             ["sleep", late] => {
                 self.now += span(late);
                 self.step(Event::Tick, line, true);
@@ -200,9 +209,7 @@ impl Teller {
         if word.starts_with('r') {
             return self.attempts[&CallId(number(word))];
         }
-        let (slot, generation) = word[1..].split_once('.').unwrap_or((&word[1..], "0"));
-        let (slot, generation): (u64, u64) = (slot.parse().unwrap(), generation.parse().unwrap());
-        AttemptId::from_raw(generation << 28 | slot)
+        AttemptId::from_raw(issued(word))
     }
 
     fn call(&self, name: &str, target: &str, words: &[&str]) -> Event {
@@ -212,15 +219,16 @@ impl Teller {
             }
             None => Target::Breaker(BreakerId(number(target))),
         };
-        let (mut profile, mut deadline) = ("default", None);
+        let (mut named, mut deadline) = ("default", None);
         for pair in words.chunks(2) {
             match *pair {
-                ["as", name] => profile = name,
+                ["as", name] => named = name,
                 ["by", after] => deadline = Some(self.now + span(after)),
                 _ => panic!("no such words: {pair:?}"),
             }
         }
-        let profile = self.manager.config().call_profile(profile).unwrap();
+        let found = self.manager.config().call_profile(named);
+        let profile = profile(found, named, CallProfileId);
         Event::Call { call: CallId(number(name)), target, profile, deadline }
     }
 
@@ -229,9 +237,7 @@ impl Teller {
         if word.starts_with('p') {
             return self.conns[&PeerId(number(word))];
         }
-        let (slot, generation) = word[1..].split_once('.').unwrap_or((&word[1..], "0"));
-        let (slot, generation): (u64, u64) = (slot.parse().unwrap(), generation.parse().unwrap());
-        ConnId::from_raw(generation << 28 | slot)
+        ConnId::from_raw(issued(word))
     }
 
     fn event(&self, words: &[&str]) -> Event {
@@ -242,19 +248,19 @@ impl Teller {
                 breaker: breaker(name),
                 profile: config.breaker_profile("default").unwrap(),
             },
-            ["breaker", name, "as", profile] => Event::AddBreaker {
+            ["breaker", name, "as", named] => Event::AddBreaker {
                 breaker: breaker(name),
-                profile: config.breaker_profile(profile).unwrap(),
+                profile: profile(config.breaker_profile(named), named, BreakerProfileId),
             },
             ["remove-breaker", name] => Event::RemoveBreaker { breaker: breaker(name) },
             ["peer", name, ref breakers @ ..] => {
-                let (breakers, profile) = match *breakers {
-                    [ref breakers @ .., "as", profile] => (breakers, profile),
+                let (breakers, named) = match *breakers {
+                    [ref breakers @ .., "as", named] => (breakers, named),
                     _ => (breakers, "default"),
                 };
                 Event::AddPeer {
                     peer: PeerId(number(name)),
-                    profile: config.peer_profile(profile).unwrap(),
+                    profile: profile(config.peer_profile(named), named, PeerProfileId),
                     endpoints: endpoints(breakers),
                 }
             }
@@ -289,12 +295,13 @@ impl Teller {
                 }
                 Event::GoAway { conn: self.conn(conn), leaves_in, reconnect_in }
             }
+            ["pong", ping] if ping.starts_with('g') => {
+                Event::Pong { ping: PingId::from_raw(issued(ping)) }
+            }
             ["pong", conn] => Event::Pong { ping: self.pings[&self.conn(conn)] },
-            ["metrics", conn, latency, loss] => Event::Metrics {
-                conn: self.conn(conn),
-                latency: span(latency),
-                loss: percent(loss),
-            },
+            ["metrics", conn, latency, loss] => {
+                Event::Metrics { conn: self.conn(conn), latency: span(latency), loss: share(loss) }
+            }
             ["accepted", peer, tag] => {
                 Event::Accepted { peer: PeerId(number(peer)), tag: Tag(number(tag)) }
             }
@@ -310,12 +317,13 @@ impl Teller {
                 }),
             },
             ["dropped", attempt] => Event::Dropped { attempt: self.attempt(attempt) },
+            ["restarted"] => Event::Restarted,
             ["network", "down"] => Event::NetworkDown,
             ["network", "up"] => Event::NetworkUp,
             ["network", "changed"] => Event::NetworkChanged,
             ["paused"] => Event::Paused,
             ["resumed"] => Event::Resumed,
-            ["load", load] => Event::Load { load: percent(load) },
+            ["load", load] => Event::Load { load: share(load) },
             ["force-open", name] => Event::ForceOpen { breaker: breaker(name) },
             ["disable", name] => Event::Disable { breaker: breaker(name) },
             ["watch-only", name, on] => Event::WatchOnly { breaker: breaker(name), on: on == "on" },
@@ -339,28 +347,45 @@ fn endpoints(words: &[&str]) -> Vec<Endpoint> {
     (0..).zip(words).map(endpoint).collect()
 }
 
+/// `c3`, `a3.1`, `g0.2`: an id of the manager's, by its slot and generation.
+fn issued(word: &str) -> u64 {
+    let (slot, generation) = word[1..].split_once('.').unwrap_or((&word[1..], "0"));
+    generation.parse::<u64>().unwrap() << 28 | slot.parse::<u64>().unwrap()
+}
+
+/// A profile, by its name or else by its place.
+fn profile<T>(found: Option<T>, word: &str, place: fn(u16) -> T) -> T {
+    found.unwrap_or_else(|| place(word.parse().unwrap()))
+}
+
 fn number(word: &str) -> u64 {
     word[1..].parse().unwrap()
 }
 
 fn span(word: &str) -> Duration {
     let (digits, unit) = word.split_at(word.find(|c: char| c.is_alphabetic()).unwrap());
-    let nanos = match unit {
+    let unit: u128 = match unit {
         "ns" => 1,
         "ms" => 1_000_000,
         "s" => 1_000_000_000,
         "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000_u64,
+        "h" => 3_600_000_000_000,
         "years" => 31_557_600_000_000_000,
         _ => panic!("no such unit: {word}"),
     };
     let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
-    let part = if decimals.is_empty() { 0 } else { decimals.parse::<u64>().unwrap() * nanos };
-    let scale = 10_u64.pow(u32::try_from(decimals.len()).unwrap());
-    Duration::from_nanos(whole.parse::<u64>().unwrap().saturating_mul(nanos) + part / scale)
+    let part = if decimals.is_empty() { 0 } else { decimals.parse::<u128>().unwrap() * unit };
+    let scale = 10_u128.pow(u32::try_from(decimals.len()).unwrap());
+    let nanos = whole.parse::<u128>().unwrap() * unit + part / scale;
+    let second = 1_000_000_000;
+    Duration::new(u64::try_from(nanos / second).unwrap(), u32::try_from(nanos % second).unwrap())
 }
 
-fn percent(word: &str) -> u32 {
+/// `50%` or `500000ppm`, in parts per million.
+fn share(word: &str) -> u32 {
+    if let Some(millionths) = word.strip_suffix("ppm") {
+        return millionths.parse().unwrap();
+    }
     word.strip_suffix('%').unwrap().parse::<u32>().unwrap() * 10_000
 }
 

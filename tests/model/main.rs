@@ -18,7 +18,12 @@ macro_rules! ensure {
 }
 
 mod calls;
+mod lines;
 mod reference;
+#[path = "../golden/render.rs"]
+mod render;
+#[path = "../golden/story.rs"]
+mod story;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -348,7 +353,7 @@ proptest! {
         let breaker = &mut config.breaker_profiles[1].breaker;
         (breaker.rates, breaker.slow_after, breaker.slow_in_flight) = (None, None, false);
         let mut world = World::new(Manager::new(config.clone(), 7)?);
-        let mut model = Model::new(config);
+        let mut model = Model::new(config.clone());
         let mut verdict = Ok(());
         for (line, op) in script.iter().enumerate() {
             world.play_watched(op, |manager, step| {
@@ -360,8 +365,20 @@ proptest! {
                     });
                 }
             });
-            prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
+            // As a story that can be kept among the golden ones.
+            let story = || lines::lines(&script[..=line], &config);
+            prop_assert!(verdict.is_ok(), "{}\n\n{}", verdict.unwrap_err(), story());
         }
+    }
+
+    #[test]
+    fn a_script_written_as_a_story_is_the_same_run(script in shape().script()) {
+        let (world, _) = play(&script, config());
+        // To the end of the 20 s that `play` waits.
+        let lines = lines::lines(&script, &config()) + "+20s pass";
+        let (timeline, manager) = story::play(config(), &lines);
+        prop_assert_eq!(manager.run_digest(), world.manager().run_digest(), "{}", timeline);
+        prop_assert_eq!(manager.state_digest(), world.manager().state_digest());
     }
 
     #[test]
