@@ -228,7 +228,8 @@ impl Probe {
     pub fn pinged(&mut self, now: Time) {
         if self.sent_at().is_none() {
             self.sent_at = now;
-            self.timed = true;
+            // One that is sent at the end of time counts as none.
+            self.timed = now != Time::MAX;
         }
     }
 
@@ -322,6 +323,14 @@ mod tests {
             assert_eq!(probe.expire(&policy, heard, secs(second)), ProbeVerdict::Wait);
         }
         assert_eq!(probe.expire(&policy, secs(90), secs(100)), ProbeVerdict::Ping);
+    }
+
+    #[test]
+    fn a_ping_at_the_end_of_time_is_none() {
+        let mut probe = Probe::default();
+        probe.pinged(Time::MAX);
+        assert_eq!((probe.sent_at(), probe.pong(Time::MAX)), (None, None));
+        assert!(probe.is_valid(&policy()));
     }
 
     #[test]
