@@ -200,7 +200,7 @@ impl Bags {
     /// Makes room for so many timers in all, and for a block of each bag that is not full.
     pub(crate) fn reserve(&mut self, timers: usize) {
         let blocks = timers.div_ceil(BLOCK) + self.bags.len();
-        self.pool.reserve_exact(blocks.saturating_sub(self.pool.len()));
+        let _ = self.pool.try_reserve_exact(blocks.saturating_sub(self.pool.len()));
     }
 
     /// For how many timers there is memory.

@@ -331,7 +331,7 @@ impl Calendar {
         if timers > MANY {
             self.lay_out();
             self.bags.reserve(timers);
-            self.run.reserve(SORTED as usize);
+            let _ = self.run.try_reserve(SORTED as usize);
         }
     }
 

@@ -34,7 +34,7 @@ impl Lists {
 
     /// Makes room for so many nodes in all.
     pub(crate) fn reserve(&mut self, nodes: usize) {
-        self.nodes.reserve_exact(nodes.saturating_sub(self.nodes.len()));
+        let _ = self.nodes.try_reserve_exact(nodes.saturating_sub(self.nodes.len()));
     }
 
     /// Reads the node and its neighbours, so that they are near when it leaves.

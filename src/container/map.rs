@@ -68,7 +68,7 @@ impl Map {
     pub(crate) fn reserve<T: Named>(&mut self, records: usize, slab: &Slab<T>) {
         let key = self.key;
         let hash_of = |&slot: &u32| slab.get(slot).map_or(0, |record| Self::hash(key, record.id()));
-        self.table.reserve(records.saturating_sub(self.table.len()), hash_of);
+        let _ = self.table.try_reserve(records.saturating_sub(self.table.len()), hash_of);
     }
 
     pub(crate) fn len(&self) -> usize {

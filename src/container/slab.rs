@@ -67,8 +67,8 @@ impl<T> Slab<T> {
 
     /// Makes room for so many records in all.
     pub(crate) fn reserve(&mut self, records: usize) {
-        self.slots.reserve_exact(records.saturating_sub(self.slots.len()));
-        self.free.reserve_exact(records.saturating_sub(self.free.len()));
+        let _ = self.slots.try_reserve_exact(records.saturating_sub(self.slots.len()));
+        let _ = self.free.try_reserve_exact(records.saturating_sub(self.free.len()));
     }
 
     /// All slots, and the free ones in the order of their release.
@@ -165,6 +165,13 @@ impl<T> IndexMut<u32> for Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_room_is_made_where_there_is_no_memory_for_it() {
+        let mut slab = Slab::<[u64; usize::MAX >> 8]>::new();
+        slab.reserve(1 << 27);
+        assert_eq!((slab.len(), slab.slots.capacity()), (0, 0));
+    }
 
     #[test]
     fn a_freed_slot_is_the_next_one_taken() {

@@ -283,7 +283,7 @@ impl Timers {
         for kind in [TimerKind::Peer, TimerKind::Conn] {
             self.calendars[kind.calendar()].reserve(peers);
             let keys = &mut self.keys.0[kind as usize];
-            keys.reserve_exact(peers.saturating_sub(keys.len()));
+            let _ = keys.try_reserve_exact(peers.saturating_sub(keys.len()));
         }
     }
 

@@ -299,7 +299,7 @@ impl Conns {
 
     pub(crate) fn reserve(&mut self, conns: usize) {
         self.slab.reserve(conns);
-        self.pulses.reserve_exact(conns.saturating_sub(self.pulses.len()));
+        let _ = self.pulses.try_reserve_exact(conns.saturating_sub(self.pulses.len()));
         self.lists.reserve(conns);
     }
 

@@ -171,7 +171,8 @@ impl Manager {
     /// Makes room for so many peers, with so many endpoints in all and a connection each.
     ///
     /// It changes no action. Without it records move whenever their number has doubled, and the step
-    /// that meets this takes some 20 ms at a million peers.
+    /// that meets this takes some 20 ms at a million peers. Where there is no memory for it, no room
+    /// is made.
     pub fn reserve(&mut self, peers: u32, endpoints: u32) {
         let limits = &self.policies.config.limits;
         let peers = peers.min(limits.max_peers) as usize;
