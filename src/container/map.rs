@@ -84,6 +84,9 @@ const fn fold(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
     use super::*;
 
     impl Named for u64 {
@@ -107,6 +110,86 @@ mod tests {
             assert_eq!(map.find(slab[999], &slab), Some(999));
             assert_eq!(map.find(5, &slab), None);
             assert_eq!(map.len(), 999);
+        }
+    }
+
+    const MANY: u64 = 1 << 12;
+
+    /// Ids as somebody would choose them who knows the table but not its key.
+    fn chosen() -> Vec<(&'static str, Vec<u64>)> {
+        let many = |id: fn(u64) -> u64| (0..MANY).map(id).collect();
+        vec![
+            ("in a row", many(|n| n)),
+            ("equal in 16 bits", many(|n| n << 16)),
+            ("equal in 32 bits", many(|n| n << 32 | 7)),
+            ("equal in 52 bits", many(|n| n << 52)),
+            ("from the end", many(|n| u64::MAX - n)),
+            ("far steps", many(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15))),
+            ("steps that undo the mixing", many(|n| n.wrapping_mul(0x94d0_49bb_1331_11eb))),
+            ("steps of three bits", many(|n| n.wrapping_mul(1 << 63 | 1 << 31 | 1))),
+            ("two bits of 64", many(|n| 1 << (n / 64) ^ 1 << (n % 64))),
+        ]
+    }
+
+    /// The places of the table that the ids of one set would like to be in, and the bits that tell
+    /// those of one place apart: how many share the fullest place, and how many both.
+    fn crowding(ids: &[u64], key: [u64; 2]) -> (u16, u16) {
+        let (mut places, mut twins) = (vec![0; 1 << 12], vec![0; 1 << 19]);
+        for &id in ids {
+            let hash = Map::hash(key, id);
+            let place = usize::try_from(hash % MANY).unwrap();
+            places[place] += 1;
+            twins[place << 7 | usize::try_from(hash >> 57).unwrap()] += 1;
+        }
+        (places.into_iter().max().unwrap(), twins.into_iter().max().unwrap())
+    }
+
+    /// Of as many ids as places, the fullest place has some seven by chance, and ten once in a
+    /// hundred tables; what a search must look at is bounded by what shares the other bits as well.
+    #[test]
+    fn ids_chosen_without_the_key_crowd_no_more_than_by_chance() {
+        for secret in (0..64).map(|n| fold(n ^ 0x5851_f42d_4c95_7f2d, 0xda94_2042_e4dd_58b5)) {
+            let key = Map::new(secret).key;
+            for (how, mut ids) in chosen() {
+                ids.sort_unstable();
+                ids.dedup();
+                let (places, twins) = crowding(&ids, key);
+                assert!(places <= 14 && twins <= 4, "{how}: {places} in a place, {twins} twins");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_found_to_collide_under_one_key_do_not_under_another() {
+        let known = Map::new(42).key;
+        let ids: Vec<u64> =
+            (0..).filter(|&id| Map::hash(known, id).is_multiple_of(512)).take(1 << 12).collect();
+        assert!(crowding(&ids, known).0 > 300, "they collide where they were found");
+        // Also under the keys that look most like it.
+        for secret in [40, 41, 43, 44, 46, 58, !42, 42 << 1, 42 << 32, 42 | 1 << 63] {
+            let (places, twins) = crowding(&ids, Map::new(secret).key);
+            assert!(places <= 14 && twins <= 4, "{secret}: {places} in a place, {twins} twins");
+        }
+    }
+
+    #[test]
+    fn a_search_among_chosen_ids_looks_at_hardly_more_than_one_record() {
+        for (how, ids) in chosen() {
+            let (mut map, mut slab) = (Map::new(0x0123_4567_89ab_cdef), Slab::new());
+            for &id in &ids {
+                let slot = slab.insert(id);
+                map.insert(slot, &slab);
+            }
+            let before = slab.visits.get();
+            for &id in &ids {
+                assert!(map.find(id, &slab).is_some());
+                let _ = map.find(id ^ 0x00ff_00ff, &slab);
+            }
+            let visits = slab.visits.get() - before;
+            assert!(
+                visits <= 3 * MANY,
+                "{how}: {visits} records for {MANY} ids and as many others"
+            );
         }
     }
 }
