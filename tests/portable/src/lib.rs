@@ -18,22 +18,26 @@ use core::fmt::Display;
 use core::mem::take;
 
 use serde::{Deserialize, Serialize};
-use steadfast::{Action, Config, Event, Manager, Snapshot, Time};
+use steadfast::{Action, Config, Event, Manager, Time};
 
 /// A snapshot is taken after so many steps, and whenever their number has doubled.
 const FIRST_SNAPSHOT: u64 = 64;
 
-/// The first line of a recording, as far as it is needed.
+/// The first line of a recording, as far as it is needed. The simulator's begin with new managers.
 #[derive(Deserialize)]
 struct Header {
     start: Start,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Start {
-    New { config: Config, seeds: Vec<u64> },
-    Restored { snapshots: Vec<Snapshot> },
+struct Start {
+    new: New,
+}
+
+#[derive(Deserialize)]
+struct New {
+    config: Config,
+    seeds: Vec<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -145,17 +149,9 @@ impl Player {
     }
 
     fn begin(&mut self, line: &[u8]) -> Result<(), String> {
-        let Header { start } = read(line)?;
-        self.managers = match start {
-            Start::New { config, seeds } => {
-                let manager = |seed| Manager::new(Config { seed, ..config.clone() }, seed);
-                seeds.into_iter().map(manager).collect::<Result<_, _>>().map_err(told)?
-            }
-            Start::Restored { snapshots } => {
-                let manager = |snapshot| Manager::restore(snapshot, 0);
-                snapshots.into_iter().map(manager).collect::<Result<_, _>>().map_err(told)?
-            }
-        };
+        let Header { start: Start { new: New { config, seeds } } } = read(line)?;
+        let manager = |seed| Manager::new(Config { seed, ..config.clone() }, seed);
+        self.managers = seeds.into_iter().map(manager).collect::<Result<_, _>>().map_err(told)?;
         Ok(())
     }
 
