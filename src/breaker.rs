@@ -608,7 +608,10 @@ impl Breaker {
     /// The breaker with its times relative to `now`, and without its counts of the past. For how long
     /// it has been closed others ask as well, but not beyond `remembered`.
     pub(crate) fn shape(mut self, policy: &BreakerPolicy, remembered: Duration, now: Time) -> Self {
-        let relative = |time: Time| Time::from_nanos(nanos(time.since(now)));
+        let relative = |time: Time| match time {
+            Time::MAX => Time::MAX,
+            _ => Time::from_nanos(nanos(time.since(now))),
+        };
         self.generation = 0;
         self.trips = self.trips.min(1);
         for out in &mut self.probes {

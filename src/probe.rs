@@ -267,6 +267,13 @@ impl Probe {
         (self.sent_at != Time::MAX).then_some(self.sent_at)
     }
 
+    /// The same with its times relative.
+    pub(crate) fn shape(&mut self, relative: impl Fn(&mut Time)) {
+        if self.sent_at != Time::MAX {
+            relative(&mut self.sent_at);
+        }
+    }
+
     /// Whether it has missed too many pings and not yet answered enough.
     #[must_use]
     pub const fn is_unhealthy(&self) -> bool {

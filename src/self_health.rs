@@ -194,10 +194,21 @@ impl SelfHealth {
         self.score == 0
     }
 
-    pub(crate) fn shape(mut self, relative: impl Fn(&mut Time)) -> Self {
+    /// The same with its times relative to `now`: of the second that it counts, how long ago it began.
+    pub(crate) fn shape(mut self, relative: impl Fn(&mut Time), now: Time) -> Self {
+        self.late_from = self.late_from.max(now);
+        if self.score_is_zero() {
+            self.since = now;
+        }
         relative(&mut self.since);
         relative(&mut self.late_from);
-        self.second = 0;
+        let began = nanos(now.since(Time::from_secs(self.second)));
+        if began >= 2 * A_SECOND {
+            (self.fired, self.fired_before, self.mistakes, self.counted) = (0, 0, 0, false);
+        }
+        let nothing =
+            (self.fired, self.fired_before, self.mistakes, self.counted) == (0, 0, 0, false);
+        self.second = if nothing { 0 } else { began };
         self
     }
 

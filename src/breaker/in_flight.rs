@@ -107,7 +107,10 @@ impl InFlight {
 
     /// The same with its times relative to `now`, and its numbers to the first.
     pub(super) fn shape(&mut self, now: Time) {
-        let relative = |time: Time| Time::from_nanos(nanos(time.since(now)));
+        let relative = |time: Time| match time {
+            Time::MAX => Time::MAX,
+            _ => Time::from_nanos(nanos(time.since(now))),
+        };
         for slow_at in self.slow_at.iter_mut().filter(|slow_at| **slow_at != ENDED) {
             *slow_at = relative(*slow_at).plus_nanos(1);
         }

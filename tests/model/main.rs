@@ -461,6 +461,25 @@ proptest! {
     }
 
     #[test]
+    fn a_run_that_begins_later_goes_through_the_same_shapes(
+        script in shape().script(),
+        seconds in 1..100_000_u64,
+    ) {
+        let mut worlds = [1, 1 + seconds].map(|begins| {
+            let mut world = World::new(Manager::new(config(), 7).unwrap());
+            world.wait(Duration::from_secs(begins));
+            world
+        });
+        for op in &script {
+            let [now, later] = worlds.each_mut().map(|world| {
+                world.play(op);
+                world.manager().shape_digest()
+            });
+            prop_assert_eq!(now, later, "{:?}", op);
+        }
+    }
+
+    #[test]
     fn ticks_at_random_moments_change_nothing(
         script in punctual(),
         moments in prop::collection::vec(any::<u64>(), 1..50),

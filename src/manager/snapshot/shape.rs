@@ -19,6 +19,7 @@ impl Snapshot {
     /// The snapshot with everything taken out that two states of one shape may differ in.
     pub(crate) fn into_shape(mut self, policies: &Policies) -> Self {
         let now = self.now;
+        let offline = self.network.clone().into_records().0.offline_ns(now);
         // What lies ahead keeps its distance; what lies behind keeps its age, under the top bit.
         let relative = |time: &mut Time| {
             *time = match *time {
@@ -37,6 +38,13 @@ impl Snapshot {
             Time::ZERO => *time = OVER,
             _ => relative(time),
         };
+        let buckets =
+            [(&mut self.pacer, &policies.pacer_rate), (&mut self.pinger, &policies.ping_rate)];
+        for (bucket, rate) in buckets {
+            if let (Some(bucket), Some(rate)) = (bucket, rate) {
+                bucket.shape(rate, now);
+            }
+        }
         self.run = 0;
         self.config.seed = 0;
         if !self.network.down && !self.network.paused {
@@ -44,13 +52,13 @@ impl Snapshot {
         } else {
             relative(&mut self.network.still_at);
         }
+        relative(&mut self.now);
         until(&mut self.hold_until);
         for time in [&mut self.woke_at, &mut self.network.renewed_at, &mut self.network.up_at] {
             since(time);
         }
-        self.self_health = self.self_health.shape(relative);
+        self.self_health = self.self_health.shape(relative, now);
         let (epoch, process) = (self.network.epoch, self.process);
-        let offline = self.network.clone().into_records().0.offline_ns(now);
         self.network.epoch = 0;
         self.network.offline = 0;
         self.process = 0;
@@ -122,11 +130,12 @@ impl Snapshot {
             conn.pings_before = 0;
             conn.process = u32::from(conn.process != process);
             conn.ping = conn.ping.map(|_| PingId::new(slot, 0));
-            relative(&mut conn.last_heard);
+            since(&mut conn.last_heard);
             relative(&mut conn.since);
+            conn.probe.shape(relative);
             conn.last_beat.as_mut().map(relative);
             conn.trust.since_mut().map(relative);
-            relative(&mut conn.excused);
+            since(&mut conn.excused);
             if let ConnPhase::Dialing { deadline, permit, .. } = &mut conn.phase {
                 relative(deadline);
                 let endpoint = conn.endpoint.and_then(|slot| self.endpoints.get(slot));
@@ -183,6 +192,12 @@ impl Snapshot {
             breaker.tickets = 0;
             let policy = policies.breaker(breaker.profile);
             breaker.breaker = breaker.breaker.clone().shape(&policy.normal, remembered, now);
+            if let (Some(bucket), Some(rate)) = (&mut breaker.bucket, &policy.rate) {
+                bucket.shape(rate, now);
+            }
+            if let Some(window) = &mut breaker.window {
+                window.shape(now);
+            }
             if let Some(gates) = &mut breaker.gates {
                 gates.shape(&policy.gates, now);
                 match (&gates.throttle, &mut gates.refused_at) {
