@@ -454,6 +454,43 @@ fn each_damage_is_named_with_its_line() {
 }
 
 #[test]
+fn no_number_is_so_absurd_that_a_replay_panics() {
+    let text = recorded();
+    let digit = |place: usize| text.as_bytes().get(place).is_some_and(u8::is_ascii_digit);
+    let first = |place: &usize| digit(*place) && !digit(place.wrapping_sub(1));
+    for start in (0..text.len()).filter(first) {
+        let rest = &text[start..];
+        let end = start + rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let with = |other: &str| format!("{}{other}{}", &text[..start], &text[end..]);
+        for other in ["18446744073709551615", "9223372036854775808", "4294967295"] {
+            let _ = outcome(with(other).as_bytes());
+        }
+        for other in ["1e999", "NaN"] {
+            let damaged = with(other);
+            let line = damaged[..start].lines().count().max(1);
+            let is_text =
+                text[..start].ends_with(['"', '.']) || text[end..].starts_with(['"', '.']);
+            match outcome(damaged.as_bytes()) {
+                Err(error) => assert!(error.starts_with(&format!("line {line} of ")), "{error}"),
+                Ok(_) => assert!(is_text, "{other} was taken in line {line}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn no_flipped_bit_makes_a_replay_panic() {
+    let text = recorded().into_bytes();
+    for place in (0..text.len()).step_by(7) {
+        for bit in 0..8 {
+            let mut flipped = text.clone();
+            flipped[place] ^= 1 << bit;
+            let _ = outcome(&flipped);
+        }
+    }
+}
+
+#[test]
 fn managers_that_cannot_be_are_refused() {
     let header = |start: &Start| {
         let recorder = Recorder::new(Vec::new(), &about(), start).unwrap();

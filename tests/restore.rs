@@ -312,6 +312,70 @@ fn a_truncated_snapshot_is_an_error() {
     }
 }
 
+/// Of many slots one is enough.
+fn numbers(value: &Value) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let alike = |at: &str| at.replace(|digit: char| digit.is_ascii_digit(), "");
+    let mut all = Vec::new();
+    walk(value, "", &mut |at, value| {
+        if value.is_number() && seen.insert(alike(at)) {
+            all.push(at.to_string());
+        }
+    });
+    all
+}
+
+#[test]
+fn what_is_no_whole_number_is_an_error_wherever_a_number_stands() {
+    let whole = snapshot();
+    for at in numbers(&whole) {
+        let mut damaged = whole.clone();
+        *damaged.pointer_mut(&at).unwrap() = json!("@");
+        let text = damaged.to_string();
+        for other in ["1e999", "1e3", "NaN", "340282366920938463463374607431768211456"] {
+            let text = text.replace("\"@\"", other);
+            let error = serde_json::from_str::<Snapshot>(&text).map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains(" at line 1 column "), "{at}: {error}");
+        }
+    }
+}
+
+#[test]
+fn no_number_is_so_absurd_that_a_manager_with_it_cannot_go_on() {
+    let whole = snapshot();
+    for at in numbers(&whole) {
+        for absurd in [u64::MAX, (1 << 63) - 1, u64::from(u32::MAX), 65_535] {
+            let mut damaged = whole.clone();
+            *damaged.pointer_mut(&at).unwrap() = json!(absurd);
+            let Ok(snapshot) = serde_json::from_value(damaged) else { continue };
+            match Manager::restore(snapshot, 1) {
+                Err(error) => assert!(error.to_string().contains(": "), "{at}: {error}"),
+                Ok(mut manager) => {
+                    for _ in 0..20 {
+                        let Some(due) = manager.next_deadline() else { break };
+                        let _ = manager.step(Event::Tick, due);
+                        assert_eq!(manager.check(), Ok(()), "{at} = {absurd}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_flipped_bit_makes_it_panic() {
+    let text = snapshot().to_string().into_bytes();
+    for place in (0..text.len()).step_by(397) {
+        for bit in 0..8 {
+            let mut flipped = text.clone();
+            flipped[place] ^= 1 << bit;
+            if let Ok(snapshot) = serde_json::from_slice(&flipped) {
+                let _ = Manager::restore(snapshot, 1);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_field_that_nobody_knows_is_an_error() {
     let mut damaged = snapshot();

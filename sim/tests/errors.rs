@@ -7,6 +7,7 @@
     reason = "a test that goes wrong should stop there"
 )]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use steadfast_sim::{Scenario, Simulation};
@@ -209,6 +210,53 @@ proptest::proptest! {
         }
         if let Err(error) = Simulation::from_toml(GOOD).unwrap().set(&change) {
             let _ = error.to_string();
+        }
+    }
+}
+
+/// Wherever a digit stands there may be anything. Taken is what is a text, a comment or still a share.
+#[test]
+fn no_number_is_so_absurd_that_it_is_no_error() {
+    let absurd =
+        ["nan", "inf", "-inf", "1e999", "-1", "18446744073709551615", "9223372036854775807"];
+    let small_world = include_str!("../scenarios/small-world.toml");
+    let (mut taken, mut refused) = (BTreeSet::new(), 0);
+    for text in [GOOD, small_world] {
+        let digit = |place: usize| text.as_bytes().get(place).is_some_and(u8::is_ascii_digit);
+        for start in (0..text.len()).filter(|&place| digit(place) && !digit(place - 1)) {
+            let rest = &text[start..];
+            let end = start + rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            for other in absurd {
+                let changed = format!("{}{other}{}", &text[..start], &text[end..]);
+                let line = text[..start].lines().last().unwrap_or_default();
+                match Scenario::parse(&changed, "outage.toml") {
+                    Err(error) => {
+                        let error = error.to_string();
+                        let line = changed[..start].lines().count();
+                        assert!(error.contains(&format!("outage.toml:{line}:")), "{error}");
+                        refused += 1;
+                    }
+                    Ok(_) => _ = taken.insert(format!("{line}{other}")),
+                }
+            }
+        }
+    }
+    assert!(refused > 200, "{refused}");
+    insta::assert_snapshot!(taken.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn a_scenario_that_is_cut_off_or_has_a_flipped_bit_makes_nothing_panic() {
+    for end in 0..GOOD.len() {
+        if let Err(error) = Scenario::parse(&GOOD[..end], "outage.toml") {
+            assert!(error.to_string().starts_with("error: "), "{error}");
+        }
+        for bit in 0..7 {
+            let mut flipped = GOOD.as_bytes().to_vec();
+            flipped[end] ^= 1 << bit;
+            if let Err(error) = Scenario::parse(str::from_utf8(&flipped).unwrap(), "outage.toml") {
+                assert!(error.to_string().starts_with("error: "), "{error}");
+            }
         }
     }
 }
