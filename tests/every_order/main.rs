@@ -31,10 +31,10 @@ fn explore(cast: Cast, depth: usize) {
 
 #[test]
 fn in_every_order_of_events_all_holds_and_ends_well() {
-    explore(Cast::All, 3);
+    explore(Cast::All, 4);
 }
 
 #[test]
 fn with_fewer_kinds_of_events_deeper() {
-    explore(Cast::Dials, 4);
+    explore(Cast::Dials, 5);
 }
