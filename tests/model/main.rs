@@ -60,6 +60,8 @@ const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/m
 fn cases() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEDS))),
+        // Down to a few lines.
+        max_shrink_iters: 20_000,
         ..ProptestConfig::default()
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Conn {
     pub(crate) last_heard: Time,
     pub(crate) heard: bool,
     pub(crate) doubted: bool,
+    /// Whether at some moment of that doubt many were silent, so that it may have been waited for.
+    pub(crate) amid_many: bool,
     pub(crate) suspected: bool,
     /// Whether its server said that it would leave.
     pub(crate) draining: bool,
@@ -264,6 +266,7 @@ impl Model {
             self.take_action(action, step, place)
                 .map_err(|problem| format!("{action:?}: {problem}"))?;
             self.watch_hedges();
+            self.watch_crowds();
         }
         // Other events leave to the next tick what has not been due for a while.
         let late = if step.event == Event::Tick { 0 } else { 250_000_000 };
@@ -1074,6 +1077,7 @@ impl Model {
             last_heard: self.now,
             heard: false,
             doubted: false,
+            amid_many: false,
             suspected: false,
             draining: false,
             ping: None,
@@ -1308,7 +1312,8 @@ impl Model {
                 let heard = self.now.since(record.last_heard);
                 ensure!(*silence == heard, "silent for {heard:?}");
                 ensure!(record.doubted, "it was not doubted before");
-                let (breaker, checked) = (record.breaker, record.last_heard < self.renewed_at);
+                let (breaker, amid_many) = (record.breaker, record.amid_many);
+                let checked = record.last_heard < self.renewed_at;
                 let judged_from = record.last_heard.max(self.up_at);
                 let health = self.profile(&self.peers[peer]).health;
                 ensure!(self.now >= self.hold_until, "suspects while judgement holds");
@@ -1324,15 +1329,17 @@ impl Model {
                     (_, Detector::Phi(phi)) => judged_from + phi.acceptable_pause <= self.now,
                 };
                 ensure!(long, "not silent for long");
-                if let Some(breaker) = breaker.filter(|it| self.is_mass(*it)) {
-                    // Whoever is silent among many has twice as long, unless it was true just now.
+                let is_mass = breaker.is_some_and(|breaker| self.is_mass(breaker));
+                if let Some(breaker) = breaker.filter(|_| is_mass || amid_many) {
+                    // Whoever is silent among many has twice as long, unless it was true just now,
+                    // be it of one that was waited for until the others had spoken.
                     let believe_for = self.config.mass_guard.unwrap().believe_for;
                     let now = self.now;
                     let record = self.breakers.get_mut(&breaker).unwrap();
                     let believed = record.believed.replace(now);
                     let believed = believed.is_some_and(|at| now < at + believe_for);
-                    if let (Signs::Heartbeats, Detector::Deadline(span)) =
-                        (health.signs, health.detector)
+                    if let (true, Signs::Heartbeats, Detector::Deadline(span)) =
+                        (is_mass, health.signs, health.detector)
                     {
                         ensure!(believed || heard >= 2 * span, "suspected among many at once");
                     }
@@ -1355,7 +1362,7 @@ impl Model {
                 let record = self.conns.get_mut(conn).ok_or("no such connection")?;
                 let back = record.last_heard < self.up_at;
                 ensure!(record.doubted && (record.last_heard == self.now || back), "why");
-                record.doubted = false;
+                (record.doubted, record.amid_many) = (false, false);
                 Ok(())
             }
             Notice::MassSuspicion { breaker, silent, connected } => {
@@ -1591,6 +1598,17 @@ impl Model {
         let (doubted, up) = self.crowd(breaker);
         let share = guard.share.of(u64::from(up)).max(u64::from(guard.min_silent));
         up >= guard.min_peers && u64::from(doubted) > share
+    }
+
+    /// Marks those whom the manager may be waiting for because many are silent.
+    fn watch_crowds(&mut self) {
+        let doubted = self.conns.iter().filter(|(_, conn)| conn.doubted);
+        let amid_many = |conn: &Conn| conn.breaker.is_some_and(|breaker| self.is_mass(breaker));
+        let marked: Vec<ConnId> =
+            doubted.filter(|(_, conn)| amid_many(conn)).map(|(id, _)| *id).collect();
+        for id in marked {
+            self.conns.get_mut(&id).unwrap().amid_many = true;
+        }
     }
 
     /// Nobody who is silent is forgotten: a quarter longer for our own sake, and as long again if
