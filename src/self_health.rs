@@ -208,7 +208,7 @@ impl SelfHealth {
         }
         let nothing =
             (self.fired, self.fired_before, self.mistakes, self.counted) == (0, 0, 0, false);
-        self.second = if nothing { 0 } else { began };
+        self.second = if nothing { now.as_nanos() % A_SECOND } else { began };
         self
     }
 

@@ -314,11 +314,13 @@ impl Buckets {
         kept(older, skipped).plus(kept(newer, skipped.saturating_sub(older.len())))
     }
 
-    /// The newest bucket first, and in place of the start how long that one has lasted.
+    /// The newest bucket first, and in place of the start how long that one has lasted; if all have
+    /// passed, how long the one would have that goes on now.
     fn shape(&mut self, now: Time) {
         let (newest, width_ns) = (self.newest, self.width_ns);
         if self.index(now) - newest >= BUCKETS {
-            *self = Self::new(width_ns, Time::ZERO);
+            let lasts = nanos(now.since(self.start)) % width_ns.max(1);
+            *self = Self::new(width_ns, Time::from_nanos(lasts));
         } else {
             let began = newest.saturating_mul(width_ns);
             self.start = Time::from_nanos(nanos(now.since(self.start)).saturating_sub(began));
@@ -389,10 +391,11 @@ impl Recent {
         }
     }
 
-    /// The newest second first, and in its place how long ago it began; none if all have passed.
+    /// The newest second first, and in its place how long ago it began; if all have passed, how long
+    /// ago the one did that goes on now.
     pub(crate) fn shape(&mut self, now: Time) {
         if self.count(now) == 0 {
-            *self = Self::default();
+            *self = Self { newest: now.as_nanos() % 1_000_000_000, ..Self::default() };
         } else {
             self.seconds.rotate_left(recent_place(self.newest));
             self.newest = nanos(now.since(Time::from_secs(self.newest)));
