@@ -1,4 +1,4 @@
-//! Every order of events of small worlds: no sample, all of them.
+//! Every order of events of small worlds, as many events as the depth says: no sample, all of them.
 //!
 //! Breadth first from the beginning; a state whose shape was seen is not gone into again. In each state
 //! the invariants hold, what no driver would say changes nothing, and once everything goes well everybody
@@ -26,6 +26,7 @@ fn explore(cast: Cast, depth: usize) {
     let mut explorer = Explorer::new(cast);
     let new = explorer.explore(depth).unwrap_or_else(|problem| panic!("{problem}"));
     let (states, transitions) = (explorer.seen.len(), explorer.transitions);
+    assert!(states > 1_000 || depth < 4, "{states} states are no world");
     println!("{cast:?}: {states} states by {transitions} moves; new at each depth {new:?}");
 }
 
