@@ -608,15 +608,11 @@ impl Breaker {
     /// The breaker with its times relative to `now`, and without its counts of the past. For how long
     /// it has been closed others ask as well, but not beyond `remembered`.
     pub(crate) fn shape(mut self, policy: &BreakerPolicy, remembered: Duration, now: Time) -> Self {
-        let relative = |time: Time| match time {
-            Time::MAX => Time::MAX,
-            _ => Time::from_nanos(nanos(time.since(now))),
-        };
         self.generation = 0;
         self.trips = self.trips.min(1);
         for out in &mut self.probes {
             out.since = Time::ZERO;
-            out.deadline = relative(out.deadline);
+            out.deadline = out.deadline.ahead_of(now);
         }
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.shape(now);
@@ -634,7 +630,7 @@ impl Breaker {
                     (self.level, self.opened_for) = (0, Duration::ZERO);
                 }
             }
-            Phase::Open { until } => *until = relative(*until),
+            Phase::Open { until } => *until = until.ahead_of(now),
             Phase::HalfOpen { .. } | Phase::ForcedOpen | Phase::Disabled => {}
         }
         self

@@ -20,7 +20,7 @@
 //! Source: Nygard, *Release It!* 2nd ed., "Bulkheads"; Failsafe and cockatiel for the line.
 
 use crate::error::ConfigError;
-use crate::time::{Time, nanos};
+use crate::time::Time;
 use alloc::collections::VecDeque;
 use alloc::format;
 use core::time::Duration;
@@ -308,9 +308,7 @@ impl Bulkhead {
         (self.gaps, self.next) = (0, 0);
         for waiter in self.line.iter_mut() {
             (waiter.ticket, self.next) = (self.next, self.next + 1);
-            if waiter.until < Time::MAX {
-                waiter.until = Time::from_nanos(nanos(waiter.until.since(now)));
-            }
+            waiter.until = waiter.until.ahead_of(now);
         }
     }
 

@@ -60,6 +60,11 @@ impl Time {
     pub const fn minus_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_sub(nanos))
     }
+
+    /// How far ahead of `now` it lies, as a moment; what has passed is zero, never stays never.
+    pub(crate) fn ahead_of(self, now: Self) -> Self {
+        if self == Self::MAX { self } else { Self(self.0.saturating_sub(now.0)) }
+    }
 }
 
 impl Add<Duration> for Time {

@@ -5,7 +5,7 @@
 //! moment is struck out where it stands; what has become slow has left the queue, and is known by a
 //! number below those in it. Each place is written twice and read once, whatever is in flight.
 
-use crate::time::{Time, nanos};
+use crate::time::Time;
 use alloc::collections::VecDeque;
 
 /// The moment of what has ended: no work is slow at the epoch.
@@ -107,15 +107,11 @@ impl InFlight {
 
     /// The same with its times relative to `now`, and its numbers to the first.
     pub(super) fn shape(&mut self, now: Time) {
-        let relative = |time: Time| match time {
-            Time::MAX => Time::MAX,
-            _ => Time::from_nanos(nanos(time.since(now))),
-        };
         for slow_at in self.slow_at.iter_mut().filter(|slow_at| **slow_at != ENDED) {
-            *slow_at = relative(*slow_at).plus_nanos(1);
+            *slow_at = slow_at.ahead_of(now).plus_nanos(1);
         }
         self.first = 0;
-        self.hold_until = relative(self.hold_until);
+        self.hold_until = self.hold_until.ahead_of(now);
     }
 
     /// A number as it is told from others: by its place, or as that of slow work.
