@@ -174,7 +174,7 @@ pub enum Event {
     GoAway {
         /// Over which connection it said so.
         conn: ConnId,
-        /// How long it will still serve; `None` if it did not say.
+        /// How long it will still serve; `None` if it did not say. More than an hour is taken for one.
         leaves_in: Option<Duration>,
         /// How long it asked us to wait before we dial it again, even if it goes before; zero if it
         /// did not say. At most the breaker's `max_retry_after`.

@@ -27,8 +27,8 @@ use steadfast::probe::ProbeConfig;
 use steadfast::throttle::ThrottleConfig;
 use steadfast::{
     Action, AttemptId, BreakerId, BreakerProfileId, CallFailure, CallId, CallProfileId, Config,
-    ConnId, DialCause, Endpoint, EndpointId, Event, Ignored, LossCause, Manager, Notice, PeerId,
-    PeerProfileId, PingId, Ratio, RejectReason, RetryAfter, Target, Time,
+    ConnId, DialCause, Endpoint, EndpointId, Event, Ignored, LossCause, Manager, MoveCause, Notice,
+    PeerId, PeerProfileId, PingId, Ratio, RejectReason, RetryAfter, Target, Time,
 };
 
 #[global_allocator]
@@ -597,6 +597,45 @@ fn a_span_of_any_length_in_an_event_is_taken_for_what_it_is() {
             driver.settle();
             driver.live();
         }
+    }
+}
+
+#[test]
+fn a_server_that_says_it_leaves_has_no_say_over_more_than_the_next_hour() {
+    let _alone = alone();
+    let hour = Duration::from_secs(3_600);
+    let mut config = Config::new(1);
+    config.peer_profiles[0].failback_after = Some(Duration::from_secs(60));
+    for span in [Duration::ZERO, hour, YEAR, Duration::from_nanos(u64::MAX), Duration::MAX] {
+        let mut driver = Driver::new(config.clone());
+        driver.add(1);
+        driver.connect_all();
+        let conn = driver.up[0];
+        let now = driver.now;
+        driver.step(Event::GoAway { conn, leaves_in: Some(span), reconnect_in: span });
+        let told = driver.actions.iter().find_map(|action| match action {
+            Action::Notice(Notice::Draining { leaves_at, replace_at, .. }) => {
+                Some((leaves_at.unwrap(), replace_at.unwrap()))
+            }
+            _ => None,
+        });
+        let (leaves_at, replace_at) = told.unwrap();
+        assert!(leaves_at <= now + hour && replace_at <= now + hour, "{span:?}: {told:?}");
+        // Every ten seconds of the hour its successor may come up, and then the preferred one again.
+        let (mut moved, mut back) = (0, 0);
+        for _ in 0..720 {
+            driver.wait(Duration::from_secs(10));
+            driver.connect_all();
+            for action in &driver.actions {
+                if let Action::Notice(Notice::Moved { cause, .. }) = action {
+                    match cause {
+                        MoveCause::FailedBack => back += 1,
+                        _ => moved += 1,
+                    }
+                }
+            }
+        }
+        assert_eq!((moved, back), (1, 1), "{span:?}");
     }
 }
 

@@ -31,6 +31,11 @@ use crate::time::{Time, nanos};
 const AVOIDED_FOR: Duration = Duration::from_secs(60);
 /// Within what time a server that does not say when it leaves is left.
 const UNTOLD_GRACE: Duration = Duration::from_secs(30);
+/// The longest notice that is believed: what a remote party says must not keep its endpoint from use, nor
+/// hold a replacement back, for ever.
+///
+/// Source: the longest that AWS's load balancers let a target drain (`deregistration_delay`, 3,600 s).
+const LONGEST_NOTICE: Duration = Duration::from_secs(3_600);
 /// The longest interval between two failbacks that failed, and for how long an endpoint is avoided
 /// to which a failback did not last.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -55,7 +60,8 @@ impl Manager {
         self.stats.go_aways += 1;
         self.heard(slot, out);
         let (peer, endpoint) = (self.conns.slab[slot].peer, self.conns.slab[slot].endpoint);
-        let leaves_at = leaves_in.map(|span| self.now + span);
+        let leaves_in = leaves_in.map(|notice| notice.min(LONGEST_NOTICE));
+        let leaves_at = leaves_in.map(|notice| self.now + notice);
         let breaker = self.endpoints.slab.get(endpoint).map(|endpoint| endpoint.breaker);
         let longest = breaker.map_or(Duration::MAX, |breaker| {
             let profile = self.breakers.slab[breaker].profile;

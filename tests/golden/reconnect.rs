@@ -180,6 +180,19 @@ fn a_server_that_drains_is_left_before_it_leaves_and_avoided_for_a_while() {
 }
 
 #[test]
+fn a_server_that_will_leave_in_a_century_is_left_within_the_hour_and_tried_again() {
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         connected p1
+         +1m go-away p1 in 100years
+         +2543s connected p1
+         +20m why p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}
+
+#[test]
 fn a_server_that_leaves_while_its_successor_is_dialed_hands_the_dial_on() {
     let script = "breaker b1
          peer p1 b1
