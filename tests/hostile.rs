@@ -639,6 +639,45 @@ fn a_server_that_says_it_leaves_has_no_say_over_more_than_the_next_hour() {
     }
 }
 
+/// A profile of calls whose breaker counts what hangs before it ends.
+fn hanging() -> Config {
+    let mut config = Config::new(1);
+    let mut calls = BreakerProfile::for_calls();
+    let slow_rate = Some(Ratio::percent(50));
+    calls.breaker.rates = Some(RateRule { slow_rate, ..RateRule::default() });
+    calls.breaker.slow_after = Some(Duration::from_secs(1));
+    calls.breaker.slow_in_flight = true;
+    config.breaker_profiles.push(calls);
+    config.call_profiles = vec![CallProfile::default()];
+    config
+}
+
+#[test]
+fn what_ends_behind_an_attempt_that_hangs_takes_no_memory_though_time_stands() {
+    let _alone = alone();
+    for without_network in [false, true] {
+        let mut driver = Driver::new(hanging());
+        let (breaker, profile) = (BreakerId(2), BreakerProfileId(1));
+        driver.step(Event::AddBreaker { breaker, profile });
+        driver.call(None);
+        let hangs = driver.attempts.pop().unwrap();
+        if without_network {
+            driver.step(Event::NetworkDown);
+        }
+        driver.check_every = u64::MAX;
+        let bytes = kept(|| {
+            for _ in 0..1_000 {
+                driver.call(None);
+                let attempt = driver.attempts.pop().unwrap();
+                driver.step(Event::Succeeded { attempt });
+            }
+        });
+        assert!(bytes <= 0, "{bytes} bytes are kept; without a network: {without_network}");
+        driver.manager.check().unwrap();
+        driver.step(Event::Dropped { attempt: hangs });
+    }
+}
+
 /// Calls `visit` with the pointer of every number in the tree.
 fn numbers(value: &Value, at: &str, visit: &mut dyn FnMut(&str)) {
     match value {

@@ -2,14 +2,14 @@
 //!
 //! Work begins in the order of time and is slow after the same span, so it becomes slow in the order
 //! in which it began: a queue of moments, the first of which is the next. What ends before its
-//! moment is struck out where it stands; what has become slow has left the queue, and is known by a
-//! number below those in it. Each place is written twice and read once, whatever is in flight.
+//! moment leaves the queue from where it stands; what has become slow has left it in its turn, and is
+//! known by a number below those in it.
 
+use crate::container::queue::Queue;
 use crate::time::Time;
-use alloc::collections::VecDeque;
 
-/// The moment of what has ended: no work is slow at the epoch.
-const ENDED: Time = Time::ZERO;
+/// No work is slow before.
+const SOONEST: Time = Time::from_nanos(1);
 
 /// What was known of work that has ended.
 #[must_use]
@@ -23,15 +23,14 @@ pub(super) enum Ended {
     Unknown,
 }
 
-/// When each unit of work that is out becomes slow; 8 bytes for each that began lately.
+/// When each unit of work that is out becomes slow: 24 bytes for each of at most twice as many as have
+/// been out at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub(super) struct InFlight {
-    /// By number, the first still out; in order of time but for those that have ended.
-    slow_at: VecDeque<Time>,
-    /// The number of the first.
-    first: u64,
+    /// In order of time.
+    slow_at: Queue<Time>,
     /// Before this nothing is judged.
     hold_until: Time,
 }
@@ -39,42 +38,31 @@ pub(super) struct InFlight {
 impl InFlight {
     /// Notes work that becomes slow then, and numbers it.
     pub(super) fn begin(&mut self, slow_at: Time) -> u64 {
-        let number = self.first.saturating_add(self.slow_at.len() as u64);
-        let last = self.slow_at.back().copied().unwrap_or(ENDED);
+        let last = self.slow_at.back().copied().unwrap_or(SOONEST);
         // Never before its predecessor, should the clock have gone back.
-        self.slow_at.push_back(slow_at.max(last).max(ENDED.plus_nanos(1)));
-        number
+        self.slow_at.push(slow_at.max(last).max(SOONEST))
     }
 
-    /// Strikes out work that has ended. O(1), amortised.
+    /// Strikes out work that has ended. O(log n), amortised.
     pub(super) fn end(&mut self, number: u64) -> Ended {
-        let Some(at) = number.checked_sub(self.first) else { return Ended::Slow };
-        let place = usize::try_from(at).ok().and_then(|at| self.slow_at.get_mut(at));
-        match place {
-            Some(slow_at) if *slow_at != ENDED => *slow_at = ENDED,
-            _ => return Ended::Unknown,
+        if number < self.slow_at.turn() {
+            Ended::Slow
+        } else if self.slow_at.remove(number) {
+            Ended::InTime
+        } else {
+            Ended::Unknown
         }
-        self.skip_ended();
-        Ended::InTime
     }
 
     /// Lets go of the first that is slow by now; whether there was one. O(1), amortised.
     pub(super) fn take_slow(&mut self, now: Time) -> bool {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
-            return false;
-        }
-        self.slow_at.pop_front();
-        self.first = self.first.saturating_add(1);
-        self.skip_ended();
-        true
+        self.deadline().is_some_and(|deadline| deadline <= now) && self.slow_at.pop().is_some()
     }
 
     /// Lets go of all that become slow by then, as if that had been counted.
     pub(super) fn excuse(&mut self, slow_at: Time) {
         while self.slow_at.front().is_some_and(|front| *front <= slow_at) {
-            self.slow_at.pop_front();
-            self.first = self.first.saturating_add(1);
-            self.skip_ended();
+            self.slow_at.pop();
         }
     }
 
@@ -91,7 +79,6 @@ impl InFlight {
     /// Forgets all that is out; the memory is kept.
     pub(super) fn clear(&mut self) {
         self.slow_at.clear();
-        self.first = 0;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -99,31 +86,21 @@ impl InFlight {
     }
 
     pub(super) fn is_valid(&self) -> bool {
-        self.slow_at.front() != Some(&ENDED)
-            && self.slow_at.iter().filter(|slow_at| **slow_at != ENDED).is_sorted()
-            // More than anybody can use up; it leaves room to go on.
-            && self.first <= u64::MAX / 2
+        self.slow_at.is_valid()
+            && self.slow_at.front().is_none_or(|front| *front >= SOONEST)
+            && self.slow_at.iter().is_sorted_by_key(|(_, slow_at)| *slow_at)
     }
 
     /// The same with its times relative to `now`, and its numbers to the first.
     pub(super) fn shape(&mut self, now: Time) {
-        for slow_at in self.slow_at.iter_mut().filter(|slow_at| **slow_at != ENDED) {
-            *slow_at = slow_at.ahead_of(now).plus_nanos(1);
-        }
-        self.first = 0;
+        self.slow_at.shape(|slow_at| *slow_at = slow_at.ahead_of(now).plus_nanos(1));
         self.hold_until = self.hold_until.ahead_of(now);
     }
 
-    /// A number as it is told from others: by its place, or as that of slow work.
+    /// A number as it is told from others: by its place in the queue, or as that of slow work. O(n).
     pub(super) fn shape_of(&self, number: u64) -> u64 {
-        number.checked_sub(self.first).map_or(0, |place| place.saturating_add(1))
-    }
-
-    fn skip_ended(&mut self) {
-        while self.slow_at.front() == Some(&ENDED) {
-            self.slow_at.pop_front();
-            self.first = self.first.saturating_add(1);
-        }
+        let before = self.slow_at.iter().take_while(|(other, _)| *other <= number);
+        before.count() as u64
     }
 }
 
@@ -175,17 +152,28 @@ mod tests {
     }
 
     #[test]
-    fn a_million_out_are_each_written_once_and_then_nothing_grows() {
+    fn a_million_out_become_slow_in_their_turn() {
         let mut out = InFlight::default();
         for begun in 1..=1_000_000 {
             out.begin(at(begun));
         }
-        let capacity = out.slow_at.capacity();
         for begun in 1_000_001..3_000_000 {
             assert!(out.take_slow(at(begun - 1_000_000)));
             out.begin(at(begun));
             assert_eq!(out.deadline(), Some(at(begun - 999_999)));
         }
-        assert_eq!((out.slow_at.len(), out.slow_at.capacity()), (1_000_000, capacity));
+        assert_eq!(out.slow_at.len(), 1_000_000);
+    }
+
+    #[test]
+    fn what_ends_behind_one_that_hangs_is_forgotten() {
+        let mut out = InFlight::default();
+        let hangs = out.begin(at(5));
+        for moment in 6..1_000 {
+            let number = out.begin(at(moment));
+            assert_eq!((out.end(number), out.end(number)), (Ended::InTime, Ended::Unknown));
+            assert!(out.is_valid() && out.shape_of(hangs) == 1);
+        }
+        assert_eq!((out.slow_at.len(), out.deadline()), (1, Some(at(5))));
     }
 }

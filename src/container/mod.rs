@@ -6,6 +6,7 @@ mod blocks;
 pub(crate) mod calendar;
 pub(crate) mod list;
 pub(crate) mod map;
+pub(crate) mod queue;
 pub(crate) mod slab;
 pub(crate) mod sparse;
 #[expect(clippy::indexing_slicing, reason = "arrays by kind, as long as there are kinds")]

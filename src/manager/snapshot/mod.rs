@@ -51,8 +51,8 @@ use crate::window::Recent;
 /// The version of the snapshots that this crate writes and reads.
 ///
 /// 1 knew no calls, 2 no replacements and no doubts about ourselves, 3 had its fields in another
-/// order.
-const VERSION: u32 = 4;
+/// order, 4 another form of what stands in line.
+const VERSION: u32 = 5;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
 ///
