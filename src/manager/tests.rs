@@ -158,3 +158,35 @@ fn a_million_calls_run_at_once_and_end_one_by_one() {
     assert_eq!((stats.calls_done, stats.calls_now.total()), (999_000, 0));
     assert_eq!(stats.calls, CALLS + 1);
 }
+
+#[test]
+#[cfg(feature = "serde")]
+fn a_call_that_is_left_over_after_its_peer_is_of_another_shape_than_a_live_one() {
+    let mut config = Config::new(1);
+    config.limits.max_work_per_step = 16;
+    let profile = config.call_profile("default").unwrap();
+    let profiles = (config.peer_profile("default").unwrap(), config.breaker_profile("default"));
+    let (breaker, peer) = (BreakerId(1), PeerId(1));
+    let endpoints = || vec![Endpoint { id: EndpointId(0), breaker }];
+    let add = |peer| Event::AddPeer { peer, profile: profiles.0, endpoints: endpoints() };
+    let mut manager = Manager::new(config, 2).unwrap();
+    let mut step = |event| drop(manager.step(event, Time::ZERO));
+    step(Event::AddBreaker { breaker, profile: profiles.1.unwrap() });
+    step(add(peer));
+    step(Event::NetworkDown);
+    step(Event::Connect { peer });
+    for call in (0..100).map(CallId) {
+        let target = Target::Peer { peer, breaker };
+        step(Event::Call { call, target, profile, deadline: None });
+    }
+    step(Event::Disconnect { peer });
+    let mut without = manager.clone();
+    for event in [Event::RemovePeer { peer }, add(PeerId(2))] {
+        let _ = manager.step(Event::Tick, Time::ZERO);
+        let _ = without.step(event, Time::ZERO);
+    }
+    let left = |manager: &Manager| manager.stats().calls_now.total();
+    assert_eq!((left(&manager), left(&without)), (52, 52));
+    let shapes = [&manager, &without].map(Manager::shape_digest);
+    assert_ne!(shapes[0], shapes[1]);
+}

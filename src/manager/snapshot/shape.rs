@@ -148,8 +148,10 @@ impl Snapshot {
         for (slot, entry) in (0..).zip(&mut self.calls.slots) {
             let Some(call) = entry else { continue };
             call.id = CallId(slot);
-            // It is told by the list that the call stands on.
-            call.peer_id = PeerId(0);
+            // Whether its peer is still the one that it was asked for.
+            let place = call.peer.map(|slot| PeerId(slot.into()));
+            let known = place.is_some() && places.get(&call.peer_id).copied() == place;
+            call.peer_id = PeerId(known.into());
             call.draws = 0;
             call.process = u32::from(call.process != process);
             relative(&mut call.since);
