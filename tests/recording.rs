@@ -513,7 +513,7 @@ fn managers_that_cannot_be_are_refused() {
     assert!(outcome(whole.as_bytes()).is_ok());
     for (from, to, problem) in [
         (
-            "\"snapshots\":[{\"version\":4",
+            "\"snapshots\":[{\"version\":5",
             "\"snapshots\":[{\"version\":1",
             "the snapshot is of version 1",
         ),
