@@ -6,6 +6,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[path = "golden/text.rs"]
+mod text;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -316,8 +319,8 @@ fn what_looks_odd_and_is_legal_is_taken() {
 
 #[test]
 fn an_unknown_key_is_refused() {
-    let mut config = serde_json::to_value(Config::new(1)).unwrap();
+    let mut config = text::tree_of(&Config::new(1));
     config["peer_profiles"][0]["backof"] = 1.into();
-    let error = serde_json::from_value::<Config>(config).unwrap_err().to_string();
+    let error = text::read_config(&config).unwrap_err().to_string();
     assert!(error.contains("unknown field `backof`"), "{error}");
 }

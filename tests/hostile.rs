@@ -7,6 +7,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[path = "golden/text.rs"]
+mod text;
+
 use std::alloc::System;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -296,7 +299,7 @@ impl Driver {
 
     /// The state as text, without what counts refusals and moments.
     fn state(&self) -> String {
-        let mut state = serde_json::to_value(self.manager.snapshot()).unwrap();
+        let mut state = text::tree(&self.manager.snapshot());
         for counter in ["stats", "run", "now"] {
             assert!(state.as_object_mut().unwrap().remove(counter).is_some());
         }
@@ -701,7 +704,7 @@ fn a_setting_of_any_size_is_refused_by_its_name_or_costs_no_more_than_another() 
     let _alone = alone();
     let usual = everything();
     assert_eq!(usual.validate(), Ok(()));
-    let whole = serde_json::to_value(&usual).unwrap();
+    let whole = text::tree_of(&usual);
     let region = Region::new(GLOBAL);
     let mut driver = Driver::new(usual);
     driver.arm();
@@ -714,7 +717,7 @@ fn a_setting_of_any_size_is_refused_by_its_name_or_costs_no_more_than_another() 
         for size in [0, 1, u64::from(u32::MAX), u64::MAX] {
             let mut changed = whole.clone();
             *changed.pointer_mut(at).unwrap() = json!(size);
-            let Ok(config) = serde_json::from_value::<Config>(changed) else {
+            let Ok(config) = text::read_config(&changed) else {
                 assert!(size >= u64::from(u32::MAX), "{at} = {size} cannot be read");
                 unreadable += 1;
                 continue;

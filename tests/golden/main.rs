@@ -14,6 +14,7 @@ mod health;
 mod reconnect;
 mod render;
 mod story;
+mod text;
 
 use std::time::Duration;
 

@@ -21,6 +21,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::render::{at, breaker_state, render, state, word};
+use crate::text::{read, written};
 use steadfast::{
     Action, AttemptId, Blocked, BreakerId, BreakerProfileId, CallFailure, CallId, CallProfileId,
     Config, ConnId, DialCause, Endpoint, EndpointId, Event, Ledger, LossCause, Manager, PeerId,
@@ -112,8 +113,8 @@ impl Teller {
                 self.write(line, &answer);
             }
             ["new-process"] => {
-                let json = serde_json::to_string(&self.manager.snapshot()).unwrap();
-                self.manager = Manager::restore(serde_json::from_str(&json).unwrap(), 8).unwrap();
+                let text = written(&self.manager.snapshot());
+                self.manager = Manager::restore(read(&text).unwrap(), 8).unwrap();
                 self.ledger = Ledger::new();
                 self.step(Event::Restarted, line, true);
             }

@@ -24,6 +24,8 @@ mod reference;
 mod render;
 #[path = "../golden/story.rs"]
 mod story;
+#[path = "../golden/text.rs"]
+mod text;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -517,8 +519,8 @@ proptest! {
         let mut place = 0;
         let (twin, done) = replay(Manager::new(config(), 7)?, &steps, |manager, _, _| {
             if places.contains(&place) {
-                let json = serde_json::to_vec(&manager.snapshot()).unwrap();
-                let restored = Manager::restore(serde_json::from_slice(&json).unwrap(), 99).unwrap();
+                let text = text::written(&manager.snapshot());
+                let restored = Manager::restore(text::read(&text).unwrap(), 99).unwrap();
                 assert_eq!(restored.state_digest(), manager.state_digest());
                 assert_eq!(restored.shape_digest(), manager.shape_digest());
                 *manager = restored;

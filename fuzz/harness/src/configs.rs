@@ -30,11 +30,11 @@ pub(crate) fn config(bytes: &mut Unstructured<'_>) -> Result<Config> {
     if damages >= 4 {
         return Ok(config);
     }
-    let mut tree = serde_json::to_value(&config).unwrap();
+    let mut tree = serde_json::from_slice(&serde_json::to_vec(&config).unwrap()).unwrap();
     for _ in 0..damages {
         damage(&mut tree, bytes)?;
     }
-    let changed = serde_json::from_value::<Config>(tree).ok();
+    let changed = serde_json::from_slice::<Config>(tree.to_string().as_bytes()).ok();
     Ok(changed.filter(|changed| changed.validate().is_ok()).unwrap_or(config))
 }
 

@@ -29,8 +29,11 @@ mod script;
 mod snapshots;
 mod states;
 
+use std::io;
+
 use arbitrary::Unstructured;
-use steadfast::{Event, Manager, Time};
+use serde_json::Value;
+use steadfast::{Event, Manager, Snapshot, Time};
 
 pub use recordings::recordings;
 pub use scenarios::scenarios;
@@ -67,10 +70,22 @@ fn check(manager: &Manager, last: &dyn std::fmt::Debug) {
     assert!(next.is_none_or(|next| next >= manager.now()), "{next:?} after {last:?}");
 }
 
+/// As recordings write theirs: the code for that is there, and need not be generated again.
+fn written(snapshot: &Snapshot) -> Vec<u8> {
+    let mut text = Vec::new();
+    let to: &mut dyn io::Write = &mut text;
+    serde_json::to_writer(to, snapshot).unwrap();
+    text
+}
+
+/// A snapshot as a tree.
+fn tree(snapshot: &Snapshot) -> Value {
+    serde_json::from_slice(&written(snapshot)).unwrap()
+}
+
 /// The manager after it was written and read again.
 fn restored(manager: &Manager, hash_key: u64) -> Manager {
-    let text = serde_json::to_vec(&manager.snapshot()).unwrap();
-    let snapshot = serde_json::from_slice(&text).unwrap();
+    let snapshot = serde_json::from_slice(&written(&manager.snapshot())).unwrap();
     let restored = Manager::restore(snapshot, hash_key).unwrap();
     assert_eq!(restored.state_digest(), manager.state_digest());
     assert_eq!(restored.next_deadline(), manager.next_deadline());

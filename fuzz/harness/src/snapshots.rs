@@ -12,7 +12,7 @@ use steadfast::{
 
 use crate::damage::damage;
 use crate::states::{STATES, lively};
-use crate::{MAX_TICKS, check, restored};
+use crate::{MAX_TICKS, check, restored, tree};
 
 /// A snapshot, as text or as a state and what is done to it: an error, or a manager that holds every
 /// invariant and goes on.
@@ -35,7 +35,7 @@ pub fn snapshots(bytes: &[u8]) {
 /// One of the states after one to four damages, if it still is a snapshot at all.
 fn damaged(bytes: &mut Unstructured<'_>) -> Result<Option<Snapshot>> {
     static WHOLE: LazyLock<Vec<Value>> = LazyLock::new(|| {
-        let whole = |state| serde_json::to_value(lively(state)).unwrap();
+        let whole = |state| tree(&lively(state));
         (0..STATES).map(whole).collect()
     });
     let mut tree = bytes.choose(&WHOLE)?.clone();
@@ -46,7 +46,7 @@ fn damaged(bytes: &mut Unstructured<'_>) -> Result<Option<Snapshot>> {
             break;
         }
     }
-    Ok(serde_json::from_value(tree).ok())
+    Ok(serde_json::from_slice(tree.to_string().as_bytes()).ok())
 }
 
 /// One of the tables and fields, or all of them: the configuration would be half of the places.

@@ -105,7 +105,7 @@ mod tests {
         let mut filled = BTreeSet::new();
         let mut all = BTreeSet::new();
         for state in 0..STATES {
-            let tree = serde_json::to_value(lively(state)).unwrap();
+            let tree = crate::tree(&lively(state));
             for (name, table) in tree.as_object().unwrap() {
                 let slots = table.get("slots").unwrap_or(table);
                 let lists = table.as_object().filter(|_| name == "lists").into_iter().flatten();
