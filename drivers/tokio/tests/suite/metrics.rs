@@ -1,14 +1,11 @@
 //! Statistics as metrics, read by a recorder of the test's own. Under a paused clock.
-#![cfg(feature = "metrics")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{CALLS, DIALS, Fake, World, add_peers, all_up, sound, start, with_budget};
 use metrics::atomics::AtomicU64;
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -17,7 +14,6 @@ use metrics::{
 use steadfast_tokio::{
     BreakerId, Builder, CallFailure, CallProfileId, Failure, Handle, LossCause, config,
 };
-use support::{CALLS, DIALS, Fake, World, add_peers, all_up, sound, start, with_budget};
 use tokio::time::sleep;
 
 /// What a recorder holds: each series by its name and labels as text.

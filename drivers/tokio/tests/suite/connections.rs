@@ -1,20 +1,19 @@
 //! Connections under a paused clock: each order of the manager, carried out.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::support::{
+    CALLS, Conn, DIALS, Fake, Mode, World, add_peers, all_up, sound, start, state,
+};
 use steadfast_tokio::steadfast::breaker::State;
 use steadfast_tokio::steadfast::{Ignored, Notice, RejectReason};
 use steadfast_tokio::{
     BreakerId, Builder, CallError, Endpoint, EndpointId, Failure, LossCause, PeerId, PeerState,
     Refused, config,
 };
-use support::{CALLS, Conn, DIALS, Fake, Mode, World, add_peers, all_up, sound, start, state};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 

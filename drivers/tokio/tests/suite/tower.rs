@@ -1,8 +1,4 @@
 //! The contract of tower's services, kept by the layer. Under a paused clock.
-#![cfg(feature = "tower")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::future::{Ready, pending, ready};
 use std::sync::Arc;
@@ -10,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::support::{CALLS, Fake, World, at_rest, sound, start, with_budget};
 use steadfast_tokio::steadfast::{GiveUpReason, RejectReason, breaker::State};
 use steadfast_tokio::tower::{BoxedCallError, Guard, GuardLayer, Repeat, Verdict};
 use steadfast_tokio::{Call, CallError, CallFailure, CallProfileId, Failure, Handle, config};
-use support::{CALLS, Fake, World, at_rest, sound, start, with_budget};
 use tokio::time::{Instant, sleep, timeout};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::load_shed::{LoadShedLayer, error::Overloaded};

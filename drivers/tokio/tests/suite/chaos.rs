@@ -1,17 +1,14 @@
 //! Chaos under a paused clock: one seed, one story; and outages that are staged by hand.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use crate::support::{Conn, DIALS, Fake, World};
 use steadfast_tokio::chaos::{Chaos, ChaosConfig, Control};
 use steadfast_tokio::steadfast::breaker::State;
 use steadfast_tokio::steadfast::{Notice, Ratio, Time};
 use steadfast_tokio::{Builder, DialCause, Endpoint, Handle, LossCause, PeerId, PeerState, config};
-use support::{Conn, DIALS, Fake, World};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
 

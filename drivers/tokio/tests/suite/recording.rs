@@ -1,16 +1,13 @@
 //! What a driver records is lived through again, file by file.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{CALLS, DIALS, Fake, World, add_peers, all_up, sound};
 use steadfast_tokio::steadfast::recording::{End, Next, Replay};
 use steadfast_tokio::{Builder, Failure, Handle, LossCause, Record, StartError, config};
-use support::{CALLS, DIALS, Fake, World, add_peers, all_up, sound};
 
 fn recorded(world: &Arc<World>, record: Record) -> Handle<Fake> {
     let builder = Builder::new(Fake(Arc::clone(world))).config(config(1));

@@ -1,18 +1,15 @@
 //! Drivers that end at random moments while everybody is at work, on several threads.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use crate::support::{Conn, Fake, World, sound};
 use steadfast_tokio::steadfast::draw::{Draws, Purpose};
 use steadfast_tokio::{
     BreakerId, Builder, CallFailure, CallProfileId, Endpoint, Failure, Handle, LossCause, PeerId,
     Record, Underway, config,
 };
-use support::{Conn, Fake, World, sound};
 use tokio::time::{sleep, timeout};
 
 const SHARDS: u64 = 3;

@@ -1,19 +1,15 @@
 //! What the layer makes of answers, and which requests it repeats. Under a paused clock.
-#![cfg(feature = "tower")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::future::{pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use crate::support::{CALLS, Fake, World, at_rest, start, with_budget};
 use steadfast_tokio::steadfast::GiveUpReason;
 use steadfast_tokio::steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast_tokio::tower::{GuardLayer, Once, Policy, Verdict};
 use steadfast_tokio::{Call, CallError, CallFailure, CallProfileId, Handle, RetryAfter, config};
-use support::{CALLS, Fake, World, at_rest, start, with_budget};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt as _, service_fn};
 

@@ -1,20 +1,17 @@
 //! Calls under a paused clock: attempts, retries, hedges, and callers that go away.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use crate::support::{CALLS, World, add_peers, all_up, at_rest, sound, start, with_budget};
 use steadfast_tokio::steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast_tokio::steadfast::{GiveUpReason, RejectReason, Target};
 use steadfast_tokio::{
     BreakerId, Call, CallError, CallFailure, CallProfileId, Failure, LossCause, PeerId, RetryAfter,
     config,
 };
-use support::{CALLS, World, add_peers, all_up, at_rest, sound, start, with_budget};
 use tokio::time::{Instant, sleep, timeout};
 
 const PEER: PeerId = PeerId(0);

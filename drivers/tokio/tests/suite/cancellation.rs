@@ -1,7 +1,4 @@
 //! Callers that go away at random moments, on several threads.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::support::{CALLS, DIALS, Fake, World, add_peers, all_up, sound, start};
 use steadfast_tokio::steadfast::backoff::Jitter;
 use steadfast_tokio::steadfast::draw::{Draws, Purpose};
 use steadfast_tokio::steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast_tokio::{CallFailure, CallProfileId, Failure, Handle, PeerId, config};
-use support::{CALLS, DIALS, Fake, World, add_peers, all_up, sound, start};
 
 const CALLERS: u64 = 50;
 const CALLS_EACH: u64 = 2_000;

@@ -1,7 +1,4 @@
 //! The program's own code, wherever the driver runs it, may call the driver.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "for tests")]
-
-mod support;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -10,12 +7,12 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::{CALLS, DIALS, Fake, World, add_peers, start};
 use steadfast_tokio::steadfast::Config;
 use steadfast_tokio::{
     Builder, CallProfileId, Dial, DialError, Endpoint, EndpointId, Established, Failure, Handle,
     Link, LossCause, PeerId, PeerState, Transport, config,
 };
-use support::{CALLS, DIALS, Fake, World, add_peers, start};
 
 const PEER: PeerId = PeerId(0);
 
