@@ -1,11 +1,5 @@
 //! Claims of others that the leaves must bear out, one test each, named after their source.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a test may panic, and its helpers are not seen as parts of one"
-)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a test may panic")]
 
 use core::time::Duration;
 use std::cmp::Reverse;
@@ -93,7 +87,7 @@ fn aws_decorrelated_jitter() {
 /// which is written out here and compared through the same model.
 #[test]
 fn aws_contention_table() {
-    let table = include_str!("data/aws_backoff.csv");
+    let table = include_str!("../data/aws_backoff.csv");
     let rows = table.lines().skip_while(|line| !line.starts_with("clients")).skip(1);
     let mut checked = 0;
     for row in rows {

@@ -3,7 +3,7 @@
 
 use steadfast::phi::{Scale, phi_of};
 
-const TABLE: &str = include_str!("data/phi_function.csv");
+const TABLE: &str = include_str!("../data/phi_function.csv");
 
 fn rows() -> impl Iterator<Item = [f64; 5]> {
     TABLE.lines().skip_while(|line| !line.starts_with("elapsed")).skip(1).map(|line| {

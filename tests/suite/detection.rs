@@ -2,15 +2,12 @@
 //! peers whose deaths are known, while our own process stalls.
 //!
 //! The full size, a thousand peer-days each, takes some minutes and prints a table:
-//! `cargo test --release --test detection -- --ignored --nocapture`
+//! `cargo test --release --test suite detection -- --ignored --nocapture`
 #![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "helpers of tests fail as tests do; figures are rounded"
+    reason = "figures are rounded"
 )]
 
 use std::cmp::Reverse;

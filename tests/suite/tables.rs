@@ -1,13 +1,4 @@
 //! Tables of the whole: sizes of what passes through a step, and what each state makes of each event.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do"
-)]
-
-#[path = "golden/render.rs"]
-mod render;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -140,7 +131,7 @@ fn each_state_has_an_answer_to_each_event() {
                 !matches!(action, Action::Notice(Notice::Peer { .. } | Notice::RetryAt { .. }))
             };
             let done: Vec<String> =
-                actions.iter().filter(told_otherwise).map(render::render).collect();
+                actions.iter().filter(told_otherwise).map(crate::render::render).collect();
             let line = format!("    {told:<14}{after:<14}{}", done.join("; "));
             writeln!(table, "{}", line.trim_end()).unwrap();
         }

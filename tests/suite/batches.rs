@@ -1,9 +1,4 @@
 //! The same actions whatever the batching, the reading ahead, the room made and the budget of a step.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do"
-)]
 
 use std::time::Duration;
 

@@ -1,10 +1,4 @@
 //! Runs written and lived through again, cut off, altered and damaged.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do"
-)]
 
 use std::collections::BTreeMap;
 use std::io::{Error, Write};

@@ -1,10 +1,4 @@
 //! Which module may know which: read from the sources, so that nothing grows crosswise.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;

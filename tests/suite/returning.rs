@@ -1,9 +1,4 @@
 //! Who comes back first when more come than a server can take: figures, not stories.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do"
-)]
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

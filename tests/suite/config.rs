@@ -1,13 +1,4 @@
 //! Every configuration that must be refused is, by the path of its field and with what is wrong.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do"
-)]
-
-#[path = "golden/text.rs"]
-mod text;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -319,8 +310,8 @@ fn what_looks_odd_and_is_legal_is_taken() {
 
 #[test]
 fn an_unknown_key_is_refused() {
-    let mut config = text::tree_of(&Config::new(1));
+    let mut config = crate::text::tree_of(&Config::new(1));
     config["peer_profiles"][0]["backof"] = 1.into();
-    let error = text::read_config(&config).unwrap_err().to_string();
+    let error = crate::text::read_config(&config).unwrap_err().to_string();
     assert!(error.contains("unknown field `backof`"), "{error}");
 }

@@ -1,14 +1,5 @@
 //! Damaged, truncated and hostile snapshots: always an error that names the place, never a panic
 //! and never a manager that cannot go on.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do"
-)]
-
-#[path = "golden/text.rs"]
-mod text;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -140,7 +131,7 @@ fn lively() -> Manager {
 }
 
 fn snapshot() -> Value {
-    text::tree(&lively().snapshot())
+    crate::text::tree(&lively().snapshot())
 }
 
 /// What is wrong with the snapshot, or `None` if a manager came of it.
@@ -150,7 +141,7 @@ fn refusal(value: &Value) -> Option<String> {
 
 fn refusal_of(text: &[u8]) -> Option<String> {
     // As text, the way it comes in: trees of values hide what a parser refuses.
-    match text::read(text) {
+    match crate::text::read(text) {
         Err(error) => Some(error.to_string()),
         Ok(snapshot) => Manager::restore(snapshot, 1).err().map(|error| error.to_string()),
     }
@@ -310,8 +301,8 @@ fn a_snapshot_from_the_middle_of_an_outage_is_taken() {
     let event = Event::DialFailed { conn: dials[0], cause: refused, retry_after: None };
     let _ = manager.step(event, now);
     assert_eq!(manager.next_deadline(), Some(now), "there was work for one step only");
-    let text = text::written(&manager.snapshot());
-    let restored = Manager::restore(text::read(&text).unwrap(), 2).unwrap();
+    let text = crate::text::written(&manager.snapshot());
+    let restored = Manager::restore(crate::text::read(&text).unwrap(), 2).unwrap();
     assert_eq!(restored.state_digest(), manager.state_digest());
 }
 
@@ -326,7 +317,7 @@ fn dial(actions: &[Action]) -> Option<ConnId> {
 fn a_truncated_snapshot_is_an_error() {
     let text = snapshot().to_string();
     for end in (0..text.len()).step_by(97) {
-        assert!(text::read(&text.as_bytes()[..end]).is_err(), "{end}");
+        assert!(crate::text::read(&text.as_bytes()[..end]).is_err(), "{end}");
     }
 }
 
@@ -350,7 +341,7 @@ fn what_is_no_whole_number_is_an_error_wherever_a_number_stands() {
         let (text, _) = marked(&mut whole, &at);
         for other in ["1e999", "1e3", "NaN", "340282366920938463463374607431768211456"] {
             let text = text.replace("\"@\"", other);
-            let error = text::read(text.as_bytes()).map(|_| ()).unwrap_err();
+            let error = crate::text::read(text.as_bytes()).map(|_| ()).unwrap_err();
             assert!(error.to_string().contains(" at line 1 column "), "{at}: {error}");
         }
     }
@@ -363,7 +354,7 @@ fn no_number_is_so_absurd_that_a_manager_with_it_cannot_go_on() {
         let (text, _) = marked(&mut whole, &at);
         for absurd in [u64::MAX, (1 << 63) - 1, u64::from(u32::MAX), 65_535] {
             let damaged = text.replace("\"@\"", &absurd.to_string());
-            let Ok(snapshot) = text::read(damaged.as_bytes()) else { continue };
+            let Ok(snapshot) = crate::text::read(damaged.as_bytes()) else { continue };
             match Manager::restore(snapshot, 1) {
                 Err(error) => assert!(error.to_string().contains(": "), "{at}: {error}"),
                 Ok(mut manager) => {
@@ -385,7 +376,7 @@ fn no_flipped_bit_makes_it_panic() {
         for bit in 0..8 {
             let mut flipped = text.clone();
             flipped[place] ^= 1 << bit;
-            if let Ok(snapshot) = text::read(&flipped) {
+            if let Ok(snapshot) = crate::text::read(&flipped) {
                 let _ = Manager::restore(snapshot, 1);
             }
         }
@@ -630,7 +621,7 @@ proptest! {
         for damage in &damages {
             inflict(&mut damaged, damage);
         }
-        let Ok(snapshot) = text::read_tree(&damaged) else { return Ok(()) };
+        let Ok(snapshot) = crate::text::read_tree(&damaged) else { return Ok(()) };
         match Manager::restore(snapshot, 1) {
             Err(error) => prop_assert!(!error.to_string().is_empty()),
             Ok(manager) => {
@@ -698,7 +689,7 @@ fn a_dial_with_what_only_a_connection_has_is_refused() {
         dials.extend(dial(&manager.step(Event::Connect { peer }, Time::ZERO)));
     }
     let _ = manager.step(Event::Connected { conn: dials[0], resumed: false }, Time::ZERO);
-    let whole = text::tree(&manager.snapshot());
+    let whole = crate::text::tree(&manager.snapshot());
     assert_eq!(refusal(&whole), None);
     for (field, value) in [
         ("rhythm", whole["conns"]["slots"][0]["rhythm"].clone()),
