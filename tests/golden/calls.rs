@@ -929,3 +929,37 @@ fn resetting_a_closed_breaker_clears_its_count() {
     "
     ));
 }
+
+#[test]
+fn what_a_hedge_waits_for_is_learned_from_whole_answers_alone() {
+    let share = Ratio::percent(50);
+    let before = Duration::from_millis(500);
+    assert_snapshot!(story(
+        with(|call, breaker| {
+            solvent(breaker);
+            call.hedged = true;
+            breaker.calls.hedge = Some(HedgeConfig {
+                delay: HedgeDelay::Percentile { share, min_samples: 2, before },
+                max_hedges: 1,
+            });
+        }),
+        "
+        breaker b1
+        call r1 b1
+        +100ms succeeded r1
+        call r2 b1
+        +1ms failed r2 fatal
+        call r3 b1
+        network down
+        +400ms network up
+        +1ms succeeded r3
+        call r4 b1
+        sleep 20s
+        +1ms succeeded a3
+        call r5 b1
+        +600ms succeeded a4
+        call r6 b1
+        +200ms succeeded a6
+    "
+    ));
+}

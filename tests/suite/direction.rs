@@ -78,7 +78,6 @@ fn a_leaf_knows_no_id_no_event_no_timer_and_no_other_leaf() {
     for leaf in [
         "backoff",
         "bucket",
-        "bulkhead",
         "histogram",
         "limit",
         "phi",
@@ -88,10 +87,11 @@ fn a_leaf_knows_no_id_no_event_no_timer_and_no_other_leaf() {
     ] {
         may_know(leaf, &imports[&format!("{leaf}.rs")], &FOUNDATION);
     }
-    // But for those that are made of another.
+    // But for those that are made of another, or of a container, which knows nothing of them.
     for (leaf, parts) in [
-        ("breaker", &["backoff", "window"][..]),
+        ("breaker", &["backoff", "container", "window"][..]),
         ("budget", &["bucket"]),
+        ("bulkhead", &["container"]),
         ("hedge", &["histogram"]),
         ("throttle", &["window"]),
     ] {
