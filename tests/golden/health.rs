@@ -1,5 +1,7 @@
 //! Doubt: about peers, about servers, and about ourselves.
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
 use steadfast::Config;
 use steadfast::bucket::{BucketConfig, Rate};
@@ -291,5 +293,53 @@ fn who_must_answer_a_ping_is_sent_one_however_much_it_talks() {
          +1s heard p1
          +1s heard p1
          +1s pong p1"
+    ));
+}
+
+#[test]
+fn a_peer_is_degraded_beyond_its_limits_and_recovers_well_within_them() {
+    assert_snapshot!(story(
+        with(|peer| {
+            peer.health.max_latency = Some(Duration::from_millis(100));
+            peer.health.max_loss = Some(50_000);
+        }),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         metrics p1 100ms 5%
+         metrics p1 101ms 5%
+         metrics p1 80ms 4%
+         metrics p1 80ms 4%
+         +1s metrics p1 20ms 0%
+         metrics p1 20ms 0%
+         metrics p1 20ms 0%
+         metrics p1 20ms 0%
+         metrics p1 20ms 60%
+         metrics p1 20ms 60%
+         lost p1 reset
+         +2s connected p1
+         metrics p1 80ms 4%
+         metrics p1 100ms 5%"
+    ));
+}
+
+#[test]
+fn a_busy_host_relaxes_above_four_fifths_and_returns_below_a_third() {
+    assert_snapshot!(story(
+        with(|_| ()),
+        "breaker b1
+         load 80%
+         load 100%
+         load 100%
+         load 100%
+         load 100%
+         load 100%
+         load 100%
+         load 60%
+         load 0%
+         load 0%
+         load 0%
+         load 0%"
     ));
 }

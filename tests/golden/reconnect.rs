@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 use steadfast::Config;
+use steadfast::bucket::Rate;
 use steadfast::config::{Detector, OnSuspect, PeerProfile, Priority, Signs};
 use steadfast::probe::ProbeConfig;
 
@@ -432,4 +433,213 @@ fn a_server_that_said_when_to_come_back_is_left_alone_after_it_has_gone() {
          why p1
          +1m wait"
     ));
+}
+
+/// Adopted connections of a peer that nobody asked for.
+fn inbound(change: impl FnOnce(&mut PeerProfile)) -> Config {
+    two_endpoints(|profile| {
+        profile.inbound = true;
+        change(profile);
+    })
+}
+
+#[test]
+fn a_connection_that_nobody_wants_is_not_replaced_when_its_server_leaves() {
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         accepted p1 t1
+         +1m go-away p1 in 60s
+         +1m lost p1 eof
+         +1m why p1";
+    assert_snapshot!(story(inbound(|_| {}), script));
+}
+
+#[test]
+fn a_connection_that_nobody_wants_is_not_raced_when_it_falls_silent() {
+    let config = inbound(|profile| {
+        profile.health.signs = Signs::Heartbeats;
+        profile.health.detector = Detector::Deadline(secs(5));
+        profile.health.on_suspect = OnSuspect::Race;
+    });
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         accepted p1 t1
+         +20s why p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn nobody_fails_back_to_a_server_that_has_not_been_well_for_long() {
+    let mut config = two_endpoints(|profile| {
+        profile.failback_after = Some(secs(20));
+        profile.stable_after = secs(60);
+    });
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         peer p2 b1
+         connect p1
+         dial-failed p1 refused
+         connect p2
+         +251ms connected p1
+         +5s connected p2
+         +40s why p1
+         +40s connected c0.2
+         why p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn a_failback_that_lasted_leaves_its_endpoint_in_favour() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s connected c1
+         +1h lost c1 reset
+         +5s why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn another_network_begins_the_dial_of_a_replacement_anew() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s wait
+         network changed
+         +53s connected c1.1
+         why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn the_probe_of_a_server_goes_to_whoever_was_connected_last() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1
+         connect p1
+         connect p2
+         connect p3
+         connected p1
+         +1s connected p2
+         +1s dial-failed p3 refused
+         lost p1 reset
+         lost p2 reset
+         why p1
+         why p2
+         +20s why p1
+         why p2
+         why p3";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn who_is_in_line_at_a_server_that_is_watched_no_more_goes_to_another() {
+    let mut config = two_endpoints(|_| {});
+    config.breaker_profiles[0].max_in_flight = 1;
+    config.breaker_profiles[0].window = None;
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1 b2
+         watch-only b1 on
+         connect p1
+         connect p2
+         connect p3
+         dial-failed p1 refused
+         why p3
+         watch-only b1 off
+         why p2
+         why p3";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn those_lost_together_are_spread_over_the_time_of_the_whole_fleet() {
+    let mut config = Config::new(1);
+    config.pacer.assumed_rate = Rate { count: 1, per: secs(1) };
+    config.pacer.fleet_size = 10;
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         connect p2
+         connected p1
+         connected p2
+         +1m lost p1 reset
+         lost p2 reset
+         +5s wait";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn a_failback_comes_after_whoever_has_no_connection() {
+    let mut config = two_endpoints(|_| {});
+    config.breaker_profiles[0].max_in_flight = 1;
+    config.breaker_profiles[0].window = None;
+    let script = format!(
+        "{FAILED_OVER}
+         peer p2 b1
+         peer p3 b1
+         +72s connect p2
+         +2s connect p3
+         why p3
+         connected p2
+         why p3
+         connected p3
+         +1s wait"
+    );
+    assert_snapshot!(story(config, &script));
+}
+
+#[test]
+fn a_session_is_spread_over_no_more_than_a_quarter_of_what_is_left_of_it() {
+    let mut config = Config::new(1);
+    config.pacer.assumed_rate = Rate { count: 1, per: secs(1) };
+    config.pacer.fleet_size = 100;
+    config.peer_profiles[0].session_ttl = Some(secs(8));
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1
+         connect p1
+         connect p2
+         connect p3
+         connected p1
+         connected p2
+         connected p3
+         +1m lost p1 reset
+         lost p2 reset
+         lost p3 reset
+         +5s wait";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn a_peer_gives_up_after_so_long_with_a_network_whatever_it_does_then() {
+    let mut config = plain();
+    config.peer_profiles[0].give_up_after = Some(secs(16));
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         +15s network down
+         +1m why p1
+         connect p2
+         +1m network up
+         +900ms why p1
+         +1s why p1
+         +20s why p2
+         revive all
+         +1s dial-failed p1 refused
+         +20s why p1";
+    assert_snapshot!(story(config, script));
 }

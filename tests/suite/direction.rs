@@ -75,16 +75,8 @@ fn the_foundation_stands_on_itself() {
 #[test]
 fn a_leaf_knows_no_id_no_event_no_timer_and_no_other_leaf() {
     let imports = imports();
-    for leaf in [
-        "backoff",
-        "bucket",
-        "histogram",
-        "limit",
-        "phi",
-        "probe",
-        "self_health",
-        "window",
-    ] {
+    for leaf in ["backoff", "bucket", "histogram", "limit", "phi", "probe", "self_health", "window"]
+    {
         may_know(leaf, &imports[&format!("{leaf}.rs")], &FOUNDATION);
     }
     // But for those that are made of another, or of a container, which knows nothing of them.
