@@ -424,3 +424,27 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_connection_names_it_and_nothing_else_does() {
+        let conn = ConnId::new(3, 1);
+        let named = [
+            Event::Connected { conn, resumed: false },
+            Event::DialFailed { conn, cause: DialCause::Refused, retry_after: None },
+            Event::Lost { conn, cause: LossCause::Eof },
+            Event::GoAway { conn, leaves_in: None, reconnect_in: Duration::ZERO },
+            Event::Heard { conn },
+            Event::Heartbeat { conn },
+            Event::Metrics { conn, latency: Duration::ZERO, loss: 0 },
+        ];
+        for event in named {
+            assert_eq!(event.conn(), Some(conn), "{event:?}");
+        }
+        assert_eq!(Event::Tick.conn(), None);
+        assert_eq!(Event::Pong { ping: PingId::new(3, 1) }.conn(), None);
+    }
+}

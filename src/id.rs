@@ -123,3 +123,19 @@ issued_id! {
     /// One attempt of a call.
     AttemptId, "a"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_slot_and_the_last_generation_fill_an_id_and_are_read_back_from_it() {
+        let last = ConnId::new(MAX_SLOTS - 1, MAX_GENERATION);
+        assert_eq!(last.to_raw(), u64::MAX);
+        assert_eq!((last.slot(), last.generation()), (MAX_SLOTS - 1, MAX_GENERATION));
+        assert_eq!(ConnId::from_raw(u64::MAX), last);
+        let (slot, generation) = (ConnId::new(MAX_SLOTS - 1, 0), ConnId::new(0, MAX_GENERATION));
+        assert_eq!((slot.slot(), slot.generation()), (MAX_SLOTS - 1, 0));
+        assert_eq!((generation.slot(), generation.generation()), (0, MAX_GENERATION));
+    }
+}

@@ -393,9 +393,14 @@ mod tests {
             ledger.observe(&Event::Tick, &[order], Time::ZERO, None).unwrap();
         }
         let pong = |ping| Event::Pong { ping };
+        let mut in_order = ledger.clone();
         assert_eq!(fact(&mut ledger, &pong(second), 1), Ok(()));
+        assert_eq!(fact(&mut ledger, &pong(second), 1), Err(Breach::DeadPing(second)));
         assert_eq!(fact(&mut ledger, &pong(first), 1), Ok(()));
         assert_eq!(fact(&mut ledger, &pong(second), 1), Err(Breach::DeadPing(second)));
+        for ping in [first, second] {
+            assert_eq!(fact(&mut in_order, &pong(ping), 1), Ok(()));
+        }
         let never_sent = PingId::new(3, 2);
         assert_eq!(fact(&mut ledger, &pong(never_sent), 1), Err(Breach::DeadPing(never_sent)));
     }
@@ -410,7 +415,9 @@ mod tests {
         assert_eq!(fact(&mut ledger, &connected, 5), Err(Breach::TickBeforeIo(CONN)));
         let back = Breach::Backwards { from: at, to: Time::from_millis(4) };
         assert_eq!(fact(&mut ledger, &Event::Tick, 4), Err(back));
-        ledger.observe(&Event::Tick, &[], at, Some(Time::from_millis(7))).unwrap();
+        let due = Some(Time::from_millis(7));
+        ledger.observe(&Event::Tick, &[], at, due).unwrap();
+        ledger.observe(&Event::Tick, &[], Time::from_millis(7), due).unwrap();
         let late = Breach::Overslept { deadline: Time::from_millis(7), now: Time::from_millis(8) };
         assert_eq!(fact(&mut ledger, &Event::Tick, 8), Err(late));
     }

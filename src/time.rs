@@ -123,6 +123,14 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_ahead_is_told_by_how_far_and_never_stays_never() {
+        let now = Time::from_secs(3);
+        assert_eq!(Time::from_secs(5).ahead_of(now), Time::from_secs(2));
+        assert_eq!([now, Time::ZERO].map(|past| past.ahead_of(now)), [Time::ZERO; 2]);
+        assert_eq!(Time::MAX.ahead_of(now), Time::MAX);
+    }
+
+    #[test]
     fn it_reads_as_seconds() {
         assert_eq!(Time::from_millis(1_250).to_string(), "1.250s");
         assert_eq!(Time::from_nanos(1_000_000_001).to_string(), "1.000000001s");
