@@ -83,9 +83,10 @@ impl FromStr for Ratio {
             None => (text.trim(), 1),
         };
         let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-        if whole.is_empty() || decimals.is_empty() || decimals.len() > 6 {
+        if decimals.len() > 6 {
             return Err(ParseRatioError);
         }
+        // An empty text is no number either.
         let digits = |part: &str| {
             let plain = part.bytes().all(|byte| byte.is_ascii_digit());
             if plain {
@@ -102,7 +103,6 @@ impl FromStr for Ratio {
             .checked_mul(power)
             .and_then(|whole| whole.checked_add(digits(decimals).ok()?))
             .ok_or(ParseRatioError)?;
-        digits(decimals)?;
         let denominator = power * scale;
         let divisor = gcd(numerator, denominator);
         Ok(Self::new(numerator / divisor, denominator / divisor))
@@ -120,6 +120,7 @@ const fn gcd(mut a: u32, mut b: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     #[test]
     fn it_reads_what_people_write_exactly() {
@@ -128,9 +129,15 @@ mod tests {
         assert_eq!("3/2".parse(), Ok(Ratio::new(3, 2)));
         assert_eq!("15%".parse(), Ok(Ratio::new(3, 20)));
         assert_eq!("0".parse(), Ok(Ratio::new(0, 1)));
-        for bad in ["", "NaN", "-1", "1.", ".5", "1.2345678", "99999999999", "1e3", "+1", "a/b"] {
+        assert_eq!("1.234567".parse(), Ok(Ratio::new(1_234_567, 1_000_000)));
+        let bad = ["", "NaN", "-1", "1.", ".5", ".", "%", "1.2345678", "99999999999", "1e3"];
+        for bad in bad.into_iter().chain(["1.-5", "1.e", "+1", "a/b", "/"]) {
             assert_eq!(bad.parse::<Ratio>(), Err(ParseRatioError), "{bad}");
         }
+        assert_eq!(
+            ParseRatioError.to_string(),
+            "a ratio is written as 1.6, 8/5 or 15%, from 0, with at most six decimals"
+        );
     }
 
     #[test]
