@@ -528,6 +528,8 @@ counts! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
+    use alloc::string::String;
     use alloc::vec::Vec;
     use serde_json::Value;
 
@@ -594,6 +596,61 @@ mod tests {
         let mut same = one.clone();
         same.merge(&Stats::default());
         assert_eq!(same, one);
+    }
+
+    #[test]
+    fn each_count_may_be_as_great_as_leaves_room_to_go_on_and_no_greater() {
+        fn counts(value: &Value, path: &str, paths: &mut Vec<String>) {
+            match value {
+                Value::Object(fields) => {
+                    fields.iter().for_each(|(name, value)| {
+                        counts(value, &format!("{path}/{name}"), paths);
+                    });
+                }
+                _ => paths.push(path.into()),
+            }
+        }
+        let mut stats = serde_json::to_value(Stats::default()).unwrap();
+        let mut paths = Vec::new();
+        // Sums over what is now and histograms are checked by those who know the terms.
+        let sums = ["latency_sum_ns", "loss_sum", "latency", "call_time", "time_to_recover"];
+        for (name, value) in stats.as_object().unwrap() {
+            if !sums.contains(&&**name) {
+                counts(value, &format!("/{name}"), &mut paths);
+            }
+        }
+        let mut checked = 0;
+        for path in paths {
+            let mut with = |count: u64| {
+                *stats.pointer_mut(&path).unwrap() = count.into();
+                serde_json::from_value::<Stats>(stats.clone()).map(|stats| stats.is_valid())
+            };
+            // Counts of what is now have 32 bits, and are counted again by those who read them.
+            if let Ok(valid) = with(u64::MAX / 64) {
+                assert!(valid && !with(u64::MAX / 64 + 1).unwrap(), "{path}");
+                checked += 1;
+            }
+            with(0).unwrap();
+        }
+        assert!(checked > 70, "{checked}");
+    }
+
+    #[test]
+    fn the_means_are_over_the_measured_and_zero_without_any() {
+        let mut stats = Stats { latency_sum_ns: 7_000, loss_sum: 50, ..Stats::default() };
+        assert_eq!((stats.mean_latency(), stats.mean_loss()), (Duration::ZERO, 0));
+        stats.measured = 4;
+        assert_eq!((stats.mean_latency(), stats.mean_loss()), (Duration::from_nanos(1_750), 12));
+        let endless = Stats { measured: 1, latency_sum_ns: u128::MAX, ..Stats::default() };
+        assert_eq!(endless.mean_latency(), Duration::from_nanos(u64::MAX));
+    }
+
+    #[test]
+    fn a_total_is_the_sum_of_all_however_great() {
+        let calls = CallCounts { connection: 1, turn: 20, backing_off: 300, running: u32::MAX };
+        assert_eq!(calls.total(), 321 + u64::from(u32::MAX));
+        let peers = PeerCounts { connecting: 5, failed: u32::MAX, ..PeerCounts::default() };
+        assert_eq!(peers.total(), 5 + u64::from(u32::MAX));
     }
 
     #[test]
