@@ -199,7 +199,8 @@ impl BackoffPolicy {
     #[must_use]
     pub fn jittered(&self, k: u32, previous: Duration, random: u64) -> Duration {
         if Mutant::JitterBeforeCap.lives() {
-            let uncapped = Self { cap_ns: u64::MAX / 4, capped_from: None, ..*self };
+            let mut uncapped = *self;
+            (uncapped.cap_ns, uncapped.capped_from) = (u64::MAX / 4, None);
             let (low, high) = uncapped.bounds_ns(k, previous);
             return Duration::from_nanos(uniform(random, low, high).min(self.cap_ns));
         }
@@ -219,7 +220,7 @@ impl BackoffPolicy {
     #[must_use]
     pub fn with_cap_times(&self, times: u32) -> Self {
         let cap_ns = self.cap_ns.saturating_mul(u64::from(times.max(1)));
-        let mut slower = Self { cap_ns, capped_from: None, ..*self };
+        let mut slower = Self { cap_ns, ..*self };
         slower.capped_from = slower.walk(u32::MAX).0;
         slower
     }
@@ -362,6 +363,26 @@ mod tests {
             let exact = 1_000_000_000 * 8_u128.pow(k) / 5_u128.pow(k);
             assert_eq!(policy.delay(k).as_nanos(), exact, "k = {k}");
         }
+    }
+
+    #[test]
+    fn what_is_a_whole_number_but_for_the_last_place_is_not_rounded_below_it() {
+        let base = 88_834_270_304_976;
+        let over = u128::from(base) * 7_u128.pow(24);
+        assert_eq!(over % 5_u128.pow(24), 1, "64 binary places would lose this");
+        let policy = with_factor(Duration::from_nanos(base), Ratio::new(7, 5), Duration::MAX);
+        assert_eq!(policy.delay(24).as_nanos(), over / 5_u128.pow(24));
+    }
+
+    #[test]
+    fn grpc_grows_by_eight_fifths_and_strays_a_fifth_but_not_beyond_the_cap() {
+        let policy = BackoffConfig::grpc().validate().unwrap();
+        let bounds = |k| {
+            let (low, high) = policy.bounds(k, Duration::ZERO);
+            (low.as_millis(), high.as_millis())
+        };
+        assert_eq!([0, 1, 2].map(bounds), [(800, 1_200), (1_280, 1_920), (2_048, 3_072)]);
+        assert_eq!(bounds(11), (72_000, 120_000));
     }
 
     #[test]
