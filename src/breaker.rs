@@ -278,7 +278,7 @@ impl Breaker {
         now: Time,
     ) -> Admission {
         let generation = self.generation;
-        let full = self.outstanding() >= policy.probes + u32::from(Mutant::ExtraProbe.lives());
+        let full = self.is_full(policy);
         let plain = Admission::Admit(Permit { generation, probe: None, number: 0 });
         match &mut self.phase {
             Phase::Closed { .. } => match (&mut self.in_flight, policy.slow_after) {
@@ -366,7 +366,7 @@ impl Breaker {
                 let Some(at) = self.probes.iter().position(|out| out.probe == probe) else {
                     return (Recorded::Stale, None);
                 };
-                if !(outcome == Outcome::Dropped && Mutant::LeakedProbe.lives()) {
+                if !(matches!(outcome, Outcome::Dropped) && Mutant::LeakedProbe.lives()) {
                     self.probes.remove(at);
                 }
                 let Some(failed) = failed else { return (Recorded::Counted, None) };
@@ -389,13 +389,16 @@ impl Breaker {
     pub fn has_room(&self, policy: &BreakerPolicy) -> bool {
         match self.phase {
             Phase::Closed { .. } | Phase::Disabled => true,
-            Phase::HalfOpen { .. } => {
-                let extra = u32::from(Mutant::ExtraProbe.lives());
-                self.watch_only || self.outstanding() < policy.probes + extra
-            }
+            Phase::HalfOpen { .. } => self.watch_only || !self.is_full(policy),
             Phase::Open { .. } => self.watch_only,
             Phase::ForcedOpen => false,
         }
+    }
+
+    /// Whether as many probes are out as may be.
+    #[inline]
+    fn is_full(&self, policy: &BreakerPolicy) -> bool {
+        self.outstanding() >= policy.probes + u32::from(Mutant::ExtraProbe.lives())
     }
 
     /// Whether work passes as a matter of course: closed, disabled, or watch-only and not forced
@@ -590,7 +593,7 @@ impl Breaker {
             None => !policy.slow_in_flight,
         };
         let ramps = matches!(self.phase, Phase::Closed { .. }) && policy.ramp_for.is_some();
-        let ramp = self.ramp == RAMP_WHOLE || ramps && self.ramp < RAMP_WHOLE;
+        let ramp = if ramps { self.ramp <= RAMP_WHOLE } else { self.ramp == RAMP_WHOLE };
         // Each trip is a transition, and raises the level by one at most. Half of the numbers are
         // more than anybody can use up, and leave room to go on.
         window

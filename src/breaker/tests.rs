@@ -308,10 +308,12 @@ fn a_result_of_an_earlier_generation_is_inert() {
     let straggler = bench.permit();
     bench.fail(1);
     let before = bench.breaker.clone();
+    assert_eq!((straggler.generation(), before.generation()), (0, 1));
     assert_eq!(bench.answer(straggler, Outcome::Failure), (Recorded::Stale, None));
     assert_eq!(bench.breaker, before);
     bench.wait_half_open();
     let probe = bench.permit();
+    assert_eq!((probe.generation(), bench.breaker.generation()), (2, 2));
     assert_eq!(bench.answer(straggler, Outcome::Success), (Recorded::Stale, None));
     assert_eq!(bench.breaker.outstanding(), 1);
     assert_eq!(bench.answer(probe, Outcome::Success).1.unwrap().to, State::Closed);
@@ -424,6 +426,31 @@ fn a_probe_is_postponed_and_never_hastened() {
     assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(35)));
     bench.breaker.postpone_probes(Time::from_secs(50));
     assert_eq!(bench.breaker.deadline(), Some(Time::from_secs(50)));
+}
+
+#[test]
+fn what_began_before_the_moment_is_excused_and_what_began_at_it_is_not() {
+    let mut bench = Bench::new(BreakerConfig { probes: 2, close_after: 2, ..plain() });
+    bench.fail(1);
+    bench.wait_half_open();
+    bench.permit();
+    let before = bench.breaker.deadline().unwrap();
+    let moment = bench.now.plus_nanos(1);
+    bench.now = moment;
+    bench.permit();
+    bench.breaker.excuse_before(&bench.policy, moment);
+    assert_eq!(bench.breaker.deadline(), Some(before.plus_nanos(1)));
+    bench.breaker.excuse_before(&bench.policy, moment.plus_nanos(1));
+    assert_eq!(bench.breaker.deadline(), Some(Time::MAX));
+
+    let mut bench = Bench::new(hanging(9));
+    bench.permit();
+    bench.now = moment;
+    bench.permit();
+    bench.breaker.excuse_before(&bench.policy, moment);
+    assert_eq!(bench.breaker.deadline(), Some((moment + SECOND).plus_nanos(1)));
+    bench.breaker.excuse_before(&bench.policy, moment.plus_nanos(1));
+    assert_eq!(bench.breaker.deadline(), None);
 }
 
 #[test]
@@ -743,6 +770,50 @@ fn what_could_not_have_arisen_is_not_valid() {
         let hostile: Breaker = serde_json::from_str(&json.replace(from, to)).unwrap();
         assert!(!hostile.is_valid(&bench.policy), "{to}");
     }
+}
+
+#[test]
+fn probes_that_could_not_be_out_together_are_not_valid() {
+    let config = BreakerConfig { probes: 3, close_after: 3, tolerate: 2, ..plain() };
+    let mut bench = Bench::new(config);
+    bench.fail(1);
+    bench.wait_half_open();
+    for outcome in [Outcome::Success, Outcome::Failure] {
+        bench.one(outcome);
+    }
+    bench.permit();
+    bench.permit();
+    let json = serde_json::to_string(&bench.breaker).unwrap();
+    let valid = |from: &str, to: &str| {
+        assert!(json.contains(from), "{json}");
+        let read: Breaker = serde_json::from_str(&json.replace(from, to)).unwrap();
+        read.is_valid(&bench.policy)
+    };
+    assert!(valid("\"given\":4", "\"given\":5"), "one was dropped");
+    assert!(!valid("\"given\":4", "\"given\":3"), "number 3 is out");
+    assert!(!valid("\"probe\":3", "\"probe\":4"), "not given yet");
+    assert!(!valid("\"probe\":3", "\"probe\":2"), "number 2 twice");
+    assert!(!valid("\"probe\":2", "\"probe\":9"), "in no order");
+    let most = "\"given\":9,\"successes\":2,\"failures\":2";
+    let counts = "\"given\":4,\"successes\":1,\"failures\":1";
+    assert!(valid(counts, most), "three were dropped");
+    assert!(!valid(counts, &most.replace("res\":2", "res\":3")), "open again by then");
+    assert!(!valid(counts, &most.replace("ses\":2", "ses\":3")), "closed by then");
+    assert!(!valid("\"successes\":1", "\"successes\":2"), "five of four");
+    assert!(!valid("\"failures\":1", "\"failures\":2"), "five of four");
+}
+
+#[test]
+fn only_a_closed_breaker_whose_policy_has_a_ramp_may_be_on_one() {
+    let mut bench = ramping();
+    let valid =
+        |bench: &Bench, ramp| Breaker { ramp, ..bench.breaker.clone() }.is_valid(&bench.policy);
+    let on_ramps = [0, 999, 1_000, 1_001];
+    assert_eq!(on_ramps.map(|ramp| valid(&bench, ramp)), [true, true, true, false]);
+    bench.breaker.force_open(&bench.policy, bench.now);
+    assert_eq!(on_ramps.map(|ramp| valid(&bench, ramp)), [false, false, true, false]);
+    let bench = Bench::new(plain());
+    assert_eq!(on_ramps.map(|ramp| valid(&bench, ramp)), [false, false, true, false]);
 }
 
 #[test]
