@@ -255,6 +255,7 @@ mod tests {
     #[test]
     fn a_full_bucket_grants_its_burst_at_once_and_no_more() {
         let policy = policy(10, Duration::from_secs(1), 3);
+        assert_eq!(policy.burst(), 3);
         let mut bucket = Bucket::full(&policy, Time::ZERO);
         for left in (0..3).rev() {
             assert_eq!(bucket.acquire(&policy, Time::ZERO), Acquire::Granted);
@@ -293,7 +294,7 @@ mod tests {
         let slow = BucketConfig { rate: Rate { count: 1, per: Duration::MAX }, burst: 1 };
         let slow = slow.validate().unwrap();
         let bucket = Bucket::full(&slow, Time::ZERO);
-        assert_eq!(bucket.ready_for(&slow, 1, Time::ZERO), Some(Time::ZERO));
+        assert_eq!([0, 1].map(|n| bucket.ready_for(&slow, n, Time::ZERO)), [Some(Time::ZERO); 2]);
         assert_eq!(bucket.ready_for(&slow, 2, Time::ZERO), None);
         assert_eq!(bucket.ready_for(&slow, u32::MAX, Time::ZERO), None);
     }
@@ -351,6 +352,8 @@ mod tests {
         assert_eq!(field(1, second * 86_400, u32::MAX), Err("burst".into()));
         assert!(field(1, Duration::MAX, 1).is_ok());
         assert_eq!(field(1, Duration::MAX, 2), Err("burst".into()));
+        // One each millisecond, and so seven weeks, however the rate is written.
+        assert!(field(86_400_000, second * 86_400, u32::MAX).is_ok());
         assert!(field(u32::MAX, Duration::from_nanos(1), u32::MAX).is_ok());
     }
 

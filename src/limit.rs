@@ -312,6 +312,12 @@ mod tests {
         }
         let latency = Some(Duration::ZERO);
         assert_eq!(field(LimitConfig { latency, ..default }), Err("latency".into()));
+        let fixed = LimitConfig { initial: 9, min: 9, max: 9, ..default };
+        assert_eq!(
+            fixed.validate().map(|policy| (policy.initial(), policy.bounds())),
+            Ok((9, (9, 9)))
+        );
+        assert_eq!(policy().bounds(), (2, 20));
     }
 
     #[test]

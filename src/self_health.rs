@@ -291,5 +291,40 @@ mod tests {
         assert_eq!(field(|c| c.recover_after = Duration::ZERO), "recover_after");
         assert_eq!(field(|c| c.mistake_share = Ratio::percent(101)), "mistake_share");
         assert_eq!(field(|c| c.max_stretch = Ratio::percent(99)), "max_stretch");
+        let (all, least) = (Ratio::percent(100), Duration::from_nanos(1));
+        let extreme = SelfHealthConfig {
+            max_score: 100,
+            recover_after: least,
+            mistake_share: all,
+            max_stretch: all,
+            ..SelfHealthConfig::default()
+        };
+        assert!(extreme.validate().is_ok());
+    }
+
+    #[test]
+    fn what_could_not_have_arisen_is_not_valid() {
+        let mut last = SelfHealth::default();
+        last.fired(Time::MAX);
+        assert!(last.is_valid(&policy()));
+        let beyond = SelfHealth { second: last.second + 1, ..last };
+        assert!(!beyond.is_valid(&policy()), "after the end of time");
+        assert!(SelfHealth { score: 7, ..last }.is_valid(&policy()));
+        assert!(!SelfHealth { score: 8, ..last }.is_valid(&policy()), "above the highest score");
+    }
+
+    #[test]
+    fn alike_are_those_who_will_recover_at_the_same_time_or_have_nothing_to_recover_from() {
+        let secs = Time::from_secs;
+        let shape = |late_at: u64, now: u64| {
+            let mut health = SelfHealth::default();
+            health.late(&policy(), secs(late_at));
+            let now = secs(now);
+            health.shape(|time| *time = Time::from_nanos(nanos(now.since(*time))), now)
+        };
+        assert_eq!(shape(10, 15), shape(110, 115));
+        assert_ne!(shape(10, 15), shape(10, 16));
+        let nobody = |since| SelfHealth { since, ..SelfHealth::default() }.shape(|_| {}, secs(9));
+        assert_eq!(nobody(secs(1)), nobody(secs(2)));
     }
 }

@@ -243,6 +243,19 @@ mod tests {
     }
 
     #[test]
+    fn a_multiplier_that_is_no_whole_number_is_exact_too() {
+        let multiplier = Ratio::new(3, 2);
+        let seen = throttle(100, 50);
+        for (padding, share) in [(0, 1_u64 << 62), (100, 1 << 61)] {
+            let config = ThrottleConfig { multiplier, padding, ..Default::default() };
+            let policy = config.validate().unwrap();
+            // (100 − 3/2 · 50) / (100 + padding) is a quarter, or an eighth.
+            assert_eq!(seen.clone().admit(&policy, share - 1, Time::ZERO), Throttled::Shed);
+            assert_eq!(seen.clone().admit(&policy, share, Time::ZERO), Throttled::Pass);
+        }
+    }
+
+    #[test]
     fn a_tenth_goes_through_even_if_nothing_is_accepted() {
         let nine_tenths = u64::try_from((9_u128 << 64).div_ceil(10)).unwrap();
         let mut dead = throttle(1_000, 0);
@@ -286,6 +299,8 @@ mod tests {
         }
         let window = Duration::from_millis(9);
         assert_eq!(field(ThrottleConfig { window, ..default }), Err("window".into()));
+        let window = Duration::from_millis(10);
+        assert!(field(ThrottleConfig { window, ..default }).is_ok());
         for max_reject in [Ratio::new(0, 1), Ratio::percent(91), Ratio::new(1, 0)] {
             assert_eq!(field(ThrottleConfig { max_reject, ..default }), Err("max_reject".into()));
         }

@@ -547,6 +547,17 @@ mod tests {
         assert!(!window.is_valid(Span::Count(4)));
         assert!(!window.is_valid(TEN_SECONDS));
 
+        window.record(false, false, Time::ZERO);
+        window.record(false, false, Time::ZERO);
+        let json = serde_json::to_string(&window).unwrap();
+        let goes_on_at = |next: &str| {
+            assert!(json.contains("\"next\":0"), "{json}");
+            let read = serde_json::from_str::<Window>(&json.replace("\"next\":0", next)).unwrap();
+            read.is_valid(span)
+        };
+        assert!(goes_on_at("\"next\":0") && goes_on_at("\"next\":2"));
+        assert!(!goes_on_at("\"next\":3"), "beyond the ring");
+
         let mut window = Window::new(TEN_SECONDS);
         window.record(true, false, Time::ZERO);
         assert!(window.is_valid(TEN_SECONDS));
@@ -573,6 +584,12 @@ mod tests {
         recent.record(Time::MAX);
         assert_eq!(recent.count(Time::MAX), 1);
         assert!(recent.is_valid());
+        let newest = recent.newest + 1;
+        assert!(!Recent { newest, ..recent }.is_valid(), "after the end of time");
+        assert!(!Recent { newest, seconds: [0; 5] }.is_valid(), "and of nothing");
+        let second = Recent { newest: 1, seconds: [7, 7, 0, 0, 0] };
+        assert!(second.is_valid());
+        assert!(!Recent { newest: 0, ..second }.is_valid(), "counted before it came");
     }
 
     proptest! {
