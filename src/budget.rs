@@ -249,7 +249,7 @@ impl Budget {
 
     /// The budget as it is at `now`, with what the reserve has brought.
     fn settled(mut self, policy: &BudgetPolicy, now: Time) -> Self {
-        if policy.gain == 0 || self.balance >= policy.capacity {
+        if self.balance >= policy.capacity {
             self.at = self.at.max(now);
             return self;
         }
@@ -326,6 +326,7 @@ mod tests {
             let config = BudgetConfig { initial: 1, refund, ..config(None) };
             let policy = config.validate().unwrap();
             let mut budget = Budget::new(&policy, Time::ZERO);
+            assert_eq!(policy.refund(), refund);
             assert_eq!(budget.withdraw(&policy, Time::ZERO), Withdrawal::Granted);
             assert_eq!(budget.refund(&policy, Time::ZERO), refund);
             assert_eq!(budget.balance(&policy, Time::ZERO), if refund { TOKEN } else { 0 });
@@ -378,6 +379,9 @@ mod tests {
         for ratio in [Ratio::new(0, 1), Ratio::new(1, 1)] {
             assert!(field(BudgetConfig { ratio, ..default }).is_ok());
         }
+        for capacity in [1, 1_000_000] {
+            assert!(field(BudgetConfig { capacity, initial: capacity, ..default }).is_ok());
+        }
     }
 
     #[test]
@@ -388,7 +392,13 @@ mod tests {
         let json = serde_json::to_string(&budget).unwrap();
         assert_eq!(json, r#"{"balance":0,"rest":0,"at":0}"#);
         assert_eq!(serde_json::from_str::<Budget>(&json).unwrap(), budget);
-        for (balance, rest) in [(10_001, 0), (10_000, 1), (0, u64::MAX), (u64::MAX, u64::MAX)] {
+        let (full, per_ns) = (policy.capacity(), 300_000_000_000);
+        for (balance, rest) in [(full, 0), (full - 1, per_ns - 1)] {
+            assert!(Budget { balance, rest, at: Time::ZERO }.is_valid(&policy));
+        }
+        for (balance, rest) in
+            [(full + 1, 0), (full, 1), (0, per_ns), (0, u64::MAX), (u64::MAX, u64::MAX)]
+        {
             let mut hostile = Budget { balance, rest, at: Time::ZERO };
             assert!(!hostile.is_valid(&policy));
             let _ = hostile.withdraw(&policy, Time::MAX);
