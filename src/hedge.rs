@@ -176,7 +176,7 @@ impl Hedge {
         }
         let samples = seen.recent.count();
         let enough = u64::from(min_samples);
-        if samples == enough || samples > enough && (full || samples % REFRESH == 0) {
+        if samples >= enough && (samples == enough || full || samples % REFRESH == 0) {
             seen.delay = Some(seen.recent.quantile(share));
         }
     }
@@ -204,10 +204,7 @@ impl Hedge {
                     Some(before) => before == u64::from(WINDOW),
                     None => false,
                 };
-                let known = match seen.delay {
-                    Some(delay) => delay <= seen.recent.max(),
-                    None => recent < u64::from(min_samples),
-                };
+                let known = seen.delay.is_none_or(|delay| delay <= seen.recent.max());
                 let enough = recent >= u64::from(min_samples);
                 whole && current < u64::from(WINDOW) && known && seen.delay.is_some() == enough
             }
@@ -219,6 +216,8 @@ impl Hedge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::String;
+    use alloc::vec::Vec;
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -277,6 +276,27 @@ mod tests {
     }
 
     #[test]
+    fn the_percentile_is_worked_out_again_every_64_samples_and_at_a_rotation() {
+        let policy = policy(70);
+        let mut hedge = Hedge::new(&policy);
+        let mut changes = Vec::new();
+        for sample in 1..=1_100 {
+            let before = hedge.delay(&policy);
+            // Ever longer, and twice as long after twenty: no percentile is what it was.
+            hedge.record(&policy, Duration::from_nanos((20 + sample % 20) << (sample / 20)));
+            let seen = hedge.seen.as_ref().unwrap();
+            let percentile = seen.recent.quantile(Ratio::percent(50));
+            if hedge.delay(&policy) != before {
+                assert_eq!(hedge.delay(&policy), percentile, "{sample}");
+                changes.push(sample);
+            }
+        }
+        let due =
+            [70, 128].into_iter().chain((192..1_000).step_by(64)).chain([1_000, 1_024, 1_088]);
+        assert_eq!(changes, due.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn the_cached_percentile_is_never_older_than_64_samples() {
         let policy = policy(1);
         let mut hedge = Hedge::new(&policy);
@@ -311,6 +331,12 @@ mod tests {
             let config = percentile(Ratio::percent(99), min_samples);
             assert_eq!(field(config), Err("delay.min_samples".into()));
         }
+        for min_samples in [1, 1_000] {
+            assert!(field(percentile(Ratio::percent(99), min_samples)).is_ok());
+        }
+        for max_hedges in [1, 10] {
+            assert!(field(HedgeConfig { max_hedges, ..Default::default() }).is_ok());
+        }
         let at_once = HedgeDelay::After(Duration::ZERO);
         assert!(field(HedgeConfig { delay: at_once, ..Default::default() }).is_ok());
     }
@@ -335,6 +361,35 @@ mod tests {
             let hostile = serde_json::from_str::<Hedge>(&json.replace(from, to));
             assert!(!hostile.is_ok_and(|hostile| hostile.is_valid(&policy)), "{to}");
         }
+        // So many since the last rotation, so many in all, and a percentile.
+        let counted = |current: u32, recent: u32, delay: Option<u32>| {
+            let histogram = |count: u32| match count {
+                0 => String::from(r#"{"sum_ns":0,"longest_ns":0,"counts":[]}"#),
+                _ => format!(
+                    r#"{{"sum_ns":{0},"longest_ns":3,"counts":[[3,{1}]]}}"#,
+                    3 * count,
+                    count
+                ),
+            };
+            let delay = match delay {
+                Some(nanos) => format!(r#"{{"secs":0,"nanos":{nanos}}}"#),
+                None => "null".into(),
+            };
+            let (current, recent) = (histogram(current), histogram(recent));
+            let text =
+                format!(r#"{{"seen":{{"current":{current},"recent":{recent},"delay":{delay}}}}}"#);
+            serde_json::from_str::<Hedge>(&text).unwrap().is_valid(&policy)
+        };
+        assert!(counted(0, 0, None) && counted(1, 1, None) && counted(2, 2, Some(3)));
+        assert!(counted(999, 999, Some(3)) && counted(0, 1_000, Some(3)));
+        assert!(counted(999, 1_999, Some(2)));
+        assert!(!counted(1, 1, Some(3)), "too early");
+        assert!(!counted(2, 2, None), "too late");
+        assert!(!counted(2, 2, Some(4)), "longer than any");
+        assert!(!counted(2, 3, Some(3)), "one from before a rotation");
+        assert!(!counted(3, 2, Some(3)), "more lately than in all");
+        assert!(!counted(1_000, 1_000, Some(3)), "not rotated");
+        assert!(!counted(1_000, 2_000, Some(3)), "not rotated");
         let fixed = HedgeConfig { delay: HedgeDelay::After(ms(1)), ..Default::default() };
         assert!(!hedge.is_valid(&fixed.validate().unwrap()));
     }
