@@ -113,7 +113,7 @@ impl Histogram {
         let mut passed = 0_u128;
         for (bucket, &count) in self.counts.iter().enumerate() {
             passed += u128::from(count);
-            if count > 0 && passed >= rank {
+            if passed >= rank {
                 return Duration::from_nanos(bounds_of(bucket).1.min(self.longest_ns));
             }
         }
@@ -154,8 +154,7 @@ impl Histogram {
             least = least.saturating_add(u128::from(inside) * u128::from(top.0));
             most = most.saturating_add(u128::from(inside) * u128::from(top.1));
         }
-        self.counts.len() == BUCKETS
-            && count == u128::from(self.count)
+        count == u128::from(self.count)
             && (least..=most).contains(&self.sum_ns)
             && (top.0..=top.1).contains(&self.longest_ns)
     }
@@ -262,6 +261,9 @@ mod tests {
         assert_eq!(empty.quantile(Ratio::percent(50)), Duration::ZERO);
         assert_eq!((empty.mean(), empty.max(), empty.count()), (Duration::ZERO, Duration::ZERO, 0));
         assert!(empty.is_valid());
+        for share in [Ratio::new(0, 1), Ratio::new(1, 1), Ratio::new(1, 0), Ratio::new(0, 0)] {
+            assert_eq!(empty.quantile(share), Duration::ZERO);
+        }
         let mut cleared = of(&[1, 2, 3_000]);
         cleared.clear();
         assert_eq!(cleared, empty);
@@ -308,6 +310,9 @@ mod tests {
             ("[20,1]", "[20,18446744073709551615]"),
             ("\"sum_ns\":26", "\"sum_ns\":27"),
             ("\"longest_ns\":20", "\"longest_ns\":21"),
+            // Of the right sums all the same.
+            ("[[3,2],[20,1]]", "[[20,1],[3,2]]"),
+            ("[[3,2],[20,1]]", "[[3,2],[4,0],[20,1]]"),
         ] {
             assert!(json.contains(from));
             assert!(serde_json::from_str::<Histogram>(&json.replace(from, to)).is_err(), "{to}");
