@@ -344,7 +344,7 @@ pub fn phi_of(scale: Scale, elapsed: f64, mean: f64, std: f64) -> f64 {
 #[must_use]
 pub fn phi_of_z(z: f64, scale: Scale) -> f64 {
     let phi = match scale {
-        Scale::Normal if z < -1.0 => -libm::log1p(-libm::erfc(-z * FRAC_1_SQRT_2) / 2.0) / LN_10,
+        Scale::Normal if -z > 1.0 => -libm::log1p(-libm::erfc(-z * FRAC_1_SQRT_2) / 2.0) / LN_10,
         Scale::Normal => -upper_tail(z).ln_q / LN_10,
         Scale::Logistic => {
             let slope = z * (LINEAR + CUBIC * z * z);
@@ -519,10 +519,21 @@ mod tests {
 
     #[test]
     fn the_two_ways_to_the_tail_meet() {
-        let (low, high) = (26.0 - 1e-12, 26.0);
-        near(upper_tail(low).ln_q / upper_tail(high).ln_q, 1.0, 1e-12);
-        near(upper_tail(low).hazard / upper_tail(high).hazard, 1.0, 1e-9);
+        let (low, high) = (26_f64.next_down(), 26.0);
+        near(upper_tail(low).ln_q / upper_tail(high).ln_q, 1.0, 1e-14);
+        near(upper_tail(low).hazard / upper_tail(high).hazard, 1.0, 1e-12);
         near(phi_of_z(-1.0 - 1e-12, Scale::Normal), phi_of_z(-1.0, Scale::Normal), 1e-12);
+    }
+
+    #[test]
+    fn neither_far_below_the_mean_nor_far_above_it_do_digits_get_lost() {
+        // Q(10), as tables print it: how much less than 1 the probability of so short a silence is.
+        let tail = 7.619_853_024_160_527e-24;
+        near(phi_of_z(-10.0, Scale::Normal) * LN_10 / tail, 1.0, 1e-14);
+        for scale in [Scale::Normal, Scale::Logistic] {
+            near(phi_of_z(z_of_phi(999.0, scale), scale) / 999.0, 1.0, 1e-13);
+            near(phi_of_z(z_of_phi(1_001.0, scale), scale), 1_000.0, 0.0);
+        }
     }
 
     #[test]
@@ -618,11 +629,15 @@ mod tests {
         let mut phi = Phi::new(&policy);
         // 1 s + 3 s + 5.612 · 250 ms
         assert_eq!(phi.suspect_after(&policy).as_millis(), 5_403);
+        assert_eq!(phi.margin(&policy).as_millis(), 4_403);
+        assert_eq!(phi.samples(), 2);
         for _ in 0..1_000 {
             phi.sample(&policy, ms(1_000));
         }
         // The deviation has sunk to its floor of 100 ms.
         assert_eq!(phi.suspect_after(&policy).as_millis(), 4_561);
+        assert_eq!(phi.margin(&policy).as_millis(), 3_561);
+        assert_eq!(phi.samples(), 1_002);
         assert_eq!((phi.mean(), phi.std()), (ms(1_000), phi.std().min(ms(20))));
     }
 
@@ -667,6 +682,30 @@ mod tests {
         let phi = Phi::new(&lost);
         assert!(phi.suspect_after(&degraded) < phi.suspect_after(&lost));
         assert_eq!(degraded.threshold_milli(), 3_000);
+        let doubting = lost.doubting();
+        assert_eq!(doubting.threshold_milli(), 3_000);
+        // 1 s + 1.5 s + 3.0902 · 250 ms
+        assert_eq!(phi.suspect_after(&doubting).as_millis(), 3_272);
+        assert_eq!(lost.at_threshold(500).unwrap().doubting().threshold_milli(), 500);
+    }
+
+    #[test]
+    fn detectors_have_the_same_hash_if_they_are_the_same_in_all_that_they_know() {
+        let hash = |phi: &Phi| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            phi.hash(&mut hasher);
+            hasher.finish()
+        };
+        let phi = Phi::new(&policy(PhiConfig::default()));
+        let next = |number: f64| number.next_up();
+        for other in [
+            Phi { mean: next(phi.mean), ..phi },
+            Phi { var: next(phi.var), ..phi },
+            Phi { samples: 3, ..phi },
+        ] {
+            assert_ne!(hash(&other), hash(&phi), "{other:?}");
+        }
+        assert_eq!(hash(&phi.clone()), hash(&phi));
     }
 
     #[test]
@@ -703,6 +742,7 @@ mod tests {
         let zero = PhiConfig { min_std: Some(Duration::ZERO), ..default };
         assert_eq!(field(zero), Err("min_std".into()));
         assert_eq!(field(PhiConfig { memory: 1, ..default }), Err("memory".into()));
+        assert!(field(PhiConfig { memory: 2, ..default }).is_ok());
         let longest = PhiConfig {
             expected_interval: Duration::MAX,
             acceptable_pause: Duration::MAX,
