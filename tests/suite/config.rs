@@ -288,6 +288,35 @@ fn what_is_legal_and_hardly_meant_is_warned_of() {
 }
 
 #[test]
+fn nobody_is_warned_of_what_just_fits() {
+    let mut config = Config::new(1);
+    call(&mut config).deadline = Some(call(&mut config).attempt_timeout);
+    let breaker = &mut breaker(&mut config).breaker;
+    breaker.stable_after = breaker.open_for.base;
+    let probe = ProbeConfig::default();
+    let health = &mut peer(&mut config).health;
+    health.signs = Signs::Pings(probe);
+    health.detector = Detector::Deadline(probe.interval + probe.timeout);
+    assert_eq!(config.warnings(), []);
+}
+
+#[test]
+fn who_was_configured_before_there_was_a_setting_has_its_default() {
+    let new = Config::new(1);
+    let mut older = serde_json::to_value(&new).unwrap();
+    let later =
+        ["network", "self_health", "mass_guard", "ping_rate", "call_profiles", "breaker_groups"];
+    for setting in later {
+        assert!(older.as_object_mut().unwrap().remove(setting).is_some(), "{setting}");
+    }
+    let older: Config = serde_json::from_value(older).unwrap();
+    assert_eq!(older, new);
+    assert_eq!(older.self_health, Some(SelfHealthConfig::default()));
+    assert_eq!(older.mass_guard, Some(MassGuardConfig::default()));
+    assert_eq!(older.call_profiles, [CallProfile::default()]);
+}
+
+#[test]
 fn what_looks_odd_and_is_legal_is_taken() {
     let changes: &[Change] = &[
         |c| peer(c).backoff = BackoffConfig { base: ZERO, cap: ZERO, ..Default::default() },
@@ -299,6 +328,8 @@ fn what_looks_odd_and_is_legal_is_taken() {
         |c| breaker(c).breaker.consecutive_failures = None,
         |c| breaker(c).breaker.tolerate = u32::MAX,
         |c| c.sleep.max_hold = ZERO,
+        |c| c.limits.max_endpoints = 64,
+        |c| c.limits.max_peers = 1 << 27,
         |c| rates(c, |rule| rule.failure_rate = Some(Ratio::new(1, 1))),
     ];
     for (place, apply) in changes.iter().enumerate() {

@@ -373,6 +373,11 @@ fn each_damage_is_named_with_its_line() {
     );
     check(&with(3, ""), "3 of the recording: EOF while parsing a value, at column 0");
     check(&with(3, "garbage"), "3 of the recording: expected value, at column 1");
+    let damaged = with(3, "garbage");
+    let mut replay = Replay::new(damaged.as_bytes()).unwrap();
+    assert!(replay.next_step().is_ok());
+    let error = replay.next_step().unwrap_err();
+    assert_eq!((error.line(), error.problem()), (3, "expected value, at column 1"));
     check(&with(3, "\0\0\0"), "3 of the recording: expected value, at column 1");
     check(
         &with(3, &lines[2][..lines[2].len() - 1]),
