@@ -166,7 +166,7 @@ impl Manager {
         }
     }
 
-    pub(crate) fn arm_call(&mut self, slot: u32) {
+    fn arm_call(&mut self, slot: u32) {
         let call = &self.calls.slab[slot];
         let at = match call.phase {
             CallPhase::Asked => Time::MAX,
@@ -182,17 +182,18 @@ impl Manager {
     }
 
     pub(crate) fn on_call_timer(&mut self, slot: u32, out: &mut Out<'_>) {
-        let (now, call) = (self.now, &self.calls.slab[slot]);
-        if call.deadline <= now {
+        let call = &self.calls.slab[slot];
+        if call.deadline <= self.now {
             return self.miss_deadline(slot, out);
         }
+        // Its timer is due when its phase says, so there is nothing left to ask.
         match call.phase {
-            CallPhase::Connection { until } | CallPhase::Turn { until, .. } if until <= now => {
+            CallPhase::Asked => {}
+            CallPhase::Connection { .. } | CallPhase::Turn { .. } => {
                 self.refuse_call(slot, RejectReason::WaitedTooLong, None, out);
             }
-            CallPhase::BackingOff { until } if until <= now => self.pass_gates(slot, out),
-            CallPhase::Running { hedge_at } if hedge_at <= now => self.hedge(slot, out),
-            _ => self.arm_call(slot),
+            CallPhase::BackingOff { .. } => self.pass_gates(slot, out),
+            CallPhase::Running { .. } => self.hedge(slot, out),
         }
     }
 

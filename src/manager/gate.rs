@@ -101,8 +101,8 @@ impl Manager {
         self.enter_call(slot, CallPhase::Connection { until }, out);
     }
 
-    /// The earliest moment of the peer's next dial, if it is not before that: it backs off, or all
-    /// its breakers are open.
+    /// The earliest moment of the peer's next dial, as far as it is known: when it has backed off, or
+    /// when the first of its breakers opens; long past if one of them is open to it.
     fn dials_at(&self, peer: u32) -> Option<Time> {
         let record = &self.peers.slab[peer];
         match record.phase {
@@ -114,7 +114,7 @@ impl Manager {
                     let opens_at = opens_at(breaker.state()).filter(|_| !breaker.admits());
                     opens_at.unwrap_or(Time::ZERO)
                 });
-                dialed_at.min().filter(|at| *at > self.now)
+                dialed_at.min()
             }
             _ => None,
         }

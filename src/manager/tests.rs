@@ -190,3 +190,49 @@ fn a_call_that_is_left_over_after_its_peer_is_of_another_shape_than_a_live_one()
     let shapes = [&manager, &without].map(Manager::shape_digest);
     assert_ne!(shapes[0], shapes[1]);
 }
+
+/// What `check` says once a sound manager has been bent.
+fn said_of(manager: &Manager, bend: impl FnOnce(&mut Manager)) -> alloc::string::String {
+    manager.check().unwrap();
+    let mut bent = manager.clone();
+    bend(&mut bent);
+    alloc::string::ToString::to_string(&bent.check().unwrap_err())
+}
+
+#[test]
+fn the_records_of_a_connection_are_found_out_when_they_differ() {
+    let (mut manager, actions) = fleet(2);
+    let said = said_of(&manager, |bent| bent.conns.pulse_mut(1).profile += 1);
+    assert_eq!(said, "connections: conns[1]: its records differ");
+    let said = said_of(&manager, |bent| bent.conns.pulse_mut(1).come_up(false, Time::ZERO));
+    assert_eq!(said, "connections: conns[1]: its records differ");
+    let conn = dials(&actions)[0];
+    let refused = Event::DialFailed { conn, cause: DialCause::Refused, retry_after: None };
+    let _ = manager.step(refused, Time::ZERO);
+    let said = said_of(&manager, |bent| bent.conns.pulse_mut(0).come_up(false, Time::ZERO));
+    assert_eq!(said, "connections: conns: a pulse without a record");
+}
+
+#[test]
+fn a_session_that_is_not_among_the_others_is_found_out() {
+    let mut config = Config::new(1);
+    config.peer_profiles[0].session_ttl = Some(Duration::from_secs(60));
+    config.peer_profiles[0].first_retry = crate::config::FirstRetry::Immediate;
+    let profiles = (config.peer_profile("default").unwrap(), config.breaker_profile("default"));
+    let mut manager = Manager::new(config, 2).unwrap();
+    let (breaker, peer) = (BreakerId(1), PeerId(1));
+    let endpoints = vec![Endpoint { id: EndpointId(0), breaker }];
+    let _ = manager.step(Event::AddBreaker { breaker, profile: profiles.1.unwrap() }, Time::ZERO);
+    let _ = manager.step(Event::AddPeer { peer, profile: profiles.0, endpoints }, Time::ZERO);
+    let conn = dials(&manager.step(Event::Connect { peer }, Time::ZERO))[0];
+    let _ = manager.step(Event::Connected { conn, resumed: false }, Time::ZERO);
+    let later = Time::from_secs(60);
+    let _ = manager.step(Event::ForceOpen { breaker }, later);
+    let _ = manager.step(Event::Lost { conn, cause: LossCause::Reset }, later);
+    let said = said_of(&manager, |bent| {
+        // Another place in line, of which its session knows nothing.
+        bent.endpoints.slab[0].ticket += 1;
+        bent.breakers.slab[0].tickets += 1;
+    });
+    assert_eq!(said, "links: endpoints[0]: out of line with a session until 120.000s");
+}

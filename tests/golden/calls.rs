@@ -13,6 +13,7 @@ use steadfast::{CallFailure, Config, Ratio};
 
 use crate::secs;
 use crate::story;
+use crate::story::play;
 
 /// The defaults without chance, and with one second of backoff, so that the timelines read well.
 fn plain() -> Config {
@@ -453,6 +454,24 @@ fn a_new_process_has_no_calls_and_the_breaker_remembers() {
 }
 
 #[test]
+fn a_call_takes_the_name_of_one_that_its_process_left_behind() {
+    const CALLS: u64 = 40;
+    let mut config = plain();
+    config.limits.max_work_per_step = 16;
+    let mut script = String::from("breaker b1\n");
+    for call in 1..=CALLS {
+        script += &format!("call r{call} b1\n");
+    }
+    script += &format!("restarted\ncall r{CALLS} b1\n+1s succeeded r{CALLS}\ngates b1");
+    let (timeline, manager) = play(config, &script);
+    // The last one is forgotten in silence, for its name means another call now.
+    assert_eq!(timeline.matches("give up").count() as u64, CALLS - 1);
+    assert_eq!(manager.stats().give_ups.restarted, CALLS);
+    assert_eq!(manager.stats().calls_done, 1);
+    assert_snapshot!(timeline.lines().rev().take(2).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
 fn names_and_targets_that_do_not_exist() {
     assert_snapshot!(story(
         plain(),
@@ -665,6 +684,56 @@ fn a_half_open_endpoint_that_is_only_watched_is_no_probe_of_its_own() {
     ));
 }
 
+#[test]
+fn a_hedge_that_the_breaker_refused_is_not_counted_as_one() {
+    assert_snapshot!(story(
+        with(|call, breaker| {
+            solvent(breaker);
+            call.hedged = true;
+            breaker.breaker.consecutive_failures = Some(2);
+            breaker.breaker.ramp_for = Some(secs(10));
+            breaker.calls.hedge = Some(HedgeConfig {
+                delay: HedgeDelay::After(Duration::from_millis(100)),
+                max_hedges: 1,
+            });
+        }),
+        "
+        breaker b1
+        call r1 b1
+        failed r1 fatal
+        call r2 b1
+        failed r2 fatal
+        +5s call r3 b1
+        succeeded r3
+        call r4 b1
+        +9s gates b1
+        failed r4 disconnected
+        +2s gates b1
+    "
+    ));
+}
+
+#[test]
+fn hedges_end_where_the_attempts_do() {
+    assert_snapshot!(story(
+        with(|call, breaker| {
+            solvent(breaker);
+            call.hedged = true;
+            call.max_attempts = 2;
+            breaker.calls.hedge = Some(HedgeConfig {
+                delay: HedgeDelay::After(Duration::from_millis(100)),
+                max_hedges: 2,
+            });
+        }),
+        "
+        breaker b1
+        call r1 b1
+        +1s gates b1
+        failed r1 error
+    "
+    ));
+}
+
 /// Found by the random scripts: a hedge was begun that had no time to be of use.
 #[test]
 fn a_hedge_that_would_have_too_little_time_is_not_begun() {
@@ -700,6 +769,43 @@ fn a_deadline_that_was_slept_through_is_not_held_against_the_server() {
         succeeded r2
         call r3 b1 by 2s
         +2s wait
+    "
+    ));
+}
+
+#[test]
+fn a_deadline_at_the_very_end_of_our_patience_is_held_against_the_server() {
+    // Late by 1 s, so that judgement holds until +4s.
+    assert_snapshot!(story(
+        with(|_, breaker| breaker.breaker.consecutive_failures = Some(1)),
+        "
+        breaker b1
+        call r1 b1 by 4s
+        call r2 b1 by 2s
+        sleep 3s
+        +1s wait
+    "
+    ));
+}
+
+#[test]
+fn a_probe_whose_time_is_up_at_the_very_end_of_our_patience_has_failed() {
+    // Late by 1 s, so that judgement holds until +9s.
+    assert_snapshot!(story(
+        with(|_, breaker| {
+            breaker.breaker.consecutive_failures = Some(1);
+            breaker.breaker.probe_timeout = Some(secs(4));
+            breaker.breaker.tolerate = 0;
+        }),
+        "
+        breaker b1
+        breaker b2
+        call r1 b1
+        failed r1 fatal
+        +5s call r2 b1
+        call r3 b2 by 2s
+        sleep 3s
+        +1s wait
     "
     ));
 }
@@ -954,12 +1060,11 @@ fn what_a_hedge_waits_for_is_learned_from_whole_answers_alone() {
         +400ms network up
         +1ms succeeded r3
         call r4 b1
-        sleep 20s
-        +1ms succeeded a3
+        late 800ms succeeded r4
         call r5 b1
-        +600ms succeeded a4
+        +600ms succeeded r5
         call r6 b1
-        +200ms succeeded a6
+        +200ms succeeded r6
     "
     ));
 }

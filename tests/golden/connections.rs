@@ -11,6 +11,7 @@ use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 
 use crate::story;
+use crate::story::play;
 use crate::{plain, secs};
 
 /// [`plain`], with something changed in its one peer profile.
@@ -322,6 +323,70 @@ fn whoever_probed_one_endpoint_in_vain_probes_the_other_in_the_same_round() {
          +1010ms dial-failed p1 refused
          +1010ms dial-failed p1 refused
          +300ms connected p1"
+    ));
+}
+
+#[test]
+fn a_round_ends_as_well_where_the_other_endpoint_is_being_probed() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    config.breaker_profiles[0].breaker.probes = 1;
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         breaker b2
+         peer p1 b1
+         peer p2 b1 b2
+         connect p1
+         dial-failed p1 refused
+         +2s connect p2
+         dial-failed p2 refused
+         why p2"
+    ));
+}
+
+#[test]
+fn who_has_another_endpoint_keeps_its_place_when_a_breaker_begins_to_probe() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    config.breaker_profiles[0].breaker.probes = 1;
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         breaker b2
+         force-open b2
+         peer p1 b1 b2
+         peer p2 b1
+         peer p3 b1
+         connect p3
+         dial-failed p3 refused
+         disconnect p3
+         connect p1
+         connect p2
+         +2s why p2"
+    ));
+}
+
+#[test]
+fn whoever_came_first_dials_first_with_one_endpoint_or_with_two() {
+    let mut config = plain();
+    config.breaker_profiles[0].max_in_flight = 1;
+    config.breaker_profiles[0].window = None;
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         breaker b2
+         peer p1 b1
+         peer p2 b1 b2
+         peer p3 b1
+         peer p4 b1 b2
+         connect p1
+         connect p2
+         connect p3
+         connect p4
+         connected p1
+         connected p2
+         connected p3"
     ));
 }
 
@@ -732,6 +797,44 @@ fn a_removed_peer_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_breaker_that_is_removed_while_it_is_open_leaves_nothing_behind() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    let (timeline, manager) = play(
+        config,
+        "breaker b1
+         peer p1 b1
+         connect p1
+         dial-failed p1 refused
+         remove p1
+         remove-breaker b1
+         +1m breaker b1",
+    );
+    assert_eq!(manager.next_deadline(), None);
+    assert_snapshot!(timeline);
+}
+
+#[test]
+fn only_who_was_wanted_and_away_has_recovered() {
+    let (_, manager) = play(
+        with(|peer| peer.inbound = true),
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         connected p1
+         accepted p2 t1
+         lost p2 reset
+         accepted p2 t2
+         +1m lost p1 reset
+         +2s connected p1",
+    );
+    let recovered = &manager.stats().time_to_recover;
+    assert_eq!(recovered.count(), 1);
+    assert_eq!(manager.stats().dials, 2);
+}
+
+#[test]
 fn an_operator_forces_a_breaker_open_and_disables_it() {
     let mut config = plain();
     config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
@@ -879,6 +982,38 @@ fn a_peer_gives_up_and_is_revived() {
          connected p1
          revive all
          revive p1"
+    ));
+}
+
+#[test]
+fn whoever_is_revived_dials_a_server_that_asked_to_be_left_alone() {
+    assert_snapshot!(story(
+        plain(),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         dial-failed p1 throttled 60s
+         +1s revive p1
+         why p1"
+    ));
+}
+
+#[test]
+fn load_relaxes_above_its_bound_and_returns_at_the_lower_one() {
+    // Smoothed by a quarter: 80% and 30% to the millionth.
+    assert_snapshot!(story(
+        plain(),
+        "load 100%
+         load 100%
+         load 100%
+         load 100%
+         load 100%
+         load 911918ppm
+         load 800004ppm
+         load 0%
+         load 0%
+         load 0%
+         load 187500ppm"
     ));
 }
 

@@ -155,6 +155,21 @@ fn phi_doubts_at_three_and_half_the_pause() {
 }
 
 #[test]
+fn the_pause_before_a_suspicion_is_no_part_of_the_rhythm() {
+    let beats = |n: usize| "+1s heartbeat p1\n".repeat(n);
+    let config = with(|peer| {
+        peer.health.detector = Detector::Phi(PhiConfig::default());
+        peer.health.on_suspect = OnSuspect::Notify;
+    });
+    let script = "breaker b1\npeer p1 b1\nconnect p1\nconnected p1\n".to_owned()
+        + &beats(8)
+        + "+30s heartbeat p1\n"
+        + &beats(8)
+        + "+30s wait";
+    assert_snapshot!(story(config, &script));
+}
+
+#[test]
 fn an_observer_that_was_cut_off_loses_nobody() {
     assert_snapshot!(story(
         guarded(|_| ()),

@@ -63,6 +63,27 @@ fn sessions_dial_first_by_their_end_and_those_too_late_wait_like_fresh_ones() {
 }
 
 #[test]
+fn who_could_not_be_dialed_in_time_as_far_as_dials_take_waits_like_a_fresh_one() {
+    let mut config = one_at_a_time();
+    profile(&mut config, "brief", |profile| profile.session_ttl = Some(secs(10)));
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1 as brief
+         connect p3
+         +8s connected p3
+         +20s connect p1
+         connect p2
+         lost p3 reset
+         +10ms connected p1
+         connected p2
+         connected p3"
+    ));
+}
+
+#[test]
 fn the_important_dial_first_and_a_long_wait_counts_as_a_class() {
     let mut config = one_at_a_time();
     config.peer_profiles[0].dial_timeout = secs(60);
@@ -106,6 +127,27 @@ fn a_region_that_hangs_leaves_the_last_places_in_flight_to_others() {
                +1s connected p10
                connected p11
                connected p1";
+    assert_snapshot!(story(config, &script));
+}
+
+#[test]
+fn a_breaker_that_holds_few_places_again_is_held_back_no_longer() {
+    let mut config = one_at_a_time();
+    config.breaker_profiles[0].max_in_flight = 100;
+    config.pacer.max_in_flight = 8;
+    let mut script = String::from("breaker b1\nbreaker b2\nbreaker b3\n");
+    for peer in 1..=7 {
+        script += &format!("peer p{peer} b1\nconnect p{peer}\n");
+    }
+    script += "peer p8 b2
+               peer p9 b2
+               peer p10 b3
+               connect p8
+               connect p9
+               +1s connected p1
+               connect p10
+               why p9
+               +1s connected p8";
     assert_snapshot!(story(config, &script));
 }
 
@@ -245,6 +287,23 @@ fn an_endpoint_that_lets_in_and_throws_out_is_left_for_another() {
 }
 
 #[test]
+fn an_endpoint_that_kept_a_peer_for_a_second_did_not_turn_it_away() {
+    let config = two_endpoints(|profile| profile.failback_after = None);
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         connected p1
+         +1s lost p1 kicked
+         +1001ms connected p1
+         +1s lost p1 kicked
+         +2001ms connected p1
+         +1s lost p1 kicked
+         +4001ms why p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
 fn endpoints_change_under_a_dial_that_replaces_a_connection() {
     let script = format!(
         "breaker b3
@@ -281,6 +340,19 @@ fn a_change_of_network_begins_dials_anew_and_asks_the_connected_soon() {
          why p2
          why p3";
     assert_snapshot!(story(pinged(), script));
+}
+
+#[test]
+fn a_dial_that_begins_with_the_new_network_goes_over_it() {
+    assert_snapshot!(story(
+        plain(),
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         +1s connect p2
+         network changed"
+    ));
 }
 
 #[test]
@@ -348,7 +420,7 @@ fn a_peer_that_all_endpoints_throw_out_backs_off() {
          peer p1 b1 b2
          connect p1
          ";
-    assert_snapshot!(story(config, &(script.to_owned() + &thrown_out.repeat(9))));
+    assert_snapshot!(story(config, &(script.to_owned() + &thrown_out.repeat(12))));
 }
 
 #[test]
