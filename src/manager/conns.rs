@@ -490,3 +490,75 @@ impl Conns {
         self.lists.splice(UNCHECKED, ORPHANS);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::peers::NONE;
+    use crate::phi::PhiConfig;
+    use alloc::format;
+
+    fn come_up(conns: &mut Conns) -> u32 {
+        conns.insert(0, 0, NONE, ConnPhase::Up, Time::from_secs(9))
+    }
+
+    /// As from a snapshot.
+    fn restored(conns: &Conns) -> Conns {
+        let mut again = Conns::new();
+        let all = conns.slab.clone().map(|conn| conns.whole(&conn));
+        again.set_all(all, &conns.generations(), &conns.pings(), |_| 0);
+        again
+    }
+
+    #[test]
+    fn what_a_snapshot_has_of_connections_is_all_there_is() {
+        let mut conns = Conns::new();
+        let [learning, asked, excused, freed, plain] = [(); 5].map(|()| come_up(&mut conns));
+        let (policy, now) = (PhiConfig::default().validate().unwrap(), Time::from_secs(10));
+        conns.pulse_mut(learning).come_up(true, now);
+        conns.slab[learning].come_up(Some(Box::new(Phi::new(&policy))), now);
+        conns.asked_mut(asked).ping = conns.next_ping(asked);
+        conns.asked_mut(excused).excused = now;
+        conns.next_ping(freed).unwrap();
+        conns.remove(freed).unwrap();
+        assert_eq!(conns.whole(&conns.slab[plain]).last_beat, None, "that nobody measures from");
+        let records = |conns: &mut Conns| {
+            assert_eq!(come_up(conns), freed);
+            let asked = (0..5).map(|slot| *conns.asked(slot)).collect::<Vec<_>>();
+            format!("{:?}", (conns.slab.iter().collect::<Vec<_>>(), &conns.pulses, asked))
+        };
+        let again = records(&mut restored(&conns));
+        assert_eq!(again, records(&mut conns));
+    }
+
+    #[test]
+    fn where_nobody_was_asked_a_snapshot_makes_no_room_for_it() {
+        let mut conns = Conns::new();
+        let slot = come_up(&mut conns);
+        assert!(restored(&conns).if_asked(slot).is_none());
+    }
+
+    #[test]
+    fn a_slot_is_used_until_it_has_had_all_its_pings() {
+        let mut conns = Conns::new();
+        let slot = come_up(&mut conns);
+        conns.asked_mut(slot).pings = MAX_GENERATION;
+        conns.remove(slot).unwrap();
+        assert_eq!(come_up(&mut conns), slot);
+        assert_eq!(conns.next_ping(slot), Some(PingId::new(slot, MAX_GENERATION)));
+        assert_eq!(conns.next_ping(slot), None);
+        conns.remove(slot).unwrap();
+        assert_ne!(come_up(&mut conns), slot);
+    }
+
+    #[test]
+    fn a_slot_is_used_until_it_has_had_all_its_connections() {
+        let mut conns = Conns::new();
+        let slot = come_up(&mut conns);
+        conns.pulse_mut(slot).id = ConnId::new(slot, MAX_GENERATION - 1);
+        conns.remove(slot).unwrap();
+        assert_eq!(come_up(&mut conns), slot);
+        conns.remove(slot).unwrap();
+        assert_ne!(come_up(&mut conns), slot);
+    }
+}

@@ -92,3 +92,24 @@ impl Crowd {
             && now >= self.believed_until
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ratio::Ratio;
+
+    #[test]
+    fn it_may_be_us_once_more_are_silent_than_a_few_and_than_a_share() {
+        let (min_peers, min_silent, share) = (4, 2, Ratio::percent(25));
+        let guard = MassGuardConfig { min_peers, min_silent, share, ..Default::default() };
+        let is_mass = |up, doubted, believed: u64| {
+            let believed_until = Time::from_secs(believed);
+            let crowd = Crowd { up, doubted, held: 0, believed_until };
+            crowd.is_mass(&guard, Time::from_secs(9))
+        };
+        assert!(is_mass(4, 3, 0) && !is_mass(4, 2, 0), "a few");
+        assert!(is_mass(40, 11, 0) && !is_mass(40, 10, 0), "a share");
+        assert!(!is_mass(3, 3, 0), "too few in all");
+        assert!(is_mass(4, 3, 9) && !is_mass(4, 3, 10), "believed for now");
+    }
+}

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     Action, BreakerId, CallId, DialCause, Endpoint, EndpointId, LossCause, PeerId, Target,
 };
+use alloc::string::{String, ToString};
 use alloc::vec;
 use core::time::Duration;
 
@@ -192,11 +193,11 @@ fn a_call_that_is_left_over_after_its_peer_is_of_another_shape_than_a_live_one()
 }
 
 /// What `check` says once a sound manager has been bent.
-fn said_of(manager: &Manager, bend: impl FnOnce(&mut Manager)) -> alloc::string::String {
+fn said_of(manager: &Manager, bend: impl FnOnce(&mut Manager)) -> String {
     manager.check().unwrap();
     let mut bent = manager.clone();
     bend(&mut bent);
-    alloc::string::ToString::to_string(&bent.check().unwrap_err())
+    bent.check().unwrap_err().to_string()
 }
 
 #[test]
@@ -235,4 +236,44 @@ fn a_session_that_is_not_among_the_others_is_found_out() {
         bent.breakers.slab[0].tickets += 1;
     });
     assert_eq!(said, "links: endpoints[0]: out of line with a session until 120.000s");
+}
+
+/// A manager with one peer that was last heard at `from` and is to be heard every 30 s.
+fn watched(from: Time) -> Manager {
+    let mut config = Config::new(1);
+    config.peer_profiles[0].health.signs = crate::config::Signs::Heartbeats;
+    let profiles = (config.peer_profile("default").unwrap(), config.breaker_profile("default"));
+    let mut manager = Manager::new(config, 2).unwrap();
+    let (breaker, peer) = (BreakerId(1), PeerId(1));
+    let endpoints = vec![Endpoint { id: EndpointId(0), breaker }];
+    let profile = profiles.1.unwrap();
+    let _ = manager.step(Event::AddBreaker { breaker, profile }, from);
+    let _ = manager.step(Event::AddPeer { peer, profile: profiles.0, endpoints }, from);
+    let conn = dials(&manager.step(Event::Connect { peer }, from))[0];
+    let _ = manager.step(Event::Connected { conn, resumed: false }, from);
+    manager
+}
+
+#[test]
+fn a_connection_that_no_timer_watches_is_found_out() {
+    let manager = watched(Time::from_secs(1));
+    let said = said_of(&manager, |bent| {
+        bent.timers.disarm(TimerKind::Conn, 0);
+        bent.deadline = bent.first_due();
+    });
+    assert_eq!(said, "connections: conns[0]: watched by no timer");
+}
+
+#[test]
+#[cfg(feature = "serde")]
+fn a_doubt_is_of_the_same_shape_an_hour_later() {
+    let doubted = |from| {
+        let mut manager = watched(from);
+        while manager.stats().doubted == 0 {
+            let due = manager.next_deadline().unwrap();
+            let _ = manager.step(Event::Tick, due);
+        }
+        manager.shape_digest()
+    };
+    assert_eq!(doubted(Time::from_secs(1)), doubted(Time::from_secs(3_601)));
 }

@@ -734,6 +734,73 @@ fn hedges_end_where_the_attempts_do() {
     ));
 }
 
+#[test]
+fn a_call_whose_connection_is_gone_is_not_hedged() {
+    assert_snapshot!(story(
+        with(|call, breaker| {
+            solvent(breaker);
+            call.hedged = true;
+            breaker.calls.hedge = Some(HedgeConfig {
+                delay: HedgeDelay::After(Duration::from_millis(100)),
+                max_hedges: 1,
+            });
+        }),
+        "
+        breaker b1
+        breaker b2
+        peer p1 b1
+        connect p1
+        connected p1
+        call r1 p1@b2
+        +50ms lost p1 reset
+        +1s gates b2
+        failed r1 disconnected
+    "
+    ));
+}
+
+#[test]
+fn the_statistics_count_each_order_that_was_given() {
+    let config = with(|call, breaker| {
+        call.hedged = true;
+        call.attempt_timeout = secs(2);
+        breaker.calls.budget.as_mut().unwrap().initial = 2;
+        breaker.calls.hedge = Some(HedgeConfig {
+            delay: HedgeDelay::After(Duration::from_millis(100)),
+            max_hedges: 1,
+        });
+    });
+    let (timeline, manager) = play(
+        config,
+        "
+        breaker b1
+        breaker b2
+        peer p1 b2
+        peer p2 b2
+        connect p1
+        call r1 b1
+        +1s succeeded r1
+        call r2 b1
+        failed r2 error
+        +1s network changed
+        connect p2
+        disconnect p2
+        call r3 b1
+        +1m wait
+    ",
+    );
+    let stats = manager.stats();
+    let orders = [" start a", " cancel a", " dial p", " cancel c", ", again +"];
+    let told = orders.map(|order| timeline.matches(order).count() as u64);
+    let (attempts, dials) = (stats.attempts, stats.dials);
+    let (attempts_cancelled, dials_cancelled) = (stats.attempts_cancelled, stats.dials_cancelled);
+    let counted = [attempts, attempts_cancelled, dials, dials_cancelled, stats.retries];
+    assert_eq!(counted, told, "{timeline}");
+    // Two that joined an attempt; for a third one, and for two retries, there was no token.
+    assert_eq!((stats.hedges, stats.budget_refusals), (2, 3), "{timeline}");
+    assert_snapshot!(timeline);
+}
+
 /// Found by the random scripts: a hedge was begun that had no time to be of use.
 #[test]
 fn a_hedge_that_would_have_too_little_time_is_not_begun() {
@@ -922,6 +989,25 @@ fn the_throttle_sheds_only_what_a_server_refuses() {
     assert!(!timeline.contains("throttled"), "{timeline}");
 }
 
+#[test]
+fn the_throttle_sheds_nothing_once_the_last_refusal_is_as_old_as_its_window() {
+    let config = with(|call, breaker| {
+        call.max_attempts = 1;
+        let window = secs(10);
+        breaker.calls.throttle = Some(ThrottleConfig { window, ..ThrottleConfig::default() });
+    });
+    let burst = |from: u64| {
+        let calls = from..from + 30;
+        calls.map(|call| format!("call r{call} b1\n")).collect::<String>()
+    };
+    let script = "breaker b1\ncall r1 b1\nfailed r1 error\n".to_owned() + &burst(10);
+    let timeline = story(config.clone(), &script);
+    assert!(timeline.contains("throttled"), "{timeline}");
+    let script = "breaker b1\ncall r1 b1\nfailed r1 error\n+10s pass\n".to_owned() + &burst(10);
+    let timeline = story(config, &script);
+    assert!(!timeline.contains("throttled"), "{timeline}");
+}
+
 /// Found by a reader: all but one of those that had waited were given up when it half-opened.
 #[test]
 fn retries_go_on_waiting_while_probes_decide() {
@@ -1011,6 +1097,56 @@ fn a_probe_that_our_own_outage_cut_off_is_no_failure() {
         +3s wait
         failed r2 disconnected
         call r3 b1
+    "
+    ));
+}
+
+#[test]
+fn a_breaker_that_stands_still_with_the_network_says_no_moment_that_is_over() {
+    assert_snapshot!(story(
+        with(|_, breaker| breaker.breaker.consecutive_failures = Some(1)),
+        "
+        breaker b1
+        call r1 b1
+        failed r1 fatal
+        +1s network down
+        call r2 b1
+        +4s call r3 b1
+    "
+    ));
+}
+
+#[test]
+fn a_retry_that_could_begin_no_sooner_than_its_deadline_is_not_waited_for() {
+    assert_snapshot!(story(
+        with(|_, breaker| {
+            solvent(breaker);
+            breaker.breaker.consecutive_failures = Some(2);
+        }),
+        "
+        breaker b1
+        call r1 b1 by 6s
+        call r2 b1 by 6001ms
+        failed r1 error
+        failed r2 error
+        +2s wait
+    "
+    ));
+}
+
+#[test]
+fn a_retry_that_the_rate_refuses_waits_for_it() {
+    assert_snapshot!(story(
+        with(|_, breaker| {
+            solvent(breaker);
+            let rate = Rate { count: 1, per: secs(5) };
+            breaker.calls.rate = Some(BucketConfig { rate, burst: 1 });
+        }),
+        "
+        breaker b1
+        call r1 b1
+        failed r1 error
+        +7s succeeded r1
     "
     ));
 }

@@ -220,6 +220,34 @@ fn a_peer_fails_over_through_its_endpoints_and_remembers_which_failed() {
 }
 
 #[test]
+fn an_endpoint_is_avoided_for_longer_with_each_failure_until_they_are_ten_minutes_old() {
+    let over = "+300ms connected p1
+         disconnect p1
+         ";
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         dial-failed p1 refused
+         "
+    .to_owned()
+        + over
+        // Ten minutes after the first failure, and no more than that.
+        + "+599700ms connect p1
+         dial-failed p1 refused
+         "
+        + over
+        + "+1200ms connect p1
+         disconnect p1
+         +600s connect p1
+         dial-failed p1 refused
+         "
+        + over
+        + "+1200ms connect p1";
+    assert_snapshot!(story(plain(), &script));
+}
+
+#[test]
 fn a_round_ends_when_every_endpoint_failed_once() {
     assert_snapshot!(story(
         plain(),
@@ -507,6 +535,34 @@ fn who_slept_judges_nobody_until_the_waiting_io_has_spoken() {
          +1s heard p1
          +10s wait"
     ));
+}
+
+#[test]
+fn whoever_is_a_quarter_of_a_second_late_has_not_slept() {
+    let late = |sleep: &str| {
+        let script = "breaker b1\npeer p1 b1\nconnect p1\n".to_owned() + sleep;
+        let (timeline, manager) = play(with(|peer| peer.dial_timeout = secs(2)), &script);
+        (timeline, manager.stats().slept)
+    };
+    let (in_time, none) = late("sleep 2250ms");
+    let (too_late, once) = late("sleep 2251ms");
+    assert_eq!((none, once), (0, 1));
+    assert_snapshot!(in_time + &too_late);
+}
+
+#[test]
+fn time_that_goes_back_is_counted_and_changes_nothing() {
+    let (timeline, manager) = play(
+        plain(),
+        "breaker b1
+         peer p1 b1
+         +5s connect p1
+         back 3s
+         dial-failed p1 refused
+         +2s why p1",
+    );
+    assert_eq!(manager.stats().clock_backwards, 1);
+    assert_snapshot!(timeline);
 }
 
 #[test]
@@ -1018,6 +1074,25 @@ fn load_relaxes_above_its_bound_and_returns_at_the_lower_one() {
 }
 
 #[test]
+fn a_peer_is_not_given_up_for_a_time_without_network() {
+    assert_snapshot!(story(
+        with(|peer| {
+            peer.give_up_after = Some(secs(30));
+            peer.dial_timeout = secs(60);
+        }),
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         +10s network down
+         +10s connect p1
+         +40s network up
+         +10s network down
+         +60s network up
+         +1m why p1"
+    ));
+}
+
+#[test]
 fn a_dial_that_a_new_process_never_made_is_not_timed_out() {
     let mut config = plain();
     config.sleep.max_hold = Duration::ZERO;
@@ -1078,6 +1153,21 @@ fn a_probe_that_an_outage_of_ours_cut_off_tells_nothing_about_the_server() {
          +2400ms network up
          +1s connected p2
          +2s connected p1"
+    ));
+}
+
+#[test]
+fn an_answer_to_a_ping_on_an_earlier_connection_says_nothing_of_the_next_one() {
+    assert_snapshot!(story(
+        with(|peer| peer.health.signs = Signs::Pings(punctual())),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +11s lost p1 reset
+         +1010ms connected p1
+         pong g0
+         +11s pong p1"
     ));
 }
 

@@ -10,6 +10,7 @@ use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 
 use crate::story;
+use crate::story::play;
 use crate::{plain, secs};
 
 /// [`plain`], with heartbeats, and something changed in its one peer profile.
@@ -46,7 +47,7 @@ fn an_expired_certificate_is_nobodys_own_fault_once_three_have_met_it() {
     config.breaker_profiles[0].breaker.consecutive_failures = Some(2);
     config.peer_profiles[0].backoff.cap = secs(2);
     config.peer_profiles[0].max_attempts = Some(2);
-    assert_snapshot!(story(
+    let (timeline, manager) = play(
         config,
         "breaker b1
          peer p1 b1
@@ -68,8 +69,10 @@ fn an_expired_certificate_is_nobodys_own_fault_once_three_have_met_it() {
          +2s connected p1
          connected p4
          +1s dial-failed p2 tls
-         why p2"
-    ));
+         why p2",
+    );
+    assert_eq!(manager.stats().common_refusals, 1);
+    assert_snapshot!(timeline);
 }
 
 #[test]
