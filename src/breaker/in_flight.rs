@@ -36,7 +36,9 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Notes work that becomes slow then, and numbers it.
+    /// Notes work that becomes slow then, and numbers it. Apart, so that where nothing is watched nothing
+    /// is paid for it.
+    #[inline(never)]
     pub(super) fn begin(&mut self, slow_at: Time) -> u64 {
         let last = self.slow_at.back().copied().unwrap_or(SOONEST);
         // Never before its predecessor, should the clock have gone back.
