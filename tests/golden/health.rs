@@ -361,3 +361,20 @@ fn a_busy_host_relaxes_above_four_fifths_and_returns_below_a_third() {
          load 0%"
     ));
 }
+
+#[test]
+fn the_round_trip_of_a_ping_measures_its_peer_and_a_late_answer_does_not() {
+    let pings = ProbeConfig { spread: false, ..ProbeConfig::default() };
+    assert_snapshot!(story(
+        with(|peer| {
+            peer.health.signs = Signs::Pings(pings);
+            peer.health.max_latency = Some(Duration::from_millis(100));
+        }),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +10200ms pong g0
+         +25100ms pong g0.1"
+    ));
+}
