@@ -23,8 +23,8 @@ pub(super) enum Ended {
     Unknown,
 }
 
-/// When each unit of work that is out becomes slow: 24 bytes for each of at most twice as many as have
-/// been out at once.
+/// When each unit of work that is out becomes slow: 24 bytes for each of at most twice as many as
+/// have been out at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
@@ -36,8 +36,8 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Notes work that becomes slow then, and numbers it. Apart, so that where nothing is watched nothing
-    /// is paid for it.
+    /// Notes work that becomes slow then, and numbers it. Apart, so that where nothing is watched
+    /// nothing is paid for it.
     #[inline(never)]
     pub(super) fn begin(&mut self, slow_at: Time) -> u64 {
         let last = self.slow_at.back().copied().unwrap_or(SOONEST);

@@ -31,8 +31,8 @@ use crate::time::{Time, nanos};
 const AVOIDED_FOR: Duration = Duration::from_secs(60);
 /// Within what time a server that does not say when it leaves is left.
 const UNTOLD_GRACE: Duration = Duration::from_secs(30);
-/// The longest notice that is believed: what a remote party says must not keep its endpoint from use, nor
-/// hold a replacement back, for ever.
+/// The longest notice that is believed: what a remote party says must not keep its endpoint from
+/// use, nor hold a replacement back, for ever.
 ///
 /// Source: the longest that AWS's load balancers let a target drain (`deregistration_delay`, 3,600 s).
 const LONGEST_NOTICE: Duration = Duration::from_secs(3_600);

@@ -343,26 +343,6 @@ fn a_peer_is_degraded_beyond_its_limits_and_recovers_well_within_them() {
 }
 
 #[test]
-fn a_busy_host_relaxes_above_four_fifths_and_returns_below_a_third() {
-    assert_snapshot!(story(
-        with(|_| ()),
-        "breaker b1
-         load 80%
-         load 100%
-         load 100%
-         load 100%
-         load 100%
-         load 100%
-         load 100%
-         load 60%
-         load 0%
-         load 0%
-         load 0%
-         load 0%"
-    ));
-}
-
-#[test]
 fn the_round_trip_of_a_ping_measures_its_peer_and_a_late_answer_does_not() {
     let pings = ProbeConfig { spread: false, ..ProbeConfig::default() };
     assert_snapshot!(story(
