@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The percentile follows the server: every 1,000 samples the older half is forgotten. It is worked
-//! out again every 64 samples, so reading it costs nothing.
+//! out again every 64 samples, so reading it costs nothing. What hedges took is not to be among the
+//! samples: those that win are the fast ones, and with each the delay would shrink.
 //!
 //! A hedge is an attempt like a retry, and is to be paid from the same [`budget`](crate::budget):
 //! when everything is slow, a percentile of yesterday would double the load.
@@ -162,7 +163,8 @@ impl Hedge {
         Self { seen }
     }
 
-    /// Counts how long an answer took, from its own attempt. O(1); O(976) every 64 samples.
+    /// Counts how long the answer to an attempt that is no hedge took, or how long it had taken when a
+    /// hedge was faster. O(1); O(976) every 64 samples.
     pub fn record(&mut self, policy: &HedgePolicy, took: Duration) {
         let HedgeDelay::Percentile { share, min_samples, .. } = policy.0.delay else { return };
         let Some(seen) = &mut self.seen else { return };

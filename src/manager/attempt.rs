@@ -282,8 +282,10 @@ impl Manager {
                 // Also where nothing is known: it says nothing against the server.
                 throttle.accepted(now);
             }
-            // One that was outrun would have taken at least this long.
-            let timed = matches!(verdict, Verdict::Succeeded | Verdict::Outrun) && !away;
+            // One that was outrun would have taken at least this long. A hedge tells nothing: where it
+            // wins it was a fast one, and where it loses it was cut short.
+            let timed = matches!(verdict, Verdict::Succeeded | Verdict::Outrun);
+            let timed = timed && !away && !attempt.hedge;
             if let (true, Some(hedge), Some(policy)) = (timed, &mut gates.hedge, &policy.hedge) {
                 hedge.record(policy, took);
             }

@@ -108,6 +108,8 @@ pub(crate) struct Attempt {
     pub(crate) since: Time,
     /// Whether it was paid for from the budget.
     pub(crate) paid: bool,
+    /// Whether it joined another that was slow.
+    pub(crate) hedge: bool,
 }
 
 /// The list of this process's calls.

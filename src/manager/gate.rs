@@ -214,6 +214,8 @@ impl Manager {
             permit,
             since: now,
             paid,
+            // A retry begins where nothing runs any more.
+            hedge: next != NONE,
         });
         self.enter_call(slot, CallPhase::Running { hedge_at }, out);
         if deadline < self.calls.slab[slot].deadline {

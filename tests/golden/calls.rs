@@ -1173,6 +1173,31 @@ fn resetting_a_closed_breaker_clears_its_count() {
 }
 
 #[test]
+fn what_a_hedge_waits_for_is_not_learned_from_hedges() {
+    let share = Ratio::percent(50);
+    let before = Duration::from_millis(500);
+    assert_snapshot!(story(
+        with(|call, breaker| {
+            solvent(breaker);
+            call.hedged = true;
+            breaker.calls.hedge = Some(HedgeConfig {
+                delay: HedgeDelay::Percentile { share, min_samples: 2, before },
+                max_hedges: 1,
+            });
+        }),
+        "
+        breaker b1
+        call r1 b1
+        +501ms succeeded a0
+        call r2 b1
+        +501ms succeeded a1.1
+        call r3 b1
+        +600ms succeeded a0.2
+    "
+    ));
+}
+
+#[test]
 fn what_a_hedge_waits_for_is_learned_from_whole_answers_alone() {
     let share = Ratio::percent(50);
     let before = Duration::from_millis(500);

@@ -512,7 +512,7 @@ fn managers_that_cannot_be_are_refused() {
     assert!(outcome(whole.as_bytes()).is_ok());
     for (from, to, problem) in [
         (
-            "\"snapshots\":[{\"version\":5",
+            "\"snapshots\":[{\"version\":6",
             "\"snapshots\":[{\"version\":1",
             "the snapshot is of version 1",
         ),

@@ -100,6 +100,7 @@ impl Manager {
         let mut chained = vec![false; self.calls.attempts.parts().0.len()];
         for (slot, _) in self.calls.slab.iter() {
             let most = self.calls.attempts.len() as usize + 1;
+            let mut hedges = 0;
             for (attempt, record) in self.calls.attempts_of(slot).take(most) {
                 let seen = chained.get_mut(attempt as usize);
                 let seen = seen.map(|seen| core::mem::replace(seen, true));
@@ -112,7 +113,15 @@ impl Manager {
                     || call.deadline < Time::MAX
                     || record.since + timeout == Time::MAX;
                 hold(NAME, timed, place, || "without timeout".into())?;
+                hedges += u32::from(record.hedge);
             }
+            let made = self.calls.slab[slot].hedges;
+            hold(
+                NAME,
+                hedges <= made,
+                || format!("calls[{slot}]"),
+                || format!("{hedges} hedges run, {made} were made"),
+            )?;
         }
         for (slot, _) in self.calls.attempts.iter() {
             let known = chained.get(slot as usize).copied().unwrap_or_default();

@@ -51,8 +51,8 @@ use crate::window::Recent;
 /// The version of the snapshots that this crate writes and reads.
 ///
 /// 1 knew no calls, 2 no replacements and no doubts about ourselves, 3 had its fields in another
-/// order, 4 another form of what stands in line.
-const VERSION: u32 = 5;
+/// order, 4 another form of what stands in line, 5 no hedges among the attempts.
+const VERSION: u32 = 6;
 
 /// A manager at rest: store it, send it, and [`restore`](Manager::restore) it.
 ///
@@ -337,7 +337,7 @@ mirror! { CallMirror of Call {
 }}
 
 mirror! { AttemptMirror of Attempt {
-    values { id: AttemptId, call: u32, permit: Permit, since: Time, paid: bool, }
+    values { id: AttemptId, call: u32, permit: Permit, since: Time, paid: bool, hedge: bool, }
     options {}
     slots { next, }
 }}
