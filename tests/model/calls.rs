@@ -880,7 +880,8 @@ impl Model {
                 };
                 let exact = at.map(|at| at.since(now));
                 ensure!(told.is_none() || told == exact, "the peer is dialed at {at:?}");
-                let known = asked && record.backing_off && !idle;
+                // Nor has one whose backoff ends just now and who goes on in this very step.
+                let known = asked && record.backing_off && record.retry_at != Some(now) && !idle;
                 ensure!(!known || told == exact, "the peer is dialed at {at:?}");
                 Ok(told)
             }
