@@ -532,6 +532,19 @@ mod tests {
     }
 
     #[test]
+    fn records_that_stand_for_different_connections_do_not_agree() {
+        let mut conns = Conns::new();
+        let [one, other] = [(); 2].map(|()| come_up(&mut conns));
+        assert!(conns.has_pulse(one, 0));
+        conns.slab[one].slot = other;
+        assert!(!conns.has_pulse(one, 0));
+        conns.slab[one].slot = one;
+        let id = conns.pulse(other).id;
+        conns.pulse_mut(one).id = id;
+        assert!(!conns.has_pulse(one, 0));
+    }
+
+    #[test]
     fn where_nobody_was_asked_a_snapshot_makes_no_room_for_it() {
         let mut conns = Conns::new();
         let slot = come_up(&mut conns);

@@ -856,6 +856,21 @@ fn a_deadline_at_the_very_end_of_our_patience_is_held_against_the_server() {
 }
 
 #[test]
+fn at_the_end_of_our_patience_a_fact_ends_what_is_overdue_as_a_tick_does() {
+    assert_snapshot!(story(
+        plain(),
+        "
+        breaker b1
+        call r1 b1 by 1s
+        call r2 b1
+        late 1300ms succeeded r2
+        late 240ms load 1%
+        late 60ms load 2%
+    "
+    ));
+}
+
+#[test]
 fn a_probe_whose_time_is_up_at_the_very_end_of_our_patience_has_failed() {
     // Late by 1 s, so that judgement holds until +9s.
     assert_snapshot!(story(

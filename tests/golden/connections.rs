@@ -616,7 +616,7 @@ fn a_peer_that_misses_two_pings_is_dropped() {
 
 #[test]
 fn a_suspicion_can_be_wrong() {
-    assert_snapshot!(story(
+    let (timeline, manager) = play(
         with(|peer| {
             peer.health.signs = Signs::Heartbeats;
             peer.health.on_suspect = OnSuspect::Notify;
@@ -628,8 +628,11 @@ fn a_suspicion_can_be_wrong() {
          +20s heartbeat p1
          +30s heartbeat p1
          +31s heartbeat p1
-         +1m wait"
-    ));
+         +1m wait",
+    );
+    let stats = manager.stats();
+    assert_eq!([stats.doubted, stats.doubts_cleared, stats.suspected, stats.cleared], [3, 1, 2, 1]);
+    assert_snapshot!(timeline);
 }
 
 #[test]
@@ -741,6 +744,20 @@ fn a_host_without_sockets_is_asked_ever_more_slowly() {
 }
 
 #[test]
+fn what_our_own_host_lacks_is_remembered_when_a_person_begins_anew() {
+    assert_snapshot!(story(
+        plain(),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         dial-failed p1 local
+         +1010ms dial-failed p1 local
+         revive p1
+         dial-failed p1 local"
+    ));
+}
+
+#[test]
 fn a_talkative_peer_that_missed_pings_is_cleared_by_pings_it_answers() {
     let pings = ProbeConfig { healthy_threshold: 2, ..punctual() };
     assert_snapshot!(story(
@@ -776,6 +793,23 @@ fn phi_learns_the_rhythm_and_remembers_it_over_a_reconnect() {
          +1s heartbeat p1
          +6s connected p1
          +10s wait"
+    ));
+}
+
+#[test]
+fn a_silence_that_was_our_own_networks_is_doubted_no_more() {
+    assert_snapshot!(story(
+        with(|peer| {
+            peer.health.signs = Signs::Pings(ProbeConfig { interval: secs(30), ..punctual() });
+            peer.health.detector = Detector::Deadline(secs(20));
+        }),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +14s network down
+         +2s network up
+         +20s why p1"
     ));
 }
 
@@ -1181,5 +1215,44 @@ fn a_ping_dies_with_its_connection() {
          connected p1
          +11s lost p1 reset
          pong c0"
+    ));
+}
+
+#[test]
+fn a_sign_of_life_that_comes_late_brings_on_what_is_due() {
+    assert_snapshot!(story(
+        plain(),
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         connect p1
+         connect p2
+         connected p2
+         dial-failed p1 refused
+         late 1200ms heard p2"
+    ));
+}
+
+#[test]
+fn a_rhythm_that_becomes_regular_is_held_to_it_at_once() {
+    assert_snapshot!(story(
+        with(|peer| {
+            peer.health.signs = Signs::Heartbeats;
+            let config = PhiConfig { threshold_milli: 3_000, clip: false, ..PhiConfig::default() };
+            peer.health.detector = Detector::Phi(config);
+        }),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +4s heartbeat p1
+         +200ms heartbeat p1
+         +200ms heartbeat p1
+         +200ms heartbeat p1
+         +200ms heartbeat p1
+         +200ms heartbeat p1
+         +200ms heartbeat p1
+         +200ms heartbeat p1
+         +8s wait"
     ));
 }

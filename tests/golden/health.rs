@@ -76,6 +76,35 @@ fn an_expired_certificate_is_nobodys_own_fault_once_three_have_met_it() {
 }
 
 #[test]
+fn who_was_refused_like_all_others_was_not_refused_for_reasons_of_its_own() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(2);
+    config.peer_profiles[0].backoff.cap = secs(2);
+    config.peer_profiles[0].max_attempts = Some(2);
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1
+         peer p4 b1
+         connect p1
+         connect p2
+         connect p3
+         connect p4
+         +10ms dial-failed p1 tls
+         dial-failed p2 tls
+         dial-failed p3 tls
+         dial-failed p4 tls
+         +1010ms dial-failed p2 tls
+         dial-failed p4 tls
+         +2s connected p1
+         +1s dial-failed p4 refused
+         why p4"
+    ));
+}
+
+#[test]
 fn where_bad_passwords_are_usual_they_are_nobody_elses_trouble() {
     let mut config = plain();
     config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
@@ -142,6 +171,43 @@ fn a_silence_is_doubted_before_it_is_suspected() {
 }
 
 #[test]
+fn doubts_are_kept_to_ourselves_where_the_profile_says_so() {
+    assert_snapshot!(story(
+        with(|peer| {
+            peer.health.tell_doubts = false;
+            peer.health.on_suspect = OnSuspect::Notify;
+        }),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +25s heartbeat p1
+         +31s wait"
+    ));
+}
+
+#[test]
+fn one_who_answers_no_ping_is_suspected_at_once_and_not_after_its_silence() {
+    assert_snapshot!(story(
+        with(|peer| {
+            let timeout = secs(2);
+            let unhealthy_threshold = 1;
+            let spread = false;
+            let pings =
+                ProbeConfig { timeout, unhealthy_threshold, spread, ..ProbeConfig::default() };
+            peer.health.signs = Signs::Pings(pings);
+            peer.health.detector = Detector::Deadline(secs(300));
+            peer.health.on_suspect = OnSuspect::Notify;
+        }),
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +14001ms wait"
+    ));
+}
+
+#[test]
 fn phi_doubts_at_three_and_half_the_pause() {
     assert_snapshot!(story(
         with(|peer| peer.health.detector = Detector::Phi(PhiConfig::default())),
@@ -190,7 +256,7 @@ fn an_observer_that_was_cut_off_loses_nobody() {
 
 #[test]
 fn a_dead_region_is_found_after_twice_the_time_once() {
-    assert_snapshot!(story(
+    let (timeline, manager) = play(
         guarded(|peer| peer.health.on_suspect = OnSuspect::Notify),
         &format!(
             "{THREE}+1s heartbeat p1
@@ -200,8 +266,11 @@ fn a_dead_region_is_found_after_twice_the_time_once() {
              heartbeat p2
              heartbeat p3
              +31s wait"
-        )
-    ));
+        ),
+    );
+    let stats = manager.stats();
+    assert_eq!([stats.mass_suspicions, stats.held], [1, 3]);
+    assert_snapshot!(timeline);
 }
 
 #[test]
@@ -282,6 +351,50 @@ fn pings_beyond_the_budget_wait_and_nobody_is_blamed_for_it() {
              heard p3
              +60s wait"
         )
+    ));
+}
+
+#[test]
+fn who_speaks_while_its_ping_waits_for_our_budget_is_not_asked_any_more() {
+    let mut config = with(|peer| {
+        let pings = ProbeConfig { spread: false, ..ProbeConfig::default() };
+        peer.health.signs = Signs::Pings(pings);
+    });
+    config.ping_rate = Some(BucketConfig { rate: Rate { count: 1, per: secs(9) }, burst: 1 });
+    assert_snapshot!(story(
+        config,
+        &format!(
+            "{THREE}disconnect p3
+             +10001ms pong p1
+             +2s heard p2
+             +9s wait"
+        )
+    ));
+}
+
+#[test]
+fn gaps_between_pongs_are_a_rhythm_where_nothing_was_heard_in_between() {
+    let config = with(|peer| {
+        let pings = ProbeConfig { spread: false, ..ProbeConfig::default() };
+        peer.health.signs = Signs::Pings(pings);
+        let expected_interval = secs(10);
+        peer.health.detector =
+            Detector::Phi(PhiConfig { expected_interval, ..PhiConfig::default() });
+    });
+    assert_snapshot!(story(
+        config,
+        "breaker b1
+         peer p1 b1
+         connect p1
+         connected p1
+         +10200ms pong p1
+         +10200ms pong p1
+         +5s heard p1
+         +10200ms pong p1
+         +5s heard p1
+         +10200ms pong p1
+         +10200ms pong p1
+         +50s wait"
     ));
 }
 

@@ -1,12 +1,13 @@
 //! Who reconnects when, and over what.
 
 use insta::assert_snapshot;
-use steadfast::Config;
-use steadfast::bucket::Rate;
+use steadfast::bucket::{BucketConfig, Rate};
 use steadfast::config::{Detector, OnSuspect, PeerProfile, Priority, Signs};
 use steadfast::probe::ProbeConfig;
+use steadfast::{Config, Event};
 
 use crate::story;
+use crate::story::play;
 use crate::{plain, secs};
 
 /// [`plain`], and one dial at a time behind a breaker.
@@ -149,6 +150,26 @@ fn a_breaker_that_holds_few_places_again_is_held_back_no_longer() {
                why p9
                +1s connected p8";
     assert_snapshot!(story(config, &script));
+}
+
+#[test]
+fn a_breaker_holds_much_from_a_quarter_of_the_last_eighth_on() {
+    let mut config = one_at_a_time();
+    config.breaker_profiles[0].max_in_flight = 100;
+    config.pacer.max_in_flight = 64;
+    let mut script = String::from("breaker b1\nbreaker b2\n");
+    for peer in 1..=55 {
+        script += &format!("peer p{peer} b1\nconnect p{peer}\n");
+    }
+    script += "peer p56 b2
+               peer p57 b2
+               peer p58 b2
+               connect p56
+               connect p57
+               connect p58";
+    let timeline = story(config, &script);
+    let (_, scarce) = timeline.split_once("  +0.000s  peer p56").unwrap();
+    assert_snapshot!(scarce);
 }
 
 /// Without jitter, and one peer with two endpoints that fails back after a minute.
@@ -549,6 +570,7 @@ fn nobody_fails_back_to_a_server_that_has_not_been_well_for_long() {
         profile.stable_after = secs(60);
     });
     config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    config.breaker_profiles[0].breaker.close_after = 1;
     let script = "breaker b1
          breaker b2
          peer p1 b1 b2
@@ -559,8 +581,7 @@ fn nobody_fails_back_to_a_server_that_has_not_been_well_for_long() {
          +251ms connected p1
          +5s connected p2
          +40s why p1
-         +40s connected c0.2
-         why p1";
+         +40s why p1";
     assert_snapshot!(story(config, script));
 }
 
@@ -713,5 +734,255 @@ fn a_peer_gives_up_after_so_long_with_a_network_whatever_it_does_then() {
          revive all
          +1s dial-failed p1 refused
          +20s why p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn an_outage_in_the_midst_of_a_backoff_ends_no_backoff() {
+    let config = two_endpoints(|profile| {
+        profile.give_up_after = Some(secs(30));
+        profile.backoff.base = secs(60);
+    });
+    let script = "breaker b1
+         peer p1 b1
+         connect p1
+         dial-failed p1 refused
+         +10s network down
+         +45s why p1
+         network up
+         +1s why p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn who_comes_back_at_the_end_of_its_session_has_none() {
+    let mut config = one_at_a_time();
+    config.peer_profiles[0].session_ttl = Some(secs(10));
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1
+         connect p1
+         connected p1
+         connect p3
+         connect p2
+         lost p1 reset
+         +10s endpoints p1 e0@b1
+         why p2";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn an_endpoint_that_failed_is_avoided_until_its_backoff_ends_and_no_longer() {
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         dial-failed p1 refused
+         +1s disconnect p1
+         connect p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}
+
+#[test]
+fn a_server_that_left_is_avoided_for_a_minute_and_no_longer() {
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1 b2
+         connect p1
+         connected p1
+         disconnect p1
+         connect p1
+         connected p1
+         go-away p1 in 60s
+         disconnect p1
+         +119999ms connect p1
+         disconnect p1
+         +1ms connect p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}
+
+#[test]
+fn who_waited_behind_all_its_breakers_dials_the_first_of_those_that_admit() {
+    let mut config = two_endpoints(|_| {});
+    config.pacer.max_in_flight = 1;
+    let script = "breaker b1
+         breaker b2
+         breaker b3
+         breaker b4
+         force-open b1
+         force-open b2
+         force-open b3
+         peer p1 b1 b2 b3
+         peer p2 b4
+         connect p1
+         connect p2
+         reset b3
+         reset b2
+         connected p2";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn new_endpoints_leave_a_planned_departure_as_it_was() {
+    let script = format!(
+        "{FAILED_OVER}
+         go-away p1 in 30s
+         endpoints p1 e0@b1 e1@b2
+         +30s why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn new_endpoints_leave_a_dial_to_one_that_stays_as_it_was() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s endpoints p1 e0@b1 e1@b2
+         connected c1
+         endpoints p1 e5@b2 e0@b1
+         lost c1 reset
+         +2s connected p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn nobody_fails_back_to_a_server_whose_breaker_is_open() {
+    let script = format!(
+        "{FAILED_OVER}
+         force-open b1
+         +5m reset b1
+         +5m why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn a_long_outage_of_ours_costs_a_peer_that_has_little_time_left_few_wake_ups() {
+    let mut config = plain();
+    config.peer_profiles[0].give_up_after = Some(secs(10));
+    let script = "breaker b1
+         peer p1 b1
+         connect p1
+         +9999ms network down
+         +10s wait";
+    let (_, mut manager) = play(config, script);
+    let minute = manager.now() + secs(60);
+    let mut wake_ups = 0;
+    while let Some(at) = manager.next_deadline().filter(|&at| at < minute) {
+        assert!(manager.step(Event::Tick, at).is_empty());
+        wake_ups += 1;
+    }
+    assert_eq!(wake_ups, 48);
+}
+
+#[test]
+fn who_is_connected_to_an_address_of_no_endpoint_any_more_stays_there() {
+    let script = format!(
+        "{FAILED_OVER}
+         endpoints p1 e0@b1
+         +10m why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn a_failback_has_lasted_after_a_minute_exactly() {
+    let script = format!(
+        "{FAILED_OVER}
+         +75s connected c1
+         +60s lost c1 reset
+         +5s why p1"
+    );
+    assert_snapshot!(story(two_endpoints(|_| {}), &script));
+}
+
+#[test]
+fn an_endpoint_that_moves_to_another_breaker_is_dialed_anew() {
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1
+         connect p1
+         endpoints p1 e0@b2
+         connected p1";
+    assert_snapshot!(story(two_endpoints(|_| {}), script));
+}
+
+#[test]
+fn a_breaker_that_is_watched_or_not_moves_nobody_who_stands_right() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    config.pacer.max_in_flight = 1;
+    let script = "breaker b1
+         breaker b2
+         breaker b3
+         peer p1 b1 b2
+         peer p2 b1
+         peer p3 b3
+         connect p2
+         dial-failed p2 refused
+         disconnect p2
+         connect p3
+         connect p1
+         +1001ms why p1
+         watch-only b2 on
+         connected p3";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn a_peer_has_as_many_endpoints_as_the_limit_says() {
+    let mut config = plain();
+    config.limits.max_endpoints = 2;
+    let script = "breaker b1
+         peer p1 b1 b1
+         peer p2 b1 b1 b1
+         connect p1";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn a_rate_of_all_dials_together_is_kept() {
+    let mut config = plain();
+    config.pacer.rate = Some(BucketConfig { rate: Rate { count: 1, per: secs(1) }, burst: 1 });
+    let script = "breaker b1
+         breaker b2
+         peer p1 b1
+         peer p2 b2
+         peer p3 b1
+         connect p1
+         connect p2
+         connect p3
+         +3s why p3";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn who_has_tried_the_endpoint_that_is_open_and_gets_no_probe_of_the_other_backs_off() {
+    let mut config = plain();
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    config.breaker_profiles[0].breaker.probes = 1;
+    config.pacer.max_in_flight = 2;
+    let script = "breaker b1
+         breaker b2
+         breaker b3
+         peer p1 b1 b2
+         peer p2 b2
+         peer p3 b2
+         peer p4 b3
+         peer p5 b3
+         connect p2
+         dial-failed p2 refused
+         disconnect p2
+         +1001ms connect p1
+         dial-failed p1 refused
+         connect p4
+         connect p5
+         connect p3
+         +260ms why p1
+         reset b1
+         connected p4
+         connected p5";
     assert_snapshot!(story(config, script));
 }

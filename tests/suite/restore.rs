@@ -2,6 +2,7 @@
 //! and never a manager that cannot go on.
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -22,7 +23,7 @@ use steadfast::strategy::{Act, Address, Op, Shape, World};
 use steadfast::throttle::ThrottleConfig;
 use steadfast::{
     Action, BreakerId, CallFailure, Config, ConnId, DialCause, Endpoint, EndpointId, Event,
-    LossCause, Manager, PeerId, Ratio, Time,
+    LossCause, Manager, PeerId, Ratio, RestoreError, Time,
 };
 
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/restore.txt");
@@ -390,6 +391,18 @@ fn a_field_that_nobody_knows_is_an_error() {
     insta::assert_snapshot!(refusal(&damaged).unwrap().split(", expected").next().unwrap());
 }
 
+#[test]
+fn a_refused_configuration_is_told_as_the_reason() {
+    let mut damaged = snapshot();
+    damaged["config"]["pacer"]["max_in_flight"] = json!(0);
+    let refused = crate::text::read(damaged.to_string().as_bytes()).unwrap();
+    let error = Manager::restore(refused, 1).unwrap_err();
+    let RestoreError::Config(reason) = &error else { panic!("{error:?}") };
+    assert_eq!(error.source().map(ToString::to_string), Some(reason.to_string()));
+    let other = RestoreError::Version { found: 1, expected: 2 };
+    assert!(other.source().is_none());
+}
+
 /// Each damage done by hand, and what is said of it.
 #[test]
 fn what_no_manager_can_be_in_is_refused_by_its_place() {
@@ -487,6 +500,7 @@ fn what_no_manager_can_be_in_is_refused_by_its_place() {
         ("/attempts/slots/0/id", json!(1)),
         ("/attempts/slots/0/call", far.clone()),
         ("/attempts/slots/0/next", json!(0)),
+        ("/attempts/slots/0/hedge", json!(true)),
         ("/attempts/slots/0/permit/generation", huge.clone()),
         ("/attempt_generations", json!([])),
         ("/breakers/slots/4/calls", json!(1)),
