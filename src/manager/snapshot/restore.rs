@@ -30,7 +30,9 @@ impl Manager {
     /// # Errors
     ///
     /// [`RestoreError`] for a snapshot of another version, with a refused configuration, or with a
-    /// state that no manager can be in, however it came to be.
+    /// state that no manager can be in, however it came to be. What counts up may be at 2^63 - 1 at
+    /// most, which no run comes to. A manager forged to be just below goes on, but when it has passed
+    /// that, its own snapshots are refused.
     pub fn restore(snapshot: Snapshot, hash_key: u64) -> Result<Self, RestoreError> {
         if snapshot.version != VERSION {
             return Err(RestoreError::Version { found: snapshot.version, expected: VERSION });
