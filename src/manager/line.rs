@@ -112,15 +112,18 @@ impl Manager {
 
     /// The one to dial next behind the breaker: of the highest class, where whoever has waited long
     /// counts as one higher, the one whose session ends first and could still be resumed, or else
-    /// whoever came first. Only the heads of lines are compared.
+    /// whoever came first. Only the heads of lines are compared; a head that comes before a higher
+    /// class because it waited long goes itself, or its class's sessions would come before that class
+    /// for as long as there are any.
     ///
     /// Probes go to whoever was connected most recently among the first in line: a peer that never
     /// got through says little about the server.
     pub(crate) fn next_in_line(&self, slot: u32) -> Option<u32> {
         let mut classes = self.endpoints.classes(slot);
-        let mut class = classes.next()?;
+        let highest = classes.next()?;
+        let mut class = highest;
         if let Some(second) = classes.next() {
-            let heads = [class, second].into_iter().chain(classes).filter_map(|class| {
+            let heads = [highest, second].into_iter().chain(classes).filter_map(|class| {
                 let since = self.waits_since(self.endpoints.first_of(slot, class)?);
                 let aged = self.now.since(since) >= AGED_AFTER;
                 Some(((class as u8).saturating_sub(u8::from(aged)), since, class))
@@ -135,6 +138,9 @@ impl Manager {
             return first.reduce(|best, endpoint| {
                 if connected_at(endpoint) > connected_at(best) { endpoint } else { best }
             });
+        }
+        if class != highest {
+            return self.endpoints.first_of(slot, class);
         }
         // Who would be too late anyway waits like those without a session. Twice, because those who
         // are just in time are chosen first, and no two dials take the same time.

@@ -112,6 +112,30 @@ fn the_important_dial_first_and_a_long_wait_counts_as_a_class() {
     ));
 }
 
+/// Found by the model: the turn went to a session of the class, again and again.
+#[test]
+fn a_long_wait_gives_its_turn_to_nobody_else() {
+    let mut config = one_at_a_time();
+    config.peer_profiles[0].dial_timeout = secs(60);
+    config.peer_profiles[0].session_ttl = Some(secs(300));
+    profile(&mut config, "background", |profile| profile.priority = Priority::Background);
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1 as background
+         peer p3 b1 as background
+         peer p4 b1
+         connect p3
+         connected p3
+         connect p1
+         connect p2
+         +20s lost p3 reset
+         +5s connect p4
+         +6s connected p1
+         connected p2
+         connected p4";
+    assert_snapshot!(story(config, script));
+}
+
 #[test]
 fn a_region_that_hangs_leaves_the_last_places_in_flight_to_others() {
     let mut config = one_at_a_time();

@@ -1177,7 +1177,8 @@ impl Model {
         for (id, other) in others {
             let (class, theirs) = (self.profile(own).priority, self.profile(other).priority);
             ensure!(aged || theirs >= class, "{id} is of a higher class");
-            let first = theirs == class && other.session_until > in_time;
+            // Whoever comes before a higher class by its long wait comes before its own as well.
+            let first = theirs == class && !aged && other.session_until > in_time;
             ensure!(!first || own.session_until > self.now, "{id} has a session to lose");
         }
         Ok(())
