@@ -478,6 +478,7 @@ fn what_no_manager_can_be_in_is_refused_by_its_place() {
         ("/lists/ring", json!([far])),
         ("/timers/0/slot", far.clone()),
         ("/timers/0/kind", json!("pacer")),
+        ("/timers/0/deadline", huge.clone()),
         ("/timers", json!([])),
         ("/next_sequence", json!(0)),
         ("/next_sequence", huge.clone()),

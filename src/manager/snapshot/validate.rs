@@ -298,7 +298,11 @@ impl Snapshot {
     }
 
     fn check_timers(&self) -> Result<(), RestoreError> {
+        let mut before = None;
         for (place, timer) in self.timers.iter().enumerate() {
+            // Two in one place would fire in an order that nothing tells.
+            let later = before.replace(timer).is_none_or(|before| before < timer);
+            held(later, &|| format!("timers[{place}]"), "not after the one before it")?;
             let known = match timer.kind {
                 TimerKind::Peer => self.peers.get(timer.slot).is_some(),
                 TimerKind::Pace | TimerKind::CallPace | TimerKind::Breaker => {
