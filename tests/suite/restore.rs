@@ -408,6 +408,11 @@ fn a_refused_configuration_is_told_as_the_reason() {
 fn what_no_manager_can_be_in_is_refused_by_its_place() {
     let huge = json!(u64::MAX);
     let far = json!(4_000_000_000_u32);
+    let timers = &snapshot()["timers"];
+    let mut twin = timers[1].clone();
+    for field in ["deadline", "sequence"] {
+        twin[field] = timers[0][field].clone();
+    }
     let damages: Vec<(&str, Value)> = vec![
         ("/version", json!(1)),
         ("/config/pacer/max_in_flight", json!(0)),
@@ -479,6 +484,7 @@ fn what_no_manager_can_be_in_is_refused_by_its_place() {
         ("/timers/0/slot", far.clone()),
         ("/timers/0/kind", json!("pacer")),
         ("/timers/0/deadline", huge.clone()),
+        ("/timers/1", twin),
         ("/timers", json!([])),
         ("/next_sequence", json!(0)),
         ("/next_sequence", huge.clone()),
