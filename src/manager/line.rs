@@ -110,11 +110,16 @@ impl Manager {
         }
     }
 
+    /// Whether it has waited for so long that it counts as a class higher.
+    fn is_aged(&self, endpoint: u32) -> bool {
+        self.now.since(self.waits_since(endpoint)) >= AGED_AFTER
+    }
+
     /// The one to dial next behind the breaker: of the highest class, where whoever has waited long
     /// counts as one higher, the one whose session ends first and could still be resumed, or else
-    /// whoever came first. Only the heads of lines are compared; a head that comes before a higher
-    /// class because it waited long goes itself, or its class's sessions would come before that class
-    /// for as long as there are any.
+    /// whoever came first. Only the heads of lines are compared. Where a head's long wait puts its
+    /// class before a higher one, it is the turn of those alone who waited as long: others of the
+    /// class would take it again and again while the head stays where it is.
     ///
     /// Probes go to whoever was connected most recently among the first in line: a peer that never
     /// got through says little about the server.
@@ -124,29 +129,27 @@ impl Manager {
         let mut class = highest;
         if let Some(second) = classes.next() {
             let heads = [highest, second].into_iter().chain(classes).filter_map(|class| {
-                let since = self.waits_since(self.endpoints.first_of(slot, class)?);
-                let aged = self.now.since(since) >= AGED_AFTER;
-                Some(((class as u8).saturating_sub(u8::from(aged)), since, class))
+                let head = self.endpoints.first_of(slot, class)?;
+                let rank = (class as u8).saturating_sub(u8::from(self.is_aged(head)));
+                Some((rank, self.waits_since(head), class))
             });
             (_, _, class) = heads.min()?;
         }
+        let is_its_turn = |endpoint: &u32| class == highest || self.is_aged(*endpoint);
         let record = &self.breakers.slab[slot];
         if record.breaker.state() == State::HalfOpen {
             let connected_at =
                 |endpoint: u32| self.peers.slab[self.endpoints.slab[endpoint].peer].connected_at;
             let first = self.endpoints.class_line(slot, class).take(PROBERS);
-            return first.reduce(|best, endpoint| {
+            return first.filter(is_its_turn).reduce(|best, endpoint| {
                 if connected_at(endpoint) > connected_at(best) { endpoint } else { best }
             });
-        }
-        if class != highest {
-            return self.endpoints.first_of(slot, class);
         }
         // Who would be too late anyway waits like those without a session. Twice, because those who
         // are just in time are chosen first, and no two dials take the same time.
         let in_time = self.now.plus_nanos(record.dial_ns.saturating_mul(2));
         let session = self.endpoints.first_session(slot, class, in_time);
-        session.or_else(|| self.endpoints.first_of(slot, class))
+        session.filter(is_its_turn).or_else(|| self.endpoints.first_of(slot, class))
     }
 
     /// How many dial before this one that waits, at most, as the line stands now: those who left it

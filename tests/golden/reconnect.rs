@@ -137,6 +137,49 @@ fn a_long_wait_gives_its_turn_to_nobody_else() {
 }
 
 #[test]
+fn a_long_wait_gives_its_probe_to_nobody_else() {
+    let mut config = one_at_a_time();
+    config.peer_profiles[0].dial_timeout = secs(60);
+    config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
+    config.breaker_profiles[0].breaker.probes = 1;
+    profile(&mut config, "background", |profile| profile.priority = Priority::Background);
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1 as background
+         peer p3 b1 as background
+         peer p4 b1
+         connect p3
+         connected p3
+         connect p1
+         connect p2
+         +20s lost p3 reset
+         +5s connect p4
+         +6s dial-failed p1 refused
+         disconnect p1
+         +2s connected p2";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
+fn within_one_class_a_session_goes_before_the_longest_wait() {
+    let mut config = one_at_a_time();
+    config.peer_profiles[0].dial_timeout = secs(60);
+    config.peer_profiles[0].session_ttl = Some(secs(300));
+    let script = "breaker b1
+         peer p1 b1
+         peer p2 b1
+         peer p3 b1
+         connect p3
+         connected p3
+         connect p1
+         connect p2
+         +20s lost p3 reset
+         +11s connected p1
+         connected p3";
+    assert_snapshot!(story(config, script));
+}
+
+#[test]
 fn a_region_that_hangs_leaves_the_last_places_in_flight_to_others() {
     let mut config = one_at_a_time();
     config.breaker_profiles[0].max_in_flight = 100;
@@ -762,7 +805,7 @@ fn a_peer_gives_up_after_so_long_with_a_network_whatever_it_does_then() {
 }
 
 #[test]
-fn an_outage_in_the_midst_of_a_backoff_ends_no_backoff() {
+fn a_backoff_goes_on_while_our_network_is_away_and_ends_with_its_return() {
     let config = two_endpoints(|profile| {
         profile.give_up_after = Some(secs(30));
         profile.backoff.base = secs(60);
@@ -792,7 +835,10 @@ fn who_comes_back_at_the_end_of_its_session_has_none() {
          connect p2
          lost p1 reset
          +10s endpoints p1 e0@b1
-         why p2";
+         why p2
+         connected p3
+         connected p2
+         connected p1";
     assert_snapshot!(story(config, script));
 }
 
@@ -934,7 +980,7 @@ fn an_endpoint_that_moves_to_another_breaker_is_dialed_anew() {
 }
 
 #[test]
-fn a_breaker_that_is_watched_or_not_moves_nobody_who_stands_right() {
+fn a_breaker_that_is_watched_from_now_on_moves_nobody_who_stands_right() {
     let mut config = plain();
     config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
     config.pacer.max_in_flight = 1;

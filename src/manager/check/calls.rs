@@ -114,6 +114,9 @@ impl Manager {
                     || record.since + timeout == Time::MAX;
                 hold(NAME, timed, place, || "without timeout".into())?;
                 hedges += u32::from(record.hedge);
+                // What is no hedge begins where nothing runs, and hedges stand before it.
+                let stands = record.hedge || record.next == NONE;
+                hold(NAME, stands, place, || "no hedge, beside another".into())?;
             }
             let made = self.calls.slab[slot].hedges;
             hold(

@@ -258,6 +258,9 @@ impl Model {
     pub(super) fn check_turn(&self, dialed: PeerId, breaker: BreakerId) -> Verdict {
         let own = &self.peers[&dialed];
         let aged = own.waits_since.is_some_and(|since| self.now.since(since) >= AGED);
+        // Whoever comes before a higher class by its long wait may come before its own as well.
+        let higher = |other: &Peer| self.profile(other).priority < self.profile(own).priority;
+        let lifted = aged && self.peers.values().any(|other| other.wanted && higher(other));
         let in_time = self.now + self.breakers[&breaker].slowest * 2;
         let others = self.peers.iter().filter(|(id, other)| {
             let waits = other.waits == Some(breaker);
@@ -269,8 +272,7 @@ impl Model {
         for (id, other) in others {
             let (class, theirs) = (self.profile(own).priority, self.profile(other).priority);
             ensure!(aged || theirs >= class, "{id} is of a higher class");
-            // Whoever comes before a higher class by its long wait comes before its own as well.
-            let first = theirs == class && !aged && other.session_until > in_time;
+            let first = theirs == class && !lifted && other.session_until > in_time;
             ensure!(!first || own.session_until > self.now, "{id} has a session to lose");
         }
         Ok(())
