@@ -1205,9 +1205,14 @@ fn what_a_hedge_waits_for_is_not_learned_from_hedges() {
         call r1 b1
         +501ms succeeded a0
         call r2 b1
-        +501ms succeeded a1.1
+        +502ms succeeded r2
         call r3 b1
-        +600ms succeeded a0.2
+        +503ms succeeded r3
+        call r4 b1
+        +503ms failed a1.3 unavailable
+        +1ms succeeded r4
+        call r5 b1
+        +600ms succeeded r5
     "
     ));
 }

@@ -809,7 +809,7 @@ fn a_silence_that_was_our_own_networks_is_doubted_no_more() {
          connected p1
          +14s network down
          +2s network up
-         +20s why p1"
+         +2001ms why p1"
     ));
 }
 

@@ -15,15 +15,16 @@ use steadfast::bulkhead::BulkheadConfig;
 use steadfast::config::{
     BreakerGroup, BreakerProfile, Detector, FirstRetry, GateConfig, HealthConfig, OnSuspect, Signs,
 };
-use steadfast::hedge::HedgeConfig;
+use steadfast::hedge::{HedgeConfig, HedgeDelay};
 use steadfast::limit::LimitConfig;
 use steadfast::phi::PhiConfig;
 use steadfast::probe::ProbeConfig;
 use steadfast::strategy::{Act, Address, Op, Shape, World};
 use steadfast::throttle::ThrottleConfig;
 use steadfast::{
-    Action, BreakerId, CallFailure, Config, ConnId, DialCause, Endpoint, EndpointId, Event,
-    LossCause, Manager, PeerId, Ratio, RestoreError, Time,
+    Action, BreakerId, BreakerProfileId, CallFailure, CallId, CallProfileId, Config, ConnId,
+    DialCause, Endpoint, EndpointId, Event, LossCause, Manager, PeerId, Ratio, RestoreError,
+    Target, Time,
 };
 
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/restore.txt");
@@ -401,6 +402,42 @@ fn a_refused_configuration_is_told_as_the_reason() {
     assert_eq!(error.source().map(ToString::to_string), Some(reason.to_string()));
     let other = RestoreError::Version { found: 1, expected: 2 };
     assert!(other.source().is_none());
+}
+
+#[test]
+fn what_is_a_hedge_and_what_is_not_cannot_be_exchanged() {
+    let mut config = Config::new(1);
+    let delay = HedgeDelay::After(Duration::from_millis(100));
+    config.breaker_profiles[0].calls.hedge = Some(HedgeConfig { delay, ..HedgeConfig::default() });
+    config.breaker_profiles[0].calls.budget = None;
+    config.call_profiles[0].hedged = true;
+    let mut manager = Manager::new(config, 1).unwrap();
+    let breaker = BreakerId(0);
+    let (call, target) = (CallId(0), Target::Breaker(breaker));
+    for event in [
+        Event::AddBreaker { breaker, profile: BreakerProfileId(0) },
+        Event::Call { call, target, profile: CallProfileId(0), deadline: None },
+    ] {
+        let _ = manager.step(event, Time::ZERO);
+    }
+    let _ = manager.step(Event::Tick, Time::from_nanos(100_000_000));
+    let whole = serde_json::to_value(manager.snapshot()).unwrap();
+    let hedges = |snapshot: &Value| {
+        [0, 1].map(|slot| snapshot["attempts"]["slots"][slot]["hedge"].as_bool().unwrap())
+    };
+    assert_eq!((refusal(&whole), hedges(&whole)), (None, [false, true]));
+    for (flags, problem) in [
+        ([false, false], "no hedge, beside another"),
+        ([true, false], "no hedge, beside another"),
+        ([true, true], "2 hedges run, 1 were made"),
+    ] {
+        let mut damaged = whole.clone();
+        for (slot, flag) in flags.into_iter().enumerate() {
+            damaged["attempts"]["slots"][slot]["hedge"] = json!(flag);
+        }
+        let refused = refusal(&damaged).unwrap();
+        assert!(refused.contains(problem), "{flags:?}: {refused}");
+    }
 }
 
 /// Each damage done by hand, and what is said of it.
