@@ -1187,19 +1187,24 @@ fn resetting_a_closed_breaker_clears_its_count() {
     ));
 }
 
-#[test]
-fn what_a_hedge_waits_for_is_not_learned_from_hedges() {
+/// Of two answers at least, after half a second before.
+fn hedged_at_the_median() -> Config {
     let share = Ratio::percent(50);
     let before = Duration::from_millis(500);
+    with(|call, breaker| {
+        solvent(breaker);
+        call.hedged = true;
+        breaker.calls.hedge = Some(HedgeConfig {
+            delay: HedgeDelay::Percentile { share, min_samples: 2, before },
+            max_hedges: 1,
+        });
+    })
+}
+
+#[test]
+fn what_a_hedge_waits_for_is_not_learned_from_hedges() {
     assert_snapshot!(story(
-        with(|call, breaker| {
-            solvent(breaker);
-            call.hedged = true;
-            breaker.calls.hedge = Some(HedgeConfig {
-                delay: HedgeDelay::Percentile { share, min_samples: 2, before },
-                max_hedges: 1,
-            });
-        }),
+        hedged_at_the_median(),
         "
         breaker b1
         call r1 b1
@@ -1219,17 +1224,8 @@ fn what_a_hedge_waits_for_is_not_learned_from_hedges() {
 
 #[test]
 fn what_a_hedge_waits_for_is_learned_from_whole_answers_alone() {
-    let share = Ratio::percent(50);
-    let before = Duration::from_millis(500);
     assert_snapshot!(story(
-        with(|call, breaker| {
-            solvent(breaker);
-            call.hedged = true;
-            breaker.calls.hedge = Some(HedgeConfig {
-                delay: HedgeDelay::Percentile { share, min_samples: 2, before },
-                max_hedges: 1,
-            });
-        }),
+        hedged_at_the_median(),
         "
         breaker b1
         call r1 b1

@@ -112,14 +112,8 @@ fn the_important_dial_first_and_a_long_wait_counts_as_a_class() {
     ));
 }
 
-/// Found by the model: the turn went to a session of the class, again and again.
-#[test]
-fn a_long_wait_gives_its_turn_to_nobody_else() {
-    let mut config = one_at_a_time();
-    config.peer_profiles[0].dial_timeout = secs(60);
-    config.peer_profiles[0].session_ttl = Some(secs(300));
-    profile(&mut config, "background", |profile| profile.priority = Priority::Background);
-    let script = "breaker b1
+/// p1 dials, and behind it wait p2, long, p3 and p4.
+const LONG_WAIT: &str = "breaker b1
          peer p1 b1
          peer p2 b1 as background
          peer p3 b1 as background
@@ -130,10 +124,21 @@ fn a_long_wait_gives_its_turn_to_nobody_else() {
          connect p2
          +20s lost p3 reset
          +5s connect p4
-         +6s connected p1
+         ";
+
+/// Found by the model: the turn went to a session of the class, again and again.
+#[test]
+fn a_long_wait_gives_its_turn_to_nobody_else() {
+    let mut config = one_at_a_time();
+    config.peer_profiles[0].dial_timeout = secs(60);
+    config.peer_profiles[0].session_ttl = Some(secs(300));
+    profile(&mut config, "background", |profile| profile.priority = Priority::Background);
+    let script = format!(
+        "{LONG_WAIT}+6s connected p1
          connected p2
-         connected p4";
-    assert_snapshot!(story(config, script));
+         connected p4"
+    );
+    assert_snapshot!(story(config, &script));
 }
 
 #[test]
@@ -143,21 +148,12 @@ fn a_long_wait_gives_its_probe_to_nobody_else() {
     config.breaker_profiles[0].breaker.consecutive_failures = Some(1);
     config.breaker_profiles[0].breaker.probes = 1;
     profile(&mut config, "background", |profile| profile.priority = Priority::Background);
-    let script = "breaker b1
-         peer p1 b1
-         peer p2 b1 as background
-         peer p3 b1 as background
-         peer p4 b1
-         connect p3
-         connected p3
-         connect p1
-         connect p2
-         +20s lost p3 reset
-         +5s connect p4
-         +6s dial-failed p1 refused
+    let script = format!(
+        "{LONG_WAIT}+6s dial-failed p1 refused
          disconnect p1
-         +2s connected p2";
-    assert_snapshot!(story(config, script));
+         +2s connected p2"
+    );
+    assert_snapshot!(story(config, &script));
 }
 
 #[test]
